@@ -1,0 +1,1 @@
+"""Edges: which edges of a graph to keep."""

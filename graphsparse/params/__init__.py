@@ -1,0 +1,1 @@
+"""Parameters: which weights of a model to keep."""
