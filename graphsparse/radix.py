@@ -29,9 +29,8 @@ def histogram(bits: Any, start: int, stop: int, low: Any, nan_above: Any) -> Any
     for i in range(start, stop):
         b = bits[i]
         magnitude = b & low
-        if magnitude > nan_above:
-            if first_nan < 0:
-                first_nan = i
+        if magnitude > nan_above and first_nan < 0:
+            first_nan = i
         key = b if b >= 0 else (-magnitude)
         counts[(key >> shift) + 32768] += 1
     return counts, first_nan

@@ -54,9 +54,7 @@ def keep_fraction(keep: Keep) -> Fraction:
     """
     fraction = exact_fraction(keep)
     if not 0 < fraction <= 1:
-        raise ValueError(
-            f"keep must lie in (0, 1], got {keep}; keep is the kept fraction, 1.0 keeps everything"
-        )
+        raise ValueError(f"keep must lie in (0, 1], got {keep}; keep is the kept fraction, 1.0 keeps everything")
     return fraction
 
 
