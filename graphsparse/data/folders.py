@@ -1,0 +1,128 @@
+"""Where data lies and where it is cached: the data folder is only read, the cache is only written whole."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from graphsparse.errors import DataError
+
+DATA_VARIABLE = "GRAPHSPARSE_DATA"
+CACHE_VARIABLE = "GRAPHSPARSE_CACHE"
+_TIMEOUT_SECONDS = 20.0
+_CHUNK_BYTES = 1 << 20
+
+
+def data_root(root: str | os.PathLike[str] | None = None) -> Path | None:
+    """Return the folder that holds the data sets: ``root`` if given, else ``$GRAPHSPARSE_DATA``, else None.
+
+    Args:
+        root: a folder that takes the place of the environment variable.
+
+    Raises:
+        DataError: the folder is named but is not there, so that a typing error does not become a download.
+
+    Example:
+        >>> data_root(".").name == Path(".").resolve().name
+        True
+    """
+    chosen = os.fspath(root) if root is not None else os.environ.get(DATA_VARIABLE, "")
+    if not chosen:
+        return None
+    folder = Path(chosen).expanduser().resolve()
+    if not folder.is_dir():
+        name = "root" if root is not None else DATA_VARIABLE
+        raise DataError(f"{name} names {folder}, which is not a folder; point it at the folder of data sets.")
+    return folder
+
+
+def cache_root() -> Path:
+    """Return the folder for downloads and processed files: ``$GRAPHSPARSE_CACHE``, else the platform's usual one.
+
+    Example:
+        >>> cache_root().is_absolute()
+        True
+    """
+    chosen = os.environ.get(CACHE_VARIABLE, "")
+    if chosen:
+        return Path(chosen).expanduser().resolve()
+    if sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return (base / "graphsparse").resolve()
+
+
+def locate(files: Sequence[str], *, root: Path | None, urls: Sequence[str], hint: str) -> list[Path]:
+    """Return the paths of ``files``: from the data folder, else the cache, else downloaded into the cache.
+
+    Args:
+        files: paths relative to a data folder.
+        root: the data folder, or None.
+        urls: one address per file, or none at all when there is no download.
+        hint: how the data set is named in the error, such as ``"cora"``.
+
+    Raises:
+        DataError: a file is missing and there is no address, or the download failed.
+    """
+    folders = [folder for folder in (root, cache_root()) if folder is not None]
+    for folder in folders:
+        present = [(folder / file).is_file() for file in files]
+        if all(present):
+            return [folder / file for file in files]
+        if any(present) and folder == root:
+            # Half a data set is damage: saying so beats silently replacing it by a download.
+            missing = ", ".join(file for file, there in zip(files, present, strict=True) if not there)
+            raise DataError(f"{hint}: {folder} lacks {missing}; put the missing files there.")
+    where = f"put {files[0]}{' and its siblings' if len(files) > 1 else ''} into the folder that {DATA_VARIABLE} names"
+    if not urls:
+        raise DataError(f"{hint} is not here and has no public download: {where}.")
+    targets = [cache_root() / file for file in files]
+    for url, target in zip(urls, targets, strict=True):
+        if not target.is_file():
+            fetch(url, target, hint=f"{hint} is not here: {where}, or make {url} reachable")
+    return targets
+
+
+def fetch(url: str, target: Path, *, hint: str) -> None:
+    """Download ``url`` to ``target``; the file appears whole or not at all, and a dead network ends in an error.
+
+    Raises:
+        DataError: the address cannot be reached, or stops sending; the sentence starts with ``hint``.
+    """
+    import http.client
+    import urllib.request
+
+    try:
+        with (
+            urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as answer,
+            written_whole(target) as partial,
+            partial.open("wb") as file,
+        ):
+            while chunk := answer.read(_CHUNK_BYTES):
+                file.write(chunk)
+            promised = answer.headers.get("Content-Length")
+            if promised is not None and file.tell() != int(promised):
+                raise DataError(f"{hint} ({file.tell():,} of {int(promised):,} bytes came).")
+    except (OSError, http.client.HTTPException) as error:
+        raise DataError(f"{hint} ({error}).") from error
+
+
+@contextmanager
+def written_whole(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``target``; rename it to ``target`` on success, remove it on failure."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    os.close(handle)
+    partial = Path(name)
+    try:
+        yield partial
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,101 @@
+"""One door to every graph for node classification: a name goes in, one ``Data`` with 1-D masks comes out."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from torch_geometric.data import Data
+
+from graphsparse.data.digits import read_digits
+from graphsparse.data.folders import data_root
+from graphsparse.data.planetoid import read_planetoid
+from graphsparse.data.raw import RawGraph
+from graphsparse.data.splits import PerClass, Stratified, choose
+
+
+_SIXTY_TWENTY_TWENTY = Stratified(0.6, 0.2)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """How one data set is read, judged and split when no published split is wanted."""
+
+    read: Callable[[Path | None], RawGraph]
+    metric: str = "accuracy"
+    random: PerClass | Stratified = _SIXTY_TWENTY_TWENTY
+
+
+_CATALOGUE: dict[str, _Entry] = {
+    "digits-knn": _Entry(lambda root: read_digits(), random=PerClass(20, 500, None)),
+    **{
+        name: _Entry(partial(read_planetoid, name), random=PerClass(20, 500, 1000))
+        for name in ("cora", "citeseer", "pubmed")
+    },
+}
+
+
+def names() -> list[str]:
+    """Return the names that :func:`load` knows.
+
+    Example:
+        >>> "cora" in names()
+        True
+    """
+    return list(_CATALOGUE)
+
+
+def load(
+    name: str,
+    split: int | str | None = None,
+    *,
+    root: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    normalize_features: bool = False,
+) -> Data:
+    """Load a graph for node classification by its name.
+
+    Args:
+        name: one of :func:`names`; case does not matter, ``_`` is ``-``.
+        split: None for the usual one: the published split, the first of ten, or a random one where none is published.
+            Else the number of one of ten, ``"public"``, or ``"random"``.
+        root: the data folder; by default the one that ``GRAPHSPARSE_DATA`` names. It is only read. What is not
+            there is looked for in, and downloaded into, the cache (``GRAPHSPARSE_CACHE``).
+        seed: of a random split, at least 0.
+        normalize_features: let each row of ``x`` sum to one, as TEDDY and UGS do with bags of words.
+
+    Returns:
+        ``Data`` with ``x`` float32 ``[N, F]``, ``edge_index`` int64 ``[2, E]`` (both arcs of an undirected edge),
+        ``y`` int64 ``[N]``, bool ``[N]`` ``train_mask``, ``val_mask``, ``test_mask``, and ``name``, ``split`` (in
+        words), ``metric`` (``"accuracy"`` or ``"rocauc"``), ``num_classes``.
+
+    Raises:
+        ValueError: the name or the split does not exist; the sentence says which do.
+        DataError: a file is missing (and cannot be downloaded), damaged, or not what it should be.
+
+    Example:
+        >>> data = load("digits-knn")
+        >>> data.num_nodes, data.num_features, data.num_classes, data.split
+        (1797, 64, 10, 'random 20 per class/500/rest, seed 0')
+    """
+    key = name.lower().replace("_", "-")
+    if key not in _CATALOGUE:
+        close = difflib.get_close_matches(key, _CATALOGUE, n=3)
+        rather = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(_CATALOGUE)}."
+        raise ValueError(f"there is no data set {name!r}; {rather}")
+    entry = _CATALOGUE[key]
+    raw = entry.read(data_root(root))
+    masks, described = choose(key, split, public=raw.public, random=entry.random, y=raw.y, seed=seed)
+    data = Data(x=raw.x, edge_index=raw.edge_index, y=raw.y, **raw.edge_level)
+    data.train_mask, data.val_mask, data.test_mask = (mask.clone() for mask in masks)
+    if normalize_features:
+        from torch_geometric.transforms import NormalizeFeatures
+
+        data = NormalizeFeatures()(data)
+    data.name, data.split, data.metric = key, described, entry.metric
+    data.num_classes = int(raw.y.max()) + 1
+    return data
