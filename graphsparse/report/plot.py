@@ -1,0 +1,73 @@
+"""Plots: a metric against sparsity, with intervals, beside the dense figure."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a plot.
+
+    Attributes:
+        label: its name in the legend.
+        x: sparsities in [0, 1].
+        mean: the metric at each x.
+        half_width: half widths of the 95 % intervals, NaN where there is none.
+    """
+
+    label: str
+    x: Sequence[float]
+    mean: Sequence[float]
+    half_width: Sequence[float]
+
+
+def plot_sparsity(
+    path: str | os.PathLike[str],
+    curves: Sequence[Curve],
+    *,
+    dense: tuple[float, float],
+    title: str,
+    x_label: str = "weight sparsity",
+    y_label: str = "test accuracy",
+) -> Path:
+    """Draw ``curves`` with their 95 % intervals, and the dense mean and interval as a line and a band.
+
+    Args:
+        path: where to write; the suffix (``.png``, ``.svg``, ``.pdf``) chooses the format. Written atomically.
+        curves: lines to draw.
+        dense: mean and half width of the dense model.
+        title: heading of the plot.
+        x_label: what the x axis shows.
+        y_label: what the y axis shows.
+
+    Returns:
+        The path that was written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    path = Path(path)
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    mean, half = dense
+    axes.axhline(mean, color="black", linewidth=1, linestyle="--", label="dense")
+    if half == half:  # no band for a NaN
+        axes.axhspan(mean - half, mean + half, color="black", alpha=0.08, linewidth=0)
+    for curve in curves:
+        half_width = [0.0 if h != h else h for h in curve.half_width]
+        axes.errorbar(curve.x, curve.mean, yerr=half_width, marker="o", capsize=3, linewidth=1.5, label=curve.label)
+    axes.set(title=title, xlabel=x_label, ylabel=y_label)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=path.suffix.lstrip(".") or "png", dpi=150)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(buffer.getvalue())
+    temporary.replace(path)
+    return path
