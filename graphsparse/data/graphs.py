@@ -11,12 +11,18 @@ from pathlib import Path
 
 from torch_geometric.data import Data
 
+from graphsparse.data.archives import (
+    read_debian,
+    read_facebook,
+    read_facebook_128,
+    read_heterophilous,
+    read_wordnet,
+)
 from graphsparse.data.digits import read_digits
 from graphsparse.data.folders import data_root
 from graphsparse.data.planetoid import read_planetoid
 from graphsparse.data.raw import RawGraph
 from graphsparse.data.splits import PerClass, Stratified, choose
-
 
 _SIXTY_TWENTY_TWENTY = Stratified(0.6, 0.2)
 
@@ -30,12 +36,26 @@ class _Entry:
     random: PerClass | Stratified = _SIXTY_TWENTY_TWENTY
 
 
+_DIGITS_SPLIT = PerClass(5, 500, None)  # few labels, so that the edges are worth something
+_PLANETOID_SPLIT = PerClass(20, 500, 1000)
+
 _CATALOGUE: dict[str, _Entry] = {
-    "digits-knn": _Entry(lambda root: read_digits(), random=PerClass(20, 500, None)),
-    **{
-        name: _Entry(partial(read_planetoid, name), random=PerClass(20, 500, 1000))
-        for name in ("cora", "citeseer", "pubmed")
-    },
+    "digits-knn": _Entry(lambda root: read_digits(), random=_DIGITS_SPLIT),
+    "cora": _Entry(partial(read_planetoid, "cora"), random=_PLANETOID_SPLIT),
+    "citeseer": _Entry(partial(read_planetoid, "citeseer"), random=_PLANETOID_SPLIT),
+    "pubmed": _Entry(partial(read_planetoid, "pubmed"), random=_PLANETOID_SPLIT),
+    "tolokers": _Entry(partial(read_heterophilous, "tolokers"), metric="rocauc"),
+    "minesweeper": _Entry(partial(read_heterophilous, "minesweeper"), metric="rocauc"),
+    "questions": _Entry(partial(read_heterophilous, "questions"), metric="rocauc"),
+    "roman-empire": _Entry(partial(read_heterophilous, "roman-empire")),
+    "amazon-ratings": _Entry(partial(read_heterophilous, "amazon-ratings")),
+    "actor": _Entry(partial(read_heterophilous, "actor")),
+    "squirrel-filtered": _Entry(partial(read_heterophilous, "squirrel-filtered")),
+    "chameleon-filtered": _Entry(partial(read_heterophilous, "chameleon-filtered")),
+    "facebook": _Entry(read_facebook),
+    "facebook-128": _Entry(read_facebook_128),
+    "wordnet": _Entry(read_wordnet),
+    "debian": _Entry(read_debian),
 }
 
 
@@ -80,7 +100,7 @@ def load(
     Example:
         >>> data = load("digits-knn")
         >>> data.num_nodes, data.num_features, data.num_classes, data.split
-        (1797, 64, 10, 'random 20 per class/500/rest, seed 0')
+        (1797, 64, 10, 'random 5 per class/500/rest, seed 0')
     """
     key = name.lower().replace("_", "-")
     if key not in _CATALOGUE:
