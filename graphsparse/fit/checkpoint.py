@@ -1,0 +1,83 @@
+"""Checkpoints that are written whole or not at all, hold no code, and know which run they belong to."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from graphsparse.errors import DataError
+from graphsparse.fit.tree import decode, digest, encode
+
+FORMAT = "graphsparse.fit.checkpoint/1"
+
+
+def save_checkpoint(path: str | Path, state: Mapping[str, Any], run: Mapping[str, str]) -> None:
+    """Write a state to one safetensors file, under a temporary name that is then renamed.
+
+    Args:
+        path: the file; missing folders are made.
+        state: nested dicts, lists and tuples of tensors, numbers, strings, booleans and None.
+        run: hashes of what the run depends on, by name.
+
+    Raises:
+        TypeError: if the state holds anything else; the file that was there is kept.
+
+    Example:
+        >>> import torch
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_checkpoint(f"{folder}/a", {"epoch": 3, "weight": torch.ones(2)}, {"seed": "0"})
+        ...     load_checkpoint(f"{folder}/a", {"seed": "0"})
+        {'epoch': 3, 'weight': tensor([1., 1.])}
+    """
+    path = Path(path)
+    tensors: dict[str, Tensor] = {}
+    tree = json.dumps({"state": encode(state, tensors), "run": dict(run)}, allow_nan=False)
+    metadata = {"format": FORMAT, "tree": tree, "sha256": digest(tree, tensors)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(save(tensors, metadata))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load_checkpoint(path: str | Path, run: Mapping[str, str]) -> dict[str, Any]:
+    """Read what `save_checkpoint` wrote for the same run.
+
+    Raises:
+        DataError: if the file is damaged, is no checkpoint, or belongs to another run; it then says
+            which settings differ.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DataError(f"the checkpoint {path} is damaged ({error}); delete it to start anew") from error
+    if metadata.get("format") != FORMAT:
+        raise DataError(f"{path} is no training checkpoint of this version; delete it or give another path")
+    if metadata.get("sha256") != digest(metadata["tree"], tensors):
+        raise DataError(f"the checkpoint {path} is damaged (its hash differs); delete it to start anew")
+    tree = json.loads(metadata["tree"])
+    theirs = tree["run"]
+    different = sorted(name for name in {*theirs, *run} if theirs.get(name) != run.get(name))
+    if different:
+        raise DataError(
+            f"the checkpoint {path} belongs to another run: {', '.join(different)} differ; "
+            f"give another path, or delete it to start anew"
+        )
+    state: dict[str, Any] = decode(tree["state"], tensors)
+    return state

@@ -1,0 +1,87 @@
+"""Knowledge distillation: the student also learns the teacher's distribution over classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Distill:
+    """What is distilled: loss = task loss + weight * T^2 / |S| * sum_{v in S} KL(teacher_v || student_v).
+
+    S are the distilled nodes and both distributions are softmax(logits / T) (TEDDY, ICLR 2024, eq. 9, has
+    T = 1 and all nodes; Hinton et al., 2015, the factor T^2).
+
+    Args:
+        teacher_logits: eval-mode outputs of the teacher, one row per node of the whole graph (for other
+            tasks: per training example), e.g. `FitResult.logits`.
+        weight: lambda, at least 0.
+        nodes: which nodes to distil, a mask [N] or ids; None takes all. An inductive task takes those of
+            them that lie in its training graph.
+        temperature: T, above 0.
+
+    Raises:
+        ValueError: if the logits are not a finite matrix, or `weight` or `temperature` is out of range.
+    """
+
+    teacher_logits: Tensor
+    weight: float = 1.0
+    nodes: Tensor | None = None
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.teacher_logits.dim() != 2 or not bool(torch.isfinite(self.teacher_logits).all()):
+            raise ValueError("teacher_logits must be a finite matrix with one row per node")
+        if not self.weight >= 0:
+            raise ValueError(f"the distillation weight must be at least 0, got {self.weight}")
+        if not self.temperature > 0:
+            raise ValueError(f"the distillation temperature must be above 0, got {self.temperature}")
+
+    def mask(self, rows: int) -> Tensor:
+        """The distilled rows as a mask [rows] on the CPU.
+
+        Raises:
+            ValueError: if the teacher does not have one row each, or `nodes` names none or unknown rows.
+        """
+        if self.teacher_logits.size(0) != rows:
+            raise ValueError(f"the teacher has {self.teacher_logits.size(0)} rows of logits for {rows} examples")
+        if self.nodes is None:
+            return torch.ones(rows, dtype=torch.bool)
+        nodes = self.nodes.detach().cpu()
+        if nodes.dtype == torch.bool:
+            if nodes.shape != (rows,):
+                raise ValueError(f"a mask of distilled nodes must have shape [{rows}], got {list(nodes.shape)}")
+            chosen = nodes.clone()
+        else:
+            if nodes.numel() and not 0 <= int(nodes.min()) <= int(nodes.max()) < rows:
+                raise ValueError(f"distilled nodes must be ids in 0 ... {rows - 1}")
+            chosen = torch.zeros(rows, dtype=torch.bool)
+            chosen[nodes.long()] = True
+        if not bool(chosen.any()):
+            raise ValueError("no node is left to distil")
+        return chosen
+
+    def term(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """The weighted loss of the given rows: a scalar.
+
+        Args:
+            student, teacher: logits [M, C] of the same rows; one column stands for two classes.
+        """
+        if student.shape != teacher.shape:
+            raise ValueError(f"teacher and student differ in shape: {list(teacher.shape)}, {list(student.shape)}")
+        T = self.temperature
+        divergence = functional.kl_div(
+            functional.log_softmax(_two_columns(student) / T, dim=1),
+            functional.log_softmax(_two_columns(teacher) / T, dim=1),
+            reduction="sum",
+            log_target=True,
+        )
+        return self.weight * T * T * divergence / student.size(0)
+
+
+def _two_columns(logits: Tensor) -> Tensor:
+    return torch.cat((torch.zeros_like(logits), logits), dim=1) if logits.size(1) == 1 else logits

@@ -1,0 +1,293 @@
+"""The training loop: one for dense models, tickets, metanetworks and images alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from graphsparse.errors import GraphsparseError
+from graphsparse.fit import rng
+from graphsparse.fit.checkpoint import load_checkpoint, save_checkpoint
+from graphsparse.fit.distill import Distill
+from graphsparse.fit.fingerprint import model_hash, tensor_hash, tree_hash
+from graphsparse.fit.metrics import Metric
+from graphsparse.fit.node_task import device_of
+from graphsparse.fit.progress import Report, reporting
+from graphsparse.fit.task import BaseTask, Evaluation, Session
+
+
+class DivergedError(GraphsparseError, FloatingPointError):
+    """Training produced a loss or outputs that are not finite."""
+
+
+class Callback(Protocol):
+    """What acts on the weights through the optimizer, e.g. a projection after every step."""
+
+    def attach(self, optimizer: Optimizer) -> Any:
+        """Begin to act."""
+
+    def detach(self) -> Any:
+        """Stop, leaving no hook behind."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Settings and state: tensors and plain values."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any:
+        """Continue from what `state_dict` gave."""
+
+
+OptimizerFactory = Callable[..., Optimizer]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a run gave; all figures are those of the best validation epoch.
+
+    Args:
+        metric: name and direction of `val` and `test`.
+        best_epoch: counted from 0; of equally good epochs the last.
+        val, test: the metric, in its own unit.
+        logits: eval-mode outputs of that epoch on the CPU: of all nodes for a node task, else of the test part.
+        state: the model's parameters and buffers of that epoch, on the CPU.
+        history: ``epoch``, ``loss`` and ``val`` of each epoch.
+    """
+
+    metric: Metric
+    best_epoch: int
+    val: float
+    test: float
+    logits: Tensor = field(repr=False)
+    state: dict[str, Any] = field(repr=False)
+    history: list[dict[str, float]] = field(repr=False)
+
+
+@dataclass
+class _State:
+    """What a run has come to."""
+
+    epochs_done: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, Any] | None = None
+
+
+def fit(
+    model: nn.Module,
+    task: BaseTask,
+    *,
+    epochs: int = 200,
+    lr: float = 0.01,
+    weight_decay: float = 5e-4,
+    seed: int = 0,
+    distill: Distill | None = None,
+    callbacks: Sequence[Callback] = (),
+    optimizer: OptimizerFactory | None = None,
+    device: torch.device | str | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 20,
+    progress: bool | Report | None = None,
+) -> FitResult:
+    """Train `model` in place from its present weights, and leave it with those of the best validation epoch.
+
+    Every epoch is evaluated. The test part is looked at when the validation figure is the best so far, and
+    only to be reported. On the CPU equal calls give equal results, bit for bit.
+
+    Args:
+        model: the module; at the end it is in evaluation mode.
+        task: what is learned.
+        epochs: passes over the training part.
+        lr, weight_decay: of Adam, or passed to `optimizer`.
+        seed: of dropout, shuffling and whatever else draws from global generators, which are afterwards as
+            they were. It has no part in the initial weights.
+        distill: a teacher, if there is one.
+        callbacks: attached to the optimizer for the time of the run, in this order.
+        optimizer: called as ``optimizer(parameters, lr=..., weight_decay=...)``; None is Adam.
+        device: None is where the model is.
+        checkpoint: a file. If it exists, the run goes on from it (a finished one just returns its result);
+            the outcome is that of a run that was never interrupted.
+        checkpoint_every: epochs between two checkpoints.
+        progress: True for a bar, or a function of (epochs done, epochs, figures), e.g. from `Bars.add`.
+
+    Raises:
+        DivergedError: if a loss or an output is not finite; the last checkpoint stays.
+        DataError: if the checkpoint is damaged or of another run.
+        ValueError: if an argument is out of range, or the model has lazy or no trainable parameters.
+
+    Example:
+        >>> x, y = torch.eye(6), torch.arange(6) % 2
+        >>> from graphsparse.fit import Task
+        >>> result = fit(nn.Linear(6, 2), Task((x, y), (x, y), (x, y)), epochs=50, lr=0.1)
+        >>> result.test, result.best_epoch
+        (1.0, 49)
+    """
+    _check(model, epochs, checkpoint_every)
+    where = device_of(model) if device is None else torch.device(device)
+    model.to(where)
+    run = _run_hashes(model, task, distill, epochs, lr, weight_decay, seed, optimizer) if checkpoint else {}
+    session = task.start(model, where, distill)
+    generators = session.generators()
+    with rng.preserved(where, generators), reporting(progress) as report:
+        rng.seed_all(seed, where, generators)
+        optim = _optimizer(model, optimizer, lr, weight_decay)
+        attached: list[Callback] = []
+        try:
+            for callback in callbacks:
+                attached.append(callback)
+                callback.attach(optim)
+            trainer = _Trainer(model, task.metric, session, optim, callbacks, where)
+            if checkpoint is not None:
+                run["callbacks"] = tree_hash([[type(c).__qualname__, c.state_dict()] for c in callbacks])
+                if Path(checkpoint).exists():
+                    trainer.load(load_checkpoint(checkpoint, run))
+            while trainer.state.epochs_done < epochs:
+                figures = trainer.epoch()
+                done = trainer.state.epochs_done
+                if checkpoint is not None and (done % checkpoint_every == 0 or done == epochs):
+                    save_checkpoint(checkpoint, trainer.dump(), run)
+                report(done, epochs, figures)
+        finally:
+            for callback in reversed(attached):
+                callback.detach()
+    return trainer.result()
+
+
+class _Trainer:
+    """Model, optimizer and callbacks on their way through the epochs."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        metric: Metric,
+        session: Session,
+        optimizer: Optimizer,
+        callbacks: Sequence[Callback],
+        device: torch.device,
+    ) -> None:
+        self.model, self.metric, self.session = model, metric, session
+        self.optimizer, self.callbacks, self.device = optimizer, callbacks, device
+        self.state = _State()
+
+    def epoch(self) -> dict[str, float]:
+        """Train once over the training part, evaluate, and remember the outcome if none was better."""
+        number = self.state.epochs_done
+        losses = []
+        for loss in self.session.losses():
+            self.optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            self.optimizer.step()
+            losses.append(loss.detach())
+        mean = float(torch.stack(losses).mean())
+        if not math.isfinite(mean):
+            raise DivergedError(f"the loss of epoch {number} is {mean}; a smaller learning rate may help")
+        evaluation = self.session.evaluate()
+        if not math.isfinite(evaluation.val):
+            raise DivergedError(f"the validation {self.metric.name} of epoch {number} is {evaluation.val}")
+        self._keep_if_best(number, evaluation)
+        self.state.history.append({"epoch": number, "loss": mean, "val": evaluation.val})
+        self.state.epochs_done = number + 1
+        return {"loss": mean, "val": evaluation.val}
+
+    def _keep_if_best(self, number: int, evaluation: Evaluation) -> None:
+        best = self.state.best
+        if best is not None and not self.metric.at_least(evaluation.val, best["val"]):
+            return
+        test, logits = evaluation.finish()
+        if not bool(torch.isfinite(logits).all()):
+            raise DivergedError(f"the outputs of epoch {number} are not finite; a smaller learning rate may help")
+        self.state.best = {
+            "epoch": number,
+            "val": evaluation.val,
+            "test": test,
+            "logits": logits.detach().cpu().clone(),
+            "model": _cpu_copy(self.model.state_dict()),
+        }
+
+    def dump(self) -> dict[str, Any]:
+        """All that is needed to go on, as nested plain values and tensors."""
+        return {
+            "epochs_done": self.state.epochs_done,
+            "history": self.state.history,
+            "best": self.state.best,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "callbacks": [callback.state_dict() for callback in self.callbacks],
+            "rng": rng.capture(self.device, self.session.generators()),
+        }
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Go on from what `dump` gave."""
+        self.state = _State(saved["epochs_done"], saved["history"], saved["best"])
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        for callback, state in zip(self.callbacks, saved["callbacks"], strict=True):
+            callback.load_state_dict(state)
+        rng.restore(saved["rng"], self.device, self.session.generators())
+
+    def result(self) -> FitResult:
+        """The best epoch; the model gets its weights."""
+        best = self.state.best
+        assert best is not None  # at least one epoch was run
+        self.model.load_state_dict(best["model"])
+        self.model.eval()
+        return FitResult(
+            metric=self.metric,
+            best_epoch=best["epoch"],
+            val=best["val"],
+            test=best["test"],
+            logits=best["logits"],
+            state=best["model"],
+            history=self.state.history,
+        )
+
+
+def _check(model: nn.Module, epochs: int, checkpoint_every: int) -> None:
+    if epochs < 1:
+        raise ValueError(f"epochs must be at least 1, got {epochs}")
+    if checkpoint_every < 1:
+        raise ValueError(f"checkpoint_every must be at least 1, got {checkpoint_every}")
+    parameters = list(model.parameters())
+    if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in parameters):
+        raise ValueError("the model has lazy parameters without values: call it once on the data before training")
+    if not any(parameter.requires_grad for parameter in parameters):
+        raise ValueError("the model has no trainable parameter")
+
+
+def _optimizer(model: nn.Module, factory: OptimizerFactory | None, lr: float, weight_decay: float) -> Optimizer:
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if factory is not None:
+        return factory(trained, lr=lr, weight_decay=weight_decay)
+    fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in trained)
+    return torch.optim.Adam(trained, lr=lr, weight_decay=weight_decay, fused=fused)
+
+
+def _run_hashes(
+    model: nn.Module,
+    task: BaseTask,
+    distill: Distill | None,
+    epochs: int,
+    lr: float,
+    weight_decay: float,
+    seed: int,
+    optimizer: OptimizerFactory | None,
+) -> dict[str, str]:
+    hashes = {f"task {name}": value for name, value in task.fingerprint().items()}
+    if distill is not None:
+        options = f"{distill.weight!r} {distill.temperature!r} "
+        hashes["distill"] = options + tensor_hash(distill.teacher_logits, distill.nodes)
+    named = "adam" if optimizer is None else getattr(optimizer, "__qualname__", type(optimizer).__qualname__)
+    settings = {"epochs": epochs, "lr": lr, "weight_decay": weight_decay, "seed": seed, "optimizer": named}
+    return {
+        **hashes,
+        **{name: repr(value) for name, value in settings.items()},
+        "initial weights": model_hash(model),
+    }
+
+
+def _cpu_copy(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: value.detach().cpu().clone() if isinstance(value, Tensor) else value for name, value in state.items()}

@@ -1,0 +1,309 @@
+"""Node classification on one graph, the whole of it in every step."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from graphsparse.fit.distill import Distill
+from graphsparse.fit.features import clear_graph_caches, features_for
+from graphsparse.fit.fingerprint import tensor_hash
+from graphsparse.fit.metrics import Metric, find_metric
+from graphsparse.fit.task import BaseTask, Evaluation, Loss, Session
+
+Protocol = Literal["transductive", "inductive"]
+_PARTS = ("train", "val", "test")
+
+
+class NodeTask(BaseTask):
+    """Classify the nodes of one graph.
+
+    *transductive*: one graph for training and testing. *inductive*: training and validation see only the
+    graph induced on the nodes that are not test nodes; the test runs on the whole graph.
+
+    Args:
+        data: PyG ``Data`` with x [N, F] (floats), edge_index [2, E], y [N] (class ids), and the boolean
+            train_mask, val_mask and test_mask, each [N] or [N, S] for S splits. It is not changed.
+        protocol: ``"transductive"`` or ``"inductive"``.
+        split: column of the masks, where they have several.
+        metric: a name or a `Metric`; None takes ``data.metric``, or accuracy.
+        loss: of (outputs, targets) on the training nodes; None is cross-entropy.
+
+    Raises:
+        ValueError: if something is missing, empty, not finite or out of range, or test nodes are also
+            used for training or validation; the sentence says what.
+        TypeError: if something is of the wrong type.
+
+    Example:
+        >>> from torch_geometric.data import Data
+        >>> part = torch.arange(6)
+        >>> data = Data(x=torch.eye(6), edge_index=torch.tensor([[0, 1, 2], [1, 2, 3]]), y=part % 2,
+        ...             train_mask=part < 3, val_mask=part == 3, test_mask=part > 3)
+        >>> NodeTask(data, protocol="inductive").training_nodes.tolist()
+        [0, 1, 2, 3]
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        *,
+        protocol: Protocol = "transductive",
+        split: int = 0,
+        metric: str | Metric | None = None,
+        loss: Loss | None = None,
+    ) -> None:
+        if protocol not in get_args(Protocol):
+            raise ValueError(f"protocol must be 'transductive' or 'inductive', got {protocol!r}")
+        self.protocol: Protocol = protocol
+        self.x = _features(data)
+        self.num_nodes = self.x.size(0)
+        self.edge_index = _arcs(getattr(data, "edge_index", None), self.num_nodes)
+        self.masks = {part: _mask(data, part, split, self.num_nodes) for part in _PARTS}
+        if bool((self.masks["test"] & (self.masks["train"] | self.masks["val"])).any()):
+            raise ValueError("test nodes must be used for nothing else, but test_mask overlaps another mask")
+        self.y = _targets(data, self.masks)
+        self.metric = find_metric(metric or getattr(data, "metric", None) or "accuracy")
+        self.custom_loss = loss
+
+    @property
+    def num_features(self) -> int:
+        """Features per node."""
+        return self.x.size(1)
+
+    @property
+    def num_classes(self) -> int:
+        """One more than the largest class id of the labelled nodes, and at least 2."""
+        labelled = self.masks["train"] | self.masks["val"] | self.masks["test"]
+        return max(2, int(self.y[labelled].max()) + 1)
+
+    @property
+    def training_nodes(self) -> Tensor:
+        """Ids of the nodes of the training graph, ascending."""
+        if self.protocol == "transductive":
+            return torch.arange(self.num_nodes, device=self.x.device)
+        return (~self.masks["test"]).nonzero().squeeze(1)
+
+    @property
+    def training_edge_index(self) -> Tensor:
+        """Arcs of the training graph, numbered by their position in `training_nodes`."""
+        if self.protocol == "transductive":
+            return self.edge_index
+        inside = ~self.masks["test"]
+        number = inside.long().cumsum(0) - 1
+        kept = inside[self.edge_index[0]] & inside[self.edge_index[1]]
+        return number[self.edge_index[:, kept]]
+
+    def with_edges(self, edge_index: Tensor) -> NodeTask:
+        """The same task on other edges; an inductive one induces its training graph from them.
+
+        Raises:
+            ValueError, TypeError: if `edge_index` is not a list of arcs between the task's nodes.
+        """
+        other = copy.copy(self)
+        other.edge_index = _arcs(edge_index, self.num_nodes).to(self.x.device)
+        return other
+
+    def to(self, device: torch.device | str) -> NodeTask:
+        """The same task with its tensors on `device`."""
+        other = copy.copy(self)
+        other.x, other.y, other.edge_index = self.x.to(device), self.y.to(device), self.edge_index.to(device)
+        other.masks = {part: mask.to(device) for part, mask in self.masks.items()}
+        return other
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy (a single output column: of its sigmoid), or the loss that was given."""
+        if self.custom_loss is not None:
+            return self.custom_loss(outputs, targets)
+        if outputs.size(1) == 1:
+            return functional.binary_cross_entropy_with_logits(outputs[:, 0], targets.to(outputs.dtype))
+        return functional.cross_entropy(outputs, targets)
+
+    def score(self, outputs: Tensor, part: str) -> float:
+        """The metric of ``"train"``, ``"val"`` or ``"test"`` for outputs [N, C] of all nodes."""
+        mask = self.masks[part].to(outputs.device)
+        return self.metric.score(outputs[mask], self.y.to(outputs.device)[mask])
+
+    def predict(self, model: nn.Module, device: torch.device | str | None = None) -> Tensor:
+        """Eval-mode outputs [N, C]; inductive: training-graph nodes as that graph gives them, test nodes
+        as the whole graph does. The model's mode and the random state are left as they were."""
+        where = device_of(model) if device is None else torch.device(device)
+        modes = [(module, module.training) for module in model.modules()]
+        try:
+            return self.start(model, where).evaluate().finish()[1]
+        finally:
+            for module, training in modes:
+                module.training = training
+
+    def start(self, model: nn.Module, device: torch.device, distill: Distill | None = None) -> Session:
+        return _FullBatch(self.to(device), model, distill)
+
+    def fingerprint(self) -> dict[str, str]:
+        return {
+            "x": tensor_hash(self.x),
+            "edge_index": tensor_hash(self.edge_index),
+            "y": tensor_hash(self.y),
+            "masks": tensor_hash(*self.masks.values()),
+            "protocol": self.protocol,
+            "metric": f"{self.metric.name} {self.metric.direction}",
+        }
+
+
+@dataclass
+class _Graph:
+    """A graph as the model gets it."""
+
+    x: Tensor
+    edge_index: Tensor
+
+
+class _FullBatch:
+    """`NodeTask` in training: one step an epoch."""
+
+    def __init__(self, task: NodeTask, model: nn.Module, distill: Distill | None) -> None:
+        self.task, self.model, self.distill = task, model, distill
+        self.nodes = task.training_nodes
+        self.whole = _Graph(task.x, task.edge_index)
+        self.training = self.whole
+        if task.protocol == "inductive":
+            self.training = _Graph(task.x[self.nodes], task.training_edge_index)
+        clear_graph_caches(model)  # what they hold may be another graph's
+        self._choose_features()
+        self._last: _Graph | None = None
+        self.targets = task.y[self.nodes]
+        self.train_rows = task.masks["train"][self.nodes]
+        self.val_rows = task.masks["val"][self.nodes]
+        if distill is not None:
+            self._bind_teacher(distill)
+
+    def _choose_features(self) -> None:
+        sparse = features_for(self.model, self.training.x, self.training.edge_index)
+        if self.training is self.whole:
+            self.whole.x = sparse
+        elif sparse.layout != torch.strided:
+            self.training.x = sparse
+            self.whole.x = features_for(self.model, self.whole.x, self.whole.edge_index)
+
+    def _bind_teacher(self, distill: Distill) -> None:
+        device = self.nodes.device
+        distilled = distill.mask(self.task.num_nodes).to(device)
+        self.distilled = distilled[self.nodes]
+        if not bool(self.distilled.any()):
+            raise ValueError("no node of the training graph is left to distil")
+        self.teacher = distill.teacher_logits.detach().to(device)[self.nodes][self.distilled]
+
+    def _forward(self, graph: _Graph) -> Tensor:
+        if self._last is not graph:
+            clear_graph_caches(self.model)
+            self._last = graph
+        outputs = self.model(graph.x, graph.edge_index)
+        if not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.size(0) != graph.x.size(0):
+            raise ValueError(f"the model must return one row of outputs for each of the {graph.x.size(0)} nodes")
+        return outputs
+
+    def losses(self) -> Iterator[Tensor]:
+        self.model.train()
+        outputs = self._forward(self.training)
+        if self.task.custom_loss is None and max(2, outputs.size(1)) < self.task.num_classes:
+            raise ValueError(
+                f"the labels have {self.task.num_classes} classes, but the model {outputs.size(1)} outputs"
+            )
+        loss = self.task.loss(outputs[self.train_rows], self.targets[self.train_rows])
+        if self.distill is not None:
+            loss = loss + self.distill.term(outputs[self.distilled], self.teacher)
+        yield loss
+
+    @torch.no_grad()
+    def evaluate(self) -> Evaluation:
+        self.model.eval()
+        outputs = self._forward(self.training)
+        val = self.task.metric.score(outputs[self.val_rows], self.targets[self.val_rows])
+        return Evaluation(val, lambda: self._finish(outputs))
+
+    @torch.no_grad()
+    def _finish(self, outputs: Tensor) -> tuple[float, Tensor]:
+        if self.training is not self.whole:
+            everywhere = self._forward(self.whole)
+            outputs = everywhere.index_copy(0, self.nodes, outputs)
+        return self.task.score(outputs, "test"), outputs
+
+    def generators(self) -> list[torch.Generator]:
+        return []
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model's parameters are; the CPU if it has none."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
+def _features(data: Any) -> Tensor:
+    x = getattr(data, "x", None)
+    if not isinstance(x, Tensor):
+        raise ValueError("the data has no features: set data.x to a float tensor [N, F]")
+    x = x.detach()
+    if x.layout != torch.strided:
+        x = x.to_dense()
+    if x.dim() != 2:
+        raise ValueError(f"data.x must have shape [N, F], got {list(x.shape)}")
+    if not x.is_floating_point():
+        raise TypeError(f"data.x must hold floats, got {x.dtype}: use data.x.float()")
+    wrong = (~torch.isfinite(x)).nonzero()
+    if len(wrong):
+        row, column = wrong[0].tolist()
+        raise ValueError(f"data.x holds {float(x[row, column])} at node {row}, feature {column}")
+    return x
+
+
+def _arcs(edge_index: Any, num_nodes: int) -> Tensor:
+    if not isinstance(edge_index, Tensor) or edge_index.dim() != 2 or edge_index.size(0) != 2:
+        raise ValueError("edge_index must be a tensor of shape [2, E]")
+    if edge_index.dtype not in (torch.int64, torch.int32):
+        raise TypeError(f"edge_index must hold integers (int64), got {edge_index.dtype}")
+    if edge_index.numel():
+        low, high = (int(bound) for bound in edge_index.aminmax())
+        if low < 0 or high >= num_nodes:
+            wrong = low if low < 0 else high
+            raise ValueError(f"edge_index names node {wrong}, but there are {num_nodes} nodes")
+    return edge_index.detach()
+
+
+def _mask(data: Any, part: str, split: int, num_nodes: int) -> Tensor:
+    name = f"{part}_mask"
+    mask = getattr(data, name, None)
+    if not isinstance(mask, Tensor):
+        raise ValueError(f"the data has no {name}: a node task needs train_mask, val_mask and test_mask")
+    if mask.dtype != torch.bool:
+        raise TypeError(f"{name} must be boolean, got {mask.dtype}")
+    columns = 1 if mask.dim() == 1 else mask.size(1) if mask.dim() == 2 else 0
+    if mask.size(0) != num_nodes or columns == 0:
+        raise ValueError(f"{name} must have shape [{num_nodes}] or [{num_nodes}, splits], got {list(mask.shape)}")
+    if not 0 <= split < columns:
+        raise ValueError(f"split must lie in 0 ... {columns - 1}, got {split}")
+    mask = mask if mask.dim() == 1 else mask[:, split]
+    if not bool(mask.any()):
+        raise ValueError(f"{name} selects no node")
+    return mask
+
+
+def _targets(data: Any, masks: dict[str, Tensor]) -> Tensor:
+    y = getattr(data, "y", None)
+    num_nodes = masks["train"].size(0)
+    if not isinstance(y, Tensor):
+        raise ValueError("the data has no labels: set data.y to class ids [N]")
+    if y.dim() == 2 and y.size(1) == 1:
+        y = y[:, 0]
+    if y.shape != (num_nodes,):
+        raise ValueError(f"data.y must have shape [{num_nodes}], got {list(y.shape)}")
+    if y.is_floating_point() or y.is_complex():
+        raise TypeError(f"data.y must hold class ids (integers), got {y.dtype}")
+    y = y.detach().long()
+    labelled = masks["train"] | masks["val"] | masks["test"]
+    if int(y[labelled].min()) < 0:
+        node = int((labelled & (y < 0)).nonzero()[0])
+        raise ValueError(f"the label of node {node} is {int(y[node])}; class ids start at 0")
+    return y

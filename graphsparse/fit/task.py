@@ -1,0 +1,242 @@
+"""What is learned: data, forward, loss, and the metric with its direction."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import Dataset
+from torch_geometric.loader import DataLoader
+
+from graphsparse.fit.distill import Distill
+from graphsparse.fit.fingerprint import tensor_hash
+from graphsparse.fit.metrics import Metric, find_metric
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+Forward = Callable[[nn.Module, Any], Tensor]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A validation figure, and how to get what is only looked at if it is the best one.
+
+    Args:
+        val: metric on the validation part.
+        finish: returns the metric on the test part, and the outputs that go with both.
+    """
+
+    val: float
+    finish: Callable[[], tuple[float, Tensor]]
+
+
+class Session(Protocol):
+    """A task bound to one model on one device: what the loop drives."""
+
+    def losses(self) -> Iterator[Tensor]:
+        """One epoch in training mode: the loss of each optimiser step, in turn."""
+
+    def evaluate(self) -> Evaluation:
+        """The figures of the model as it is, in evaluation mode and without gradients."""
+
+    def generators(self) -> list[torch.Generator]:
+        """Random generators of the task's own that training draws from."""
+
+
+class BaseTask(ABC):
+    """The interface of all tasks: node classification, images, and whatever is added."""
+
+    metric: Metric
+
+    @abstractmethod
+    def start(self, model: nn.Module, device: torch.device, distill: Distill | None = None) -> Session:
+        """Bind the task to a model that already lies on `device`."""
+
+    @abstractmethod
+    def fingerprint(self) -> dict[str, str]:
+        """Hashes of all that the result depends on, by name."""
+
+
+class Batch(NamedTuple):
+    """Inputs and targets of one step, and which training examples they are (None: not known)."""
+
+    inputs: Any
+    targets: Tensor
+    rows: Tensor | None
+
+
+class Task(BaseTask):
+    """A task of examples: images, vectors, or small graphs.
+
+    Args:
+        train, val, test: each a pair of tensors ``(x, y)``, a map-style data set (of pairs, or of PyG
+            ``Data`` with ``y``), or a loader of batches.
+        loss: ``"cross_entropy"``, or a function of (outputs, targets).
+        metric: a name of `graphsparse.fit.METRICS`, or a `Metric`.
+        forward: from (model, inputs) to outputs; ``model(inputs)`` by default. A batch of PyG graphs comes
+            as the whole ``Batch``.
+        batch_size: examples per step, where no loader is given.
+
+    Raises:
+        ValueError: if a part is empty or its tensors differ in length, or features hold NaN.
+        TypeError: if a part is none of the kinds above.
+
+    Example:
+        >>> x, y = torch.randn(60, 4), torch.arange(60) % 3
+        >>> task = Task((x[:40], y[:40]), (x[40:50], y[40:50]), (x[50:], y[50:]), batch_size=16)
+        >>> 0 <= task.score(nn.Linear(4, 3), "val") <= 1
+        True
+    """
+
+    def __init__(
+        self,
+        train: Any,
+        val: Any,
+        test: Any,
+        *,
+        loss: str | Loss = "cross_entropy",
+        metric: str | Metric = "accuracy",
+        forward: Forward | None = None,
+        batch_size: int = 128,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if isinstance(loss, str) and loss != "cross_entropy":
+            raise ValueError(f"there is no loss named {loss!r}; there is cross_entropy, or give a function")
+        self.parts = {"train": train, "val": val, "test": test}
+        for name, part in self.parts.items():
+            _check_part(name, part)
+        self.metric = find_metric(metric)
+        self.loss: Loss = functional.cross_entropy if isinstance(loss, str) else loss
+        self.forward: Forward = forward or (lambda model, inputs: model(inputs))
+        self.batch_size = batch_size
+
+    def batches(self, part: str, device: torch.device | str = "cpu", *, shuffle: bool = False) -> Iterator[Batch]:
+        """The batches of ``"train"``, ``"val"`` or ``"test"``; `shuffle` draws from torch's generator.
+
+        A loader that was given keeps its own order.
+        """
+        source = self.parts[part]
+        if isinstance(source, tuple):
+            yield from self._tensor_batches(source, torch.device(device), shuffle)
+        elif isinstance(source, torch.utils.data.DataLoader):
+            for batch in source:
+                yield Batch(*_pair(batch, device), None)
+        else:
+            loader = DataLoader(_Numbered(source), batch_size=self.batch_size, shuffle=shuffle)
+            for index, batch in loader:
+                yield Batch(*_pair(batch, device), index)
+
+    def _tensor_batches(self, source: tuple[Tensor, Tensor], device: torch.device, shuffle: bool) -> Iterator[Batch]:
+        x, y = source
+        order = torch.randperm(len(x)) if shuffle else torch.arange(len(x))
+        for index in torch.split(order, self.batch_size):
+            chosen = index.to(x.device)
+            yield Batch(x[chosen].to(device), y[chosen].to(device), index)
+
+    @torch.no_grad()
+    def predict(self, model: nn.Module, part: str = "test", device: torch.device | str = "cpu") -> Tensor:
+        """Eval-mode outputs of a part, row by row; the model's mode is left as it was."""
+        return self._evaluated(model, part, torch.device(device))[0]
+
+    def score(self, model: nn.Module, part: str = "test", device: torch.device | str = "cpu") -> float:
+        """The metric of a part, in evaluation mode."""
+        return self.metric.score(*self._evaluated(model, part, torch.device(device)))
+
+    @torch.no_grad()
+    def _evaluated(self, model: nn.Module, part: str, device: torch.device) -> tuple[Tensor, Tensor]:
+        training = model.training
+        model.eval()
+        try:
+            pairs = [(self.forward(model, batch.inputs), batch.targets) for batch in self.batches(part, device)]
+        finally:
+            model.train(training)
+        return torch.cat([outputs for outputs, _ in pairs]), torch.cat([targets for _, targets in pairs])
+
+    def start(self, model: nn.Module, device: torch.device, distill: Distill | None = None) -> Session:
+        return _Examples(self, model, device, distill)
+
+    def fingerprint(self) -> dict[str, str]:
+        found = {"metric": f"{self.metric.name} {self.metric.direction}", "batch_size": str(self.batch_size)}
+        for name, part in self.parts.items():
+            found[name] = tensor_hash(*part) if isinstance(part, tuple) else f"{type(part).__name__} {len(part)}"
+        return found
+
+
+class _Examples:
+    """`Task` in training."""
+
+    def __init__(self, task: Task, model: nn.Module, device: torch.device, distill: Distill | None) -> None:
+        self.task, self.model, self.device, self.distill = task, model, device, distill
+        if distill is None:
+            return
+        train = task.parts["train"]
+        if isinstance(train, torch.utils.data.DataLoader):
+            raise ValueError("distillation needs to know which examples a batch holds: give a data set, no loader")
+        self.distilled = distill.mask(len(train[0]) if isinstance(train, tuple) else len(train))
+        self.teacher = distill.teacher_logits.detach().to(device)
+
+    def losses(self) -> Iterator[Tensor]:
+        self.model.train()
+        for batch in self.task.batches("train", self.device, shuffle=True):
+            outputs = self.task.forward(self.model, batch.inputs)
+            loss = self.task.loss(outputs, batch.targets)
+            if self.distill is not None and batch.rows is not None:
+                rows = self.distilled[batch.rows]
+                if bool(rows.any()):
+                    teacher = self.teacher[batch.rows[rows].to(self.device)]
+                    loss = loss + self.distill.term(outputs[rows.to(self.device)], teacher)
+            yield loss
+
+    def evaluate(self) -> Evaluation:
+        return Evaluation(self.task.score(self.model, "val", self.device), self._finish)
+
+    def _finish(self) -> tuple[float, Tensor]:
+        outputs, targets = self.task._evaluated(self.model, "test", self.device)
+        return self.task.metric.score(outputs, targets), outputs
+
+    def generators(self) -> list[torch.Generator]:
+        loaders = (part for part in self.task.parts.values() if isinstance(part, torch.utils.data.DataLoader))
+        return [loader.generator for loader in loaders if loader.generator is not None]
+
+
+class _Numbered(Dataset[Any]):
+    """A data set whose items carry their number."""
+
+    def __init__(self, source: Any) -> None:
+        self.source = source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, item: int) -> tuple[int, Any]:
+        return item, self.source[item]
+
+
+def _check_part(name: str, part: Any) -> None:
+    if isinstance(part, tuple):
+        if len(part) != 2 or not all(isinstance(tensor, Tensor) for tensor in part):
+            raise TypeError(f"{name} must be a pair of tensors (x, y), a data set or a loader")
+        if len(part[0]) != len(part[1]):
+            raise ValueError(f"{name} has {len(part[0])} inputs but {len(part[1])} targets")
+        if part[0].is_floating_point() and bool(torch.isnan(part[0]).any()):
+            raise ValueError(f"{name} has NaN among its inputs")
+    elif not (hasattr(part, "__len__") and hasattr(part, "__getitem__")) and not isinstance(
+        part, torch.utils.data.DataLoader
+    ):
+        raise TypeError(f"{name} must be a pair of tensors (x, y), a data set or a loader, got {type(part).__name__}")
+    if len(part[0] if isinstance(part, tuple) else part) == 0:
+        raise ValueError(f"the {name} part is empty")
+
+
+def _pair(batch: Any, device: torch.device | str) -> tuple[Any, Tensor]:
+    if isinstance(batch, (tuple, list)) and len(batch) == 2:
+        return batch[0].to(device), batch[1].to(device)
+    if isinstance(getattr(batch, "y", None), Tensor):
+        moved = batch.to(device)
+        return moved, moved.y
+    raise TypeError(f"a batch must be a pair (x, y) or have a y, got {type(batch).__name__}")
