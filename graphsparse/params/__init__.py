@@ -1,1 +1,18 @@
 """Parameters: which weights of a model to keep."""
+
+from graphsparse.params.attach import L0Projection
+from graphsparse.params.project import project_l0_, project_mask
+from graphsparse.params.prunable import count, prunable, weights_kept
+from graphsparse.params.schedule import Constant, Cubic, Linear
+
+__all__ = [
+    "Constant",
+    "Cubic",
+    "L0Projection",
+    "Linear",
+    "count",
+    "project_l0_",
+    "project_mask",
+    "prunable",
+    "weights_kept",
+]
