@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from graphsparse.errors import DataError
 DEBIAN_FEATURES = 512
 
 
-def read_heterophilous(name: str, root: Path | None) -> RawGraph:
+def read_heterophilous(name: str, root: str | os.PathLike[str] | None) -> RawGraph:
     """Read a graph of Platonov et al., "A critical look at the evaluation of GNNs under heterophily" (ICLR 2023).
 
     ``actor``, ``squirrel-filtered`` and ``chameleon-filtered`` lie in the same place in the same layout. Edges are
@@ -23,7 +24,7 @@ def read_heterophilous(name: str, root: Path | None) -> RawGraph:
 
     Args:
         name: such as ``"tolokers"``.
-        root: the data folder, or None.
+        root: as in :func:`graphsparse.data.load`.
 
     Raises:
         DataError: the file is missing, damaged, or its arrays do not fit together.
@@ -53,11 +54,11 @@ def _check_masks(masks: list[np.ndarray[Any, Any]], num_nodes: int, path: Path) 
     return torch.from_numpy(stacked)
 
 
-def read_facebook(root: Path | None) -> RawGraph:
+def read_facebook(root: str | os.PathLike[str] | None) -> RawGraph:
     """Read the Facebook page-page graph (Rozemberczki, Allen, Sarkar, 2019) with its 4,714 binary features.
 
     Args:
-        root: the data folder, or None.
+        root: as in :func:`graphsparse.data.load`.
 
     Raises:
         DataError: the file is missing, damaged, or its arrays do not fit together.
@@ -76,11 +77,11 @@ def read_facebook(root: Path | None) -> RawGraph:
     return RawGraph(x, edge_index, check_labels(held["labels"], num_nodes, path))
 
 
-def read_facebook_128(root: Path | None) -> RawGraph:
+def read_facebook_128(root: str | os.PathLike[str] | None) -> RawGraph:
     """Read ``torch_geometric.datasets.FacebookPagePage``: the same pages with 128 embedded features.
 
     Args:
-        root: the data folder, or None.
+        root: as in :func:`graphsparse.data.load`.
 
     Raises:
         DataError: the file is missing and cannot be downloaded, is damaged, or its arrays do not fit together.
@@ -94,13 +95,13 @@ def read_facebook_128(root: Path | None) -> RawGraph:
     return RawGraph(x, check_edges(held["edges"], len(x), path), check_labels(held["target"], len(x), path))
 
 
-def read_wordnet(root: Path | None) -> RawGraph:
+def read_wordnet(root: str | os.PathLike[str] | None) -> RawGraph:
     """Read WordNet 3.0: synsets, their typed pointers (directed, some parallel), words of their glosses.
 
     The kind of each pointer comes along as ``edge_type`` ``[E]``; the classes are the 45 lexicographer files.
 
     Args:
-        root: the data folder, or None.
+        root: as in :func:`graphsparse.data.load`.
 
     Raises:
         DataError: the file is missing, damaged, or its arrays do not fit together.
@@ -119,13 +120,13 @@ def read_wordnet(root: Path | None) -> RawGraph:
     return RawGraph(x, edge_index, check_labels(held["labels"], num_nodes, path), edge_level={"edge_type": kinds})
 
 
-def read_debian(root: Path | None) -> RawGraph:
+def read_debian(root: str | os.PathLike[str] | None) -> RawGraph:
     """Read the package dependencies of Debian 12 (directed); a package's class is its section.
 
     Features are the words of the one-line description, hashed into 512 counts and scaled to length one.
 
     Args:
-        root: the data folder, or None.
+        root: as in :func:`graphsparse.data.load`.
 
     Raises:
         DataError: the file is missing, damaged, or its arrays do not fit together.

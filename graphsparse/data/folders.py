@@ -59,24 +59,25 @@ def cache_root() -> Path:
     return (base / "graphsparse").resolve()
 
 
-def locate(files: Sequence[str], *, root: Path | None, urls: Sequence[str], hint: str) -> list[Path]:
+def locate(files: Sequence[str], *, root: str | os.PathLike[str] | None, urls: Sequence[str], hint: str) -> list[Path]:
     """Return the paths of ``files``: from the data folder, else the cache, else downloaded into the cache.
 
     Args:
         files: paths relative to a data folder.
-        root: the data folder, or None.
+        root: as in :func:`data_root`.
         urls: one address per file, or none at all when there is no download.
         hint: how the data set is named in the error, such as ``"cora"``.
 
     Raises:
         DataError: a file is missing and there is no address, or the download failed.
     """
-    folders = [folder for folder in (root, cache_root()) if folder is not None]
+    own = data_root(root)
+    folders = [folder for folder in (own, cache_root()) if folder is not None]
     for folder in folders:
         present = [(folder / file).is_file() for file in files]
         if all(present):
             return [folder / file for file in files]
-        if any(present) and folder == root:
+        if any(present) and folder == own:
             # Half a data set is damage: saying so beats silently replacing it by a download.
             missing = ", ".join(file for file, there in zip(files, present, strict=True) if not there)
             raise DataError(f"{hint}: {folder} lacks {missing}; put the missing files there.")

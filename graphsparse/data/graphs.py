@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from torch_geometric.data import Data
 
@@ -19,7 +18,7 @@ from graphsparse.data.archives import (
     read_wordnet,
 )
 from graphsparse.data.digits import read_digits
-from graphsparse.data.folders import data_root
+from graphsparse.data.ogb import read_ogb_node
 from graphsparse.data.planetoid import read_planetoid
 from graphsparse.data.raw import RawGraph
 from graphsparse.data.splits import PerClass, Stratified, choose
@@ -31,7 +30,7 @@ _SIXTY_TWENTY_TWENTY = Stratified(0.6, 0.2)
 class _Entry:
     """How one data set is read, judged and split when no published split is wanted."""
 
-    read: Callable[[Path | None], RawGraph]
+    read: Callable[[str | os.PathLike[str] | None], RawGraph]
     metric: str = "accuracy"
     random: PerClass | Stratified = _SIXTY_TWENTY_TWENTY
 
@@ -56,6 +55,8 @@ _CATALOGUE: dict[str, _Entry] = {
     "facebook-128": _Entry(read_facebook_128),
     "wordnet": _Entry(read_wordnet),
     "debian": _Entry(read_debian),
+    "ogbn-arxiv": _Entry(partial(read_ogb_node, "ogbn-arxiv")),
+    "ogbn-products": _Entry(partial(read_ogb_node, "ogbn-products")),
 }
 
 
@@ -108,7 +109,7 @@ def load(
         rather = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(_CATALOGUE)}."
         raise ValueError(f"there is no data set {name!r}; {rather}")
     entry = _CATALOGUE[key]
-    raw = entry.read(data_root(root))
+    raw = entry.read(root)
     masks, described = choose(key, split, public=raw.public, random=entry.random, y=raw.y, seed=seed)
     data = Data(x=raw.x, edge_index=raw.edge_index, y=raw.y, **raw.edge_level)
     data.train_mask, data.val_mask, data.test_mask = (mask.clone() for mask in masks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,12 @@ _FOLDERS = {"cora": "Cora", "citeseer": "CiteSeer", "pubmed": "PubMed"}
 _NUM_VAL = 500
 
 
-def read_planetoid(name: str, root: Path | None) -> RawGraph:
+def read_planetoid(name: str, root: str | os.PathLike[str] | None) -> RawGraph:
     """Read one Planetoid graph exactly as ``torch_geometric.datasets.Planetoid`` gives it, without its pickles.
 
     Args:
         name: ``"cora"``, ``"citeseer"`` or ``"pubmed"``.
-        root: the data folder, or None.
+        root: as in :func:`graphsparse.data.load`.
 
     Raises:
         DataError: a file is missing or damaged, or the files do not fit together.
@@ -34,6 +35,9 @@ def read_planetoid(name: str, root: Path | None) -> RawGraph:
     urls = [f"{Planetoid.url}/ind.{name}.{part}" for part in _PARTS]
     paths = dict(zip(_PARTS, locate(files, root=root, urls=urls, hint=name), strict=True))
     test_index = _read_index(paths["test.index"])
+    graph = load_pickle(paths["graph"])
+    if not isinstance(graph, dict) or test_index.max() >= len(graph):
+        raise DataError(f"{paths['graph']} holds no adjacency lists for node {test_index.max()}, a test node.")
     x = _stack(paths, "allx", "tx", test_index)
     y = _stack(paths, "ally", "ty", test_index).argmax(axis=1)
     if len(x) != len(y):
@@ -41,7 +45,7 @@ def read_planetoid(name: str, root: Path | None) -> RawGraph:
     num_train = len(_read_rows(paths["y"]))
     public = np.zeros((3, 1, len(y)), dtype=bool)
     public[0, 0, :num_train] = public[1, 0, num_train : num_train + _NUM_VAL] = public[2, 0, test_index] = True
-    edge_index = _edges_of(load_pickle(paths["graph"]), len(y), paths["graph"])
+    edge_index = _edges_of(graph, len(y), paths["graph"])
     return RawGraph(tensor_of(x, torch.float32), edge_index, tensor_of(y, torch.int64), torch.from_numpy(public))
 
 
@@ -85,7 +89,7 @@ def _stack(
     return stacked
 
 
-def _edges_of(graph: Any, num_nodes: int, path: Path) -> torch.Tensor:
+def _edges_of(graph: dict[Any, Any], num_nodes: int, path: Path) -> torch.Tensor:
     """Turn the adjacency lists into an edge_index without self-loops and duplicates, sorted by (target, source)."""
     from torch_geometric.utils import coalesce, remove_self_loops
 

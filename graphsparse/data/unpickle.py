@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import collections
+import functools
 import io
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from graphsparse.errors import DataError
 
@@ -19,6 +22,23 @@ _BUILTINS = {
     for builtin in (list, dict, set, frozenset, tuple, int, float, complex, bool, str, bytes, bytearray, slice)
 }
 _COLLECTIONS = {"defaultdict": collections.defaultdict, "OrderedDict": collections.OrderedDict}
+_STORAGES = {
+    "BoolStorage": torch.bool,
+    "ByteStorage": torch.uint8,
+    "CharStorage": torch.int8,
+    "ShortStorage": torch.int16,
+    "IntStorage": torch.int32,
+    "LongStorage": torch.int64,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "FloatStorage": torch.float32,
+    "DoubleStorage": torch.float64,
+}
+_LEGACY_TORCH_MAGIC = 0x1950A86A20F9469CFC6C
+_NUMPY_MODULES = (
+    "numpy",
+    *(f"numpy.{core}.{part}" for core in ("core", "_core") for part in ("multiarray", "numeric")),
+)
 _SPARSE_MODULES = ("scipy.sparse", "scipy.sparse.csr", "scipy.sparse._csr")
 
 
@@ -45,7 +65,14 @@ def _numpy_globals() -> dict[str, Any]:
     """NumPy's own constructors, found through what NumPy itself writes, whatever its version calls its modules."""
     reconstruct = np.zeros(1).__reduce__()[0]
     scalar = np.float64(0).__reduce__()[0]
-    return {"_reconstruct": reconstruct, "scalar": scalar, "ndarray": np.ndarray, "dtype": np.dtype}
+    from_buffer = np.zeros(1).__reduce_ex__(5)[0]
+    return {
+        "_reconstruct": reconstruct,
+        "_frombuffer": from_buffer,
+        "scalar": scalar,
+        "ndarray": np.ndarray,
+        "dtype": np.dtype,
+    }
 
 
 class _AllowList(pickle.Unpickler):
@@ -57,13 +84,14 @@ class _AllowList(pickle.Unpickler):
         if module == "collections" and name in _COLLECTIONS:
             return _COLLECTIONS[name]
         if module == "_codecs" and name == "encode":
-            return _bytes_of
-        if module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray"):
+            # A fresh object, as below: a BUILD instruction may set attributes of what it gets from here.
+            return functools.partial(_bytes_of)
+        if module in _NUMPY_MODULES:
             found = _numpy_globals().get(name)
             if found is not None:
                 return found
         if module in _SPARSE_MODULES and name in ("csr_matrix", "csr_array"):
-            # A class of its own per matrix: a BUILD instruction that sets attributes of the class changes nothing else.
+            # A class of its own per matrix, so that nothing that outlives the loading can be changed.
             return type("SparseParts", (SparseParts,), {})
         raise _Refused(f"{module}.{name}")
 
@@ -86,6 +114,75 @@ def load_pickle(path: str | os.PathLike[str]) -> Any:
         {'a': array([0, 1, 2])}
     """
     return _guarded(Path(path), lambda file: _AllowList(file, encoding="latin1").load())
+
+
+class _TorchAllowList(_AllowList):
+    """The same list and tensors, whose values lie beside the pickle in a ``torch.save`` archive."""
+
+    def __init__(self, archive: zipfile.ZipFile, folder: str) -> None:
+        super().__init__(io.BytesIO(archive.read(f"{folder}/data.pkl")), encoding="latin1")
+        self._archive, self._folder = archive, folder
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "torch" and name in _STORAGES:
+            return _STORAGES[name]
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return functools.partial(_rebuild_tensor)
+        return super().find_class(module, name)
+
+    def persistent_load(self, pid: Any) -> torch.Tensor:
+        kind, dtype, key, _, _ = pid
+        if kind != "storage" or not isinstance(dtype, torch.dtype):
+            raise _Refused(f"a stored {kind!r}")
+        content = bytearray(self._archive.read(f"{self._folder}/data/{key}"))
+        return torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
+
+
+def _rebuild_tensor(
+    storage: torch.Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
+) -> torch.Tensor:
+    """Cut a tensor from its storage; ``as_strided`` checks the bounds."""
+    return storage.as_strided(size, stride, offset).clone()
+
+
+def load_torch(path: str | os.PathLike[str]) -> Any:
+    """Read a ``torch.save`` file of tensors, numpy arrays and plain containers, without ``torch.load``.
+
+    ``torch.load(weights_only=True)`` refuses numpy arrays and pickle protocol 4, and OGB's split files are made of
+    both; ``weights_only=False`` runs what a file tells it to. Here the same allow-list reads them all, in the zip
+    format and, numpy only, in the one of torch before 1.6.
+
+    Args:
+        path: the file.
+
+    Raises:
+        DataError: as :func:`load_pickle`.
+
+    Example:
+        >>> import tempfile, torch
+        >>> with tempfile.NamedTemporaryFile(delete=False) as file:
+        ...     torch.save({"edge": torch.tensor([[0, 1]])}, file)
+        >>> load_torch(file.name)
+        {'edge': tensor([[0, 1]])}
+    """
+    return _guarded(Path(path), _read_torch)
+
+
+def _read_torch(file: io.BufferedReader) -> Any:
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            members = set(archive.namelist())
+            folder = next(name for name in members if name.endswith("/data.pkl")).removesuffix("/data.pkl")
+            order = f"{folder}/byteorder"
+            if order in members and archive.read(order) != b"little":
+                raise ValueError("its numbers are big-endian")
+            return _TorchAllowList(archive, folder).load()
+    file.seek(0)
+    # Before torch 1.6: magic number, version, system, the object, the list of its storages, each a pickle.
+    magic, _version, _system, content, storages = (_AllowList(file, encoding="latin1").load() for _ in range(5))
+    if magic != _LEGACY_TORCH_MAGIC or storages:
+        raise ValueError("it is no torch file, or an old one that holds tensors")
+    return content
 
 
 def _guarded(path: Path, read: Callable[[io.BufferedReader], Any]) -> Any:
@@ -121,8 +218,11 @@ def to_csr(parts: Any, path: str | os.PathLike[str]) -> Any:
     held = vars(parts)
     try:
         shape = held["_shape"] if "_shape" in held else held["shape"]
+        kinds = [held[part].dtype.kind for part in ("data", "indices", "indptr")]
+        if kinds[0] not in "iufb" or kinds[1:] != ["i", "i"]:
+            raise ValueError(f"its arrays hold {kinds}")
         matrix = scipy.sparse.csr_matrix((held["data"], held["indices"], held["indptr"]), shape=shape)
         matrix.check_format(full_check=True)
-    except (KeyError, ValueError, TypeError, IndexError) as error:
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
         raise DataError(f"{path} holds a damaged CSR matrix ({error}).") from error
     return matrix
