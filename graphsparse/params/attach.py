@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from types import TracebackType
 from typing import Any
 
@@ -131,15 +132,18 @@ class L0Projection:
             parameter.masked_fill_(~mask, 0)
 
     def state_dict(self) -> dict[str, Any]:
-        """The state as plain values and tensors: ``step`` and ``masks`` by name (copies)."""
-        return {"step": self.step, "masks": self.masks}
+        """Settings, ``step`` and ``masks`` by name (copies): plain values and tensors, fit for JSON and safetensors."""
+        return {**self._settings(), "step": self.step, "masks": self.masks}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what :meth:`state_dict` gave; an attached projection stays attached. No weight is changed.
 
         Raises:
-            ValueError: if the state is that of other parameters; nothing is loaded then.
+            ValueError: if the state is that of other settings or parameters; nothing is loaded then.
         """
+        for name, value in self._settings().items():
+            if state.get(name) != value:
+                raise ValueError(f"the state has {name} = {state.get(name)!r}, this projection {value!r}")
         step, masks = state.get("step"), state.get("masks")
         if not isinstance(step, int) or step < 0 or not isinstance(masks, Mapping):
             raise ValueError("the state of an L0Projection has 'step', a whole number, and 'masks' by name")
@@ -147,11 +151,9 @@ class L0Projection:
             differing = sorted(masks.keys() ^ self._masks.keys())
             raise ValueError(f"the state belongs to other parameters; they differ in {differing[:5]}")
         for name, mask in self._masks.items():
-            if masks[name].shape != mask.shape or masks[name].dtype != torch.bool:
-                raise ValueError(
-                    f"the mask of {name!r} must be bool {[*mask.shape]}, "
-                    f"the state has {masks[name].dtype} {[*masks[name].shape]}"
-                )
+            saved = masks[name]
+            if not isinstance(saved, Tensor) or saved.shape != mask.shape or saved.dtype != torch.bool:
+                raise ValueError(f"the state's mask of {name!r} is no bool tensor of shape {[*mask.shape]}")
         self.step = step
         for name, mask in self._masks.items():
             mask.copy_(masks[name])
@@ -172,6 +174,12 @@ class L0Projection:
         self.step += 1
         if self.step % self.every == 0:
             self.apply()
+
+    def _settings(self) -> dict[str, Any]:
+        """What decides the outcome, as plain values that are the same in every process."""
+        named = self.schedule if hasattr(self.schedule, "__qualname__") else type(self.schedule)
+        schedule = repr(self.schedule) if is_dataclass(self.schedule) else f"{named.__module__}.{named.__qualname__}"
+        return {"sparsity": str(self.sparsity), "schedule": schedule, "revive": self.revive, "every": self.every}
 
     def _count(self) -> int:
         sparsity = sparsity_fraction(self.schedule(self.step, self.sparsity), "the scheduled sparsity")

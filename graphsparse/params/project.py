@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from graphsparse.params.largest import mark_largest
-from graphsparse.params.prunable import prunable
+from graphsparse.params.prunable import place, prunable
 from graphsparse.select import Keep, kept_count
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -83,7 +83,7 @@ def _project(
     for name, tensor in named.items():
         check_tensor(name, tensor)
     distinct: dict[object, str] = {}
-    first = {name: distinct.setdefault(_place(tensor), name) for name, tensor in named.items()}
+    first = {name: distinct.setdefault(place(tensor), name) for name, tensor in named.items()}
     chosen = {name: named[name] for name in distinct.values()}
     masks = {name: empty_mask(tensor) for name, tensor in chosen.items()}
     k = kept_count(keep, sum(tensor.numel() for tensor in chosen.values()))
@@ -117,10 +117,3 @@ def _by_name(tensors: nn.Module | Mapping[str, Tensor] | Iterable[Tensor]) -> di
     if isinstance(tensors, Mapping):
         return dict(tensors)
     return {f"tensor {i}": tensor for i, tensor in enumerate(tensors)}
-
-
-def _place(tensor: Tensor) -> object:
-    """What two names of one tensor have in common; tensors without elements are all different."""
-    if tensor.numel() == 0:
-        return id(tensor)
-    return tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype

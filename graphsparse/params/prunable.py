@@ -39,7 +39,7 @@ def prunable(model: nn.Module, which: Which = "all") -> dict[str, nn.Parameter]:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    trainable = {name: p for name, p in _distinct(model).items() if p.requires_grad}
     if which not in ("all", "matrices"):
         chosen = _matching(model, [which] if isinstance(which, str) else list(which))
         trainable = {name: p for name, p in trainable.items() if name in chosen}
@@ -49,6 +49,15 @@ def prunable(model: nn.Module, which: Which = "all") -> dict[str, nn.Parameter]:
     if which == "matrices":
         return {name: p for name, p in trainable.items() if is_matrix(p)}
     return trainable
+
+
+def place(tensor: Tensor) -> object:
+    """What two names of one tensor have in common: the memory that they read."""
+    if isinstance(tensor, UninitializedParameter) or tensor.is_meta or tensor.layout != torch.strided:
+        return id(tensor)
+    if tensor.numel() == 0:  # all of them lie at address 0
+        return id(tensor)
+    return tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
 
 
 def is_matrix(tensor: Tensor) -> bool:
@@ -132,7 +141,7 @@ def _matching(model: nn.Module, patterns: list[str]) -> set[str]:
     """First names of the trainable parameters that names and patterns select."""
     if not patterns:
         raise ValueError('no parameter was asked for; which="all" selects every trainable one')
-    aliases, parameters = _aliases(model), dict(model.named_parameters())
+    aliases, parameters = _aliases(model), _distinct(model)
     chosen: set[str] = set()
     for pattern in patterns:
         if not isinstance(pattern, str):
@@ -151,10 +160,17 @@ def _matching(model: nn.Module, patterns: list[str]) -> set[str]:
     return chosen
 
 
+def _distinct(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Every parameter under its first name."""
+    parameters = dict(model.named_parameters())
+    return {name: parameters[name] for name in dict.fromkeys(_aliases(model).values())}
+
+
 def _aliases(model: nn.Module) -> dict[str, str]:
-    """Every name of every parameter -> the name that ``named_parameters()`` gives it first."""
-    first = {id(parameter): name for name, parameter in model.named_parameters()}
-    return {name: first[id(p)] for name, p in model.named_parameters(remove_duplicate=False)}
+    """Every name of every parameter -> the name under which it comes first."""
+    first: dict[object, str] = {}
+    named = model.named_parameters(remove_duplicate=False)
+    return {name: first.setdefault(place(parameter), name) for name, parameter in named}
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
