@@ -155,8 +155,9 @@ def _one_hot(
     if rows.shape != columns.shape or rows.ndim != 1 or rows.dtype.kind not in "iu" or columns.dtype.kind not in "iu":
         raise DataError(f"{path}: the features' rows and columns must be two equally long lists of integers.")
     for ids, limit, what in ((rows, shape[0], "row"), (columns, shape[1], "column")):
-        if ids.size and (ids.min() < 0 or ids.max() >= limit):
-            raise DataError(f"{path}: a feature's {what} is {ids.max()}, outside 0 ... {limit - 1}.")
+        outside = ids[(ids < 0) | (ids >= limit)]
+        if outside.size:
+            raise DataError(f"{path}: a feature's {what} is {outside[0]}, outside 0 ... {limit - 1}.")
     x = torch.zeros(shape, dtype=torch.float32)
     x[torch.from_numpy(rows.astype(np.int64)), torch.from_numpy(columns.astype(np.int64))] = 1.0
     return x

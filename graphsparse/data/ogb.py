@@ -81,10 +81,10 @@ def load_ogb(name: str, *, root: str | os.PathLike[str] | None = None) -> OgbTas
         DataError: files are missing (and cannot be downloaded), damaged, or do not fit together.
 
     Example:
-        >>> load_ogb("ogbl-ddy")
+        >>> load_ogb("ogbg-molbase")
         Traceback (most recent call last):
         ...
-        ValueError: there is no OGB task 'ogbl-ddy'; did you mean ogbl-ddi?
+        ValueError: there is no OGB task 'ogbg-molbase'; did you mean ogbg-molbace or ...?
     """
     key = name.lower().replace("_", "-")
     official = key.removesuffix(_REBUILT)

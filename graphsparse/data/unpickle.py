@@ -37,7 +37,10 @@ _STORAGES = {
 _LEGACY_TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 _NUMPY_MODULES = (
     "numpy",
-    *(f"numpy.{core}.{part}" for core in ("core", "_core") for part in ("multiarray", "numeric")),
+    "numpy.core.multiarray",
+    "numpy.core.numeric",
+    "numpy._core.multiarray",
+    "numpy._core.numeric",
 )
 _SPARSE_MODULES = ("scipy.sparse", "scipy.sparse.csr", "scipy.sparse._csr")
 
