@@ -1,0 +1,93 @@
+"""Numba kernels on the simple graph: triangles of every pair, and the waves of the rank-degree walk.
+
+Import this module only when it is used: it imports numba.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+
+def _triangles(indptr: Any, heads: Any) -> Any:
+    counts = np.zeros(len(heads), np.int64)
+    arc_to = np.full(len(indptr) - 1, -1, np.int64)
+    for u in range(len(indptr) - 1):
+        for i in range(indptr[u], indptr[u + 1]):
+            arc_to[heads[i]] = i
+        for i in range(indptr[u], indptr[u + 1]):
+            v = heads[i]
+            for j in range(indptr[v], indptr[v + 1]):
+                k = arc_to[heads[j]]
+                if k >= 0:
+                    counts[i] += 1
+                    counts[j] += 1
+                    counts[k] += 1
+        for i in range(indptr[u], indptr[u + 1]):
+            arc_to[heads[i]] = -1
+    return counts
+
+
+def _waves(indptr: Any, heads: Any, pair: Any, restarts: Any, batch: int, share: Any) -> Any:
+    numerator, denominator = share
+    num_nodes, num_pairs = len(indptr) - 1, len(pair) // 2
+    wave_of = np.zeros(num_pairs, np.int64)
+    left = indptr[1:] - indptr[:-1]  # edges that each node still has
+    next_arc = indptr[:-1].copy()
+    reached_in = np.zeros(num_nodes, np.int64)
+    seeds = np.empty(num_nodes, np.int64)
+    reached = np.empty(num_nodes, np.int64)
+    picked = np.empty((num_pairs, 2), np.int64)
+    num_seeds, cursor, wave, done = 0, 0, 0, 0
+    while done < num_pairs:
+        if num_seeds == 0:
+            if cursor == len(restarts):
+                restarts = restarts[left[restarts] > 0]
+                cursor = 0
+            while num_seeds < batch and cursor < len(restarts):
+                if left[restarts[cursor]] > 0:
+                    seeds[num_seeds] = restarts[cursor]
+                    num_seeds += 1
+                cursor += 1
+            if num_seeds == 0:
+                continue
+        wave += 1
+        num_reached, num_picked = 0, 0
+        for s in range(num_seeds):
+            v = seeds[s]
+            wanted = max(1, -(-numerator * left[v] // denominator))
+            i = next_arc[v]
+            while wanted > 0 and i < indptr[v + 1]:
+                u, e = heads[i], pair[i]
+                if wave_of[e] == 0:
+                    wave_of[e] = wave
+                    picked[num_picked, 0], picked[num_picked, 1] = u, v
+                    num_picked += 1
+                if wave_of[e] == wave:  # picked now, here or from its other end: all seeds see the same graph
+                    wanted -= 1
+                    if reached_in[u] != wave:
+                        reached_in[u] = wave
+                        reached[num_reached] = u
+                        num_reached += 1
+                i += 1
+            next_arc[v] = i
+        for p in range(num_picked):
+            left[picked[p, 0]] -= 1
+            left[picked[p, 1]] -= 1
+        done += num_picked
+        num_seeds = 0
+        for r in range(num_reached):
+            if left[reached[r]] > 0:
+                seeds[num_seeds] = reached[r]
+                num_seeds += 1
+    return wave_of
+
+
+triangles: Callable[..., Any] = njit(nogil=True, cache=True)(_triangles)
+"""Count the triangles over every arc ``[m]`` of an acyclic orientation in CSR form (the forward algorithm)."""
+
+waves: Callable[..., Any] = njit(nogil=True, cache=True)(_waves)
+"""Wave (1, 2, ...) in which the rank-degree walk picks each pair ``[P]``; both arcs listed, best neighbours first."""

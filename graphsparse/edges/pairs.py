@@ -1,0 +1,84 @@
+"""The simple undirected graph underneath any graph: its pairs, and which pair each edge belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from graphsparse.interop import EdgeList
+from graphsparse.select import mix64
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SimpleGraph:
+    """Distinct pairs {u, v}, u != v, in ascending order: what remains without directions, copies and self-loops.
+
+    Whatever is computed once a pair is by construction the same on both arcs and in any order of the edges.
+
+    Attributes:
+        low: smaller end of each pair ``[P]``.
+        high: larger end of each pair ``[P]``.
+        pair: position of each edge's pair ``[E]``, -1 for a self-loop.
+        num_nodes: number of nodes N.
+    """
+
+    low: Ints
+    high: Ints
+    pair: Ints
+    num_nodes: int
+
+    @classmethod
+    def of(cls, graph: EdgeList) -> SimpleGraph:
+        """Read the simple graph underneath ``graph``."""
+        tail, head = endpoints(graph)
+        keys = np.minimum(tail, head) * graph.num_nodes + np.maximum(tail, head)
+        real = tail != head
+        distinct, inverse = np.unique(keys[real], return_inverse=True)
+        pair = np.full(len(tail), -1, np.int64)
+        pair[real] = inverse
+        n = max(1, graph.num_nodes)
+        return cls(distinct // n, distinct % n, pair, graph.num_nodes)
+
+    def degrees(self) -> Ints:
+        """Number of distinct neighbours of each node ``[N]``."""
+        return np.bincount(self.low, minlength=self.num_nodes) + np.bincount(self.high, minlength=self.num_nodes)
+
+    def spread(self, values: Floats, device: torch.device) -> Tensor:
+        """Give every edge the value of its pair: float64 ``[P]`` to ``[E]``, self-loops +inf."""
+        scores = np.append(values, np.inf)[self.pair]  # position -1, a self-loop's, is the last one
+        return torch.from_numpy(scores).to(device)
+
+
+def endpoints(graph: EdgeList) -> tuple[Ints, Ints]:
+    """Tails and heads of the edges as int64 arrays ``[E]``, whatever the integer type and device of the graph."""
+    edge_index = graph.edge_index.detach().cpu().to(torch.int64).numpy()
+    return edge_index[0], edge_index[1]
+
+
+def rows(tails: Ints, heads: Ints, num_nodes: int) -> tuple[Ints, Ints, Ints]:
+    """Group distinct arcs by their tails, heads in ascending order.
+
+    Returns:
+        ``indptr`` ``[N + 1]``, the heads ``[m]`` row by row, and the position of each in the input ``[m]``.
+    """
+    shape = (num_nodes, num_nodes)
+    matrix = sp.coo_array((np.arange(len(tails)), (tails, heads)), shape=shape).tocsr()
+    matrix.sort_indices()
+    return matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data
+
+
+def by_degree(degrees: Ints, names: npt.NDArray[np.uint64] | None, seed: int) -> Ints:
+    """Place of each node ``[N]`` when nodes are ordered by falling degree, equal ones by a seeded hash of the name."""
+    hashes = mix64(seed, names if names is not None else np.arange(len(degrees)))
+    order = np.lexsort((hashes, -degrees))
+    place = np.empty(len(degrees), np.int64)
+    place[order] = np.arange(len(degrees))
+    return place
