@@ -14,11 +14,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch_geometric.nn import GATConv, GCNConv, GINConv, MessagePassing, SAGEConv, TransformerConv
+from torch_geometric.nn import GATConv, MessagePassing, TransformerConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
-from graphsparse.nn.adjacency import AdjacencyCache, Build, gcn_adjacency, mean_adjacency, sum_adjacency
 from graphsparse.nn.dropout import dropout as drop
+from graphsparse.nn.layers import MatrixGCNConv, MatrixGINConv, MatrixSAGEConv
+from graphsparse.nn.matrix import Build, MatrixCache, gcn_matrix, gin_matrix, mean_matrix
 
 # Hooks that need the messages one by one, or the edge list itself, as PyG names them.
 _EDGE_HOOKS = (
@@ -72,7 +73,7 @@ class Backbone(nn.Module):
         self.in_channels, self.hidden_channels, self.out_channels = in_channels, hidden_channels, out_channels
         self.num_layers, self.dropout, self.fast = num_layers, dropout, fast
         build = type(self).matrix
-        self._adjacency = None if build is None else AdjacencyCache(build)
+        self._matrices = None if build is None else MatrixCache(build)
         widths = [in_channels, *[hidden_channels] * (num_layers - 1), out_channels]
         self.convs = nn.ModuleList(
             self._conv(source, target, last=layer == num_layers - 1)
@@ -83,8 +84,13 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def _along_edges(self, x: Tensor, edge_index: Tensor) -> tuple[Tensor, ...]:
-        """What the convolutions get as their graph when there is no matrix."""
+        """What each convolution gets besides its input when there is no matrix."""
         return (edge_index,)
+
+    def _by_matrix(self, conv: nn.Module, x: Tensor, matrix: Tensor) -> Tensor:
+        """One convolution with the remembered matrix."""
+        out: Tensor = conv(x, matrix)
+        return out
 
     def _may_use_matrix(self, edge_index: Tensor) -> bool:
         if not self.fast or type(edge_index) is not Tensor or edge_index.layout != torch.strided:
@@ -105,17 +111,16 @@ class Backbone(nn.Module):
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
         """Outputs [N, out_channels] of features [N, in_channels] and arcs [2, E] (source, target).
 
-        `x` may be a torch sparse CSR tensor where the first layer starts with a linear map
-        (GCN, GAT, GraphTransformer).
+        `x` may be a torch sparse CSR tensor. `edge_index` may also be what else PyG's layers take.
         """
-        if self._adjacency is not None and self._may_use_matrix(edge_index):
-            graph: tuple[Tensor, ...] = (self._adjacency(edge_index, x.size(0), x.dtype),)
-        else:
-            graph = self._along_edges(x, edge_index)
+        matrix = None
+        if self._matrices is not None and self._may_use_matrix(edge_index):
+            matrix = self._matrices(edge_index, x.size(0), x.dtype)
+        graph = self._along_edges(x, edge_index) if matrix is None else ()
         for layer, conv in enumerate(self.convs):
             if layer > 0:
                 x = drop(type(self).activation(x), self.dropout, self.training)
-            x = conv(x, *graph)
+            x = conv(x, *graph) if matrix is None else self._by_matrix(conv, x, matrix)
         return x
 
     def extra_repr(self) -> str:
@@ -133,10 +138,10 @@ class GCN(Backbone):
         torch.Size([4, 2])
     """
 
-    matrix = gcn_adjacency
+    matrix = gcn_matrix
 
     def _conv(self, in_channels: int, out_channels: int, *, last: bool) -> nn.Module:
-        conv: nn.Module = GCNConv(in_channels, out_channels, normalize=False)
+        conv: nn.Module = MatrixGCNConv(in_channels, out_channels, normalize=False)
         return conv
 
     def _along_edges(self, x: Tensor, edge_index: Tensor) -> tuple[Tensor, ...]:
@@ -147,20 +152,27 @@ class GCN(Backbone):
 class GIN(Backbone):
     """Graph isomorphism network: x_v' = MLP((1 + eps) x_v + sum_u x_u) (Xu et al., ICLR 2019, eq. 4.1).
 
-    The MLP has two linear maps with a ReLU between; eps is fixed at 0. Arguments: see `Backbone`.
+    The MLP of a layer is one linear map, with the ReLU and dropout between layers; eps is fixed at 0.
+    Arguments: see `Backbone`.
 
     Example:
         >>> GIN(3, 8, 2)(torch.ones(4, 3), torch.tensor([[0, 1], [1, 0]])).shape
         torch.Size([4, 2])
     """
 
-    matrix = sum_adjacency
+    matrix = gin_matrix
 
     def _conv(self, in_channels: int, out_channels: int, *, last: bool) -> nn.Module:
-        hidden = self.hidden_channels
-        mlp = nn.Sequential(nn.Linear(in_channels, hidden), nn.ReLU(), nn.Linear(hidden, out_channels))
-        conv: nn.Module = GINConv(mlp)
+        conv: nn.Module = MatrixGINConv(nn.Linear(in_channels, out_channels))
         return conv
+
+    def _may_use_matrix(self, edge_index: Tensor) -> bool:
+        # The matrix holds the node's own term with eps = 0; a loaded state may have another eps.
+        return super()._may_use_matrix(edge_index) and not any(bool(conv.eps) for conv in self.convs)
+
+    def _by_matrix(self, conv: nn.Module, x: Tensor, matrix: Tensor) -> Tensor:
+        out: Tensor = conv((x, None), matrix)
+        return out
 
 
 class GraphSAGE(Backbone):
@@ -173,10 +185,10 @@ class GraphSAGE(Backbone):
         torch.Size([4, 2])
     """
 
-    matrix = mean_adjacency
+    matrix = mean_matrix
 
     def _conv(self, in_channels: int, out_channels: int, *, last: bool) -> nn.Module:
-        conv: nn.Module = SAGEConv(in_channels, out_channels, aggr="mean")
+        conv: nn.Module = MatrixSAGEConv(in_channels, out_channels, aggr="mean")
         return conv
 
 
