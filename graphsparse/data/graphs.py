@@ -95,6 +95,7 @@ def load(
         words), ``metric`` (``"accuracy"`` or ``"rocauc"``), ``num_classes``.
 
     Raises:
+        TypeError: the name is no text.
         ValueError: the name or the split does not exist; the sentence says which do.
         DataError: a file is missing (and cannot be downloaded), damaged, or not what it should be.
 
@@ -103,6 +104,8 @@ def load(
         >>> data.num_nodes, data.num_features, data.num_classes, data.split
         (1797, 64, 10, 'random 5 per class/500/rest, seed 0')
     """
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a data set is a text such as 'cora', not {type(name).__name__}.")
     key = name.lower().replace("_", "-")
     if key not in _CATALOGUE:
         close = difflib.get_close_matches(key, _CATALOGUE, n=3)

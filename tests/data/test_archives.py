@@ -246,6 +246,11 @@ def test_unknown_names_get_close_matches() -> None:
         load("zzzz")
 
 
+def test_a_name_is_a_text() -> None:
+    with pytest.raises(TypeError, match="a text such as 'cora', not int"):
+        load(3)
+
+
 def test_a_wrong_split_says_which_there_are(toy: Callable[..., Path]) -> None:
     with pytest.raises(ValueError, match="tolokers has no split 10; possible: 0-9, 'random'"):
         load("tolokers", 10, root=toy("tolokers"))
