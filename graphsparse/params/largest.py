@@ -17,7 +17,7 @@ from graphsparse.select import RADIX_FROM, top_mask
 Pieces = list[tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]]
 
 PIECE = 1 << 20  # elements; the unit that threads share
-PARALLEL_FROM = 1 << 21  # below this many elements starting threads costs more than it saves
+PARALLEL_FROM = 1 << 25  # the passes wait for memory: below this many elements threads were measured to save nothing
 
 
 def mark_largest(tensors: Mapping[str, Tensor], masks: Sequence[Tensor], k: int, *, zero: bool) -> None:
@@ -106,7 +106,7 @@ def _threshold(pieces: Pieces, k: int, parts: int, tensors: Mapping[str, Tensor]
 
     counts = over_slices(count, len(pieces), parts)
     in_bin = sum(counts[1:], start=counts[0])
-    if in_bin[kernels.INFINITY >> kernels.BIN_SHIFT :].any():
+    if in_bin[kernels.INFINITY >> int(kernels.BIN_SHIFT) :].any():
         check_numbers(tensors)
     if k == 0:
         return kernels.INFINITY + 1, None

@@ -48,7 +48,7 @@ def train_step(model: nn.Module, optimizer: Optimizer) -> float:
     def closure() -> float:
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(x), y)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss.item()
 
     if isinstance(optimizer, torch.optim.LBFGS):
@@ -359,7 +359,7 @@ def test_misuse_is_answered_clearly() -> None:
     with pytest.raises(ValueError, match="none of the projected parameters"):
         L0Projection(network(), 0.5).attach(optimizer)
     with pytest.raises(TypeError, match="must be a torch"):
-        L0Projection(model, 0.5).attach(model)  # type: ignore[arg-type]
+        L0Projection(model, 0.5).attach(model)
     for sparsity in (1.0, -0.1, float("nan")):
         with pytest.raises(ValueError, match="sparsity must"):
             L0Projection(model, sparsity)

@@ -80,9 +80,9 @@ def test_a_frozen_parameter_is_an_error_by_name_and_passed_over_by_pattern() -> 
 
 def test_wrong_kinds_of_input() -> None:
     with pytest.raises(TypeError, match="model must be"):
-        prunable({"a": torch.zeros(3)})  # type: ignore[arg-type]
+        prunable({"a": torch.zeros(3)})
     with pytest.raises(TypeError, match="names of parameters"):
-        prunable(Tied(), [3])  # type: ignore[list-item]
+        prunable(Tied(), [3])
     with pytest.raises(ValueError, match="lazy"):
         prunable(nn.LazyLinear(3))
 
