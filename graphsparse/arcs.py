@@ -143,7 +143,7 @@ def _survey_torch(edge_index: Tensor, num_nodes: int) -> Survey:
     if bool(bad.any()):
         _raise_out_of_range(edge_index, num_nodes, int(bad.nonzero()[0]))
     arcs = edge_index[:, edge_index[0] != edge_index[1]].long()
-    keys = _mix_pairs(arcs.amin(0), arcs.amax(0))
+    keys = mix_pairs(arcs.amin(0), arcs.amax(0))
     symmetric = int(torch.where(arcs[0] < arcs[1], keys, -keys).sum()) == 0
     degree_out = degree_in = torch.bincount(arcs[0], minlength=num_nodes)
     if not symmetric:
@@ -151,8 +151,11 @@ def _survey_torch(edge_index: Tensor, num_nodes: int) -> Survey:
     return Survey(edge_index.size(1) - arcs.size(1), symmetric, degree_out, degree_in)
 
 
-def _mix_pairs(low: Tensor, high: Tensor) -> Tensor:
+def mix_pairs(low: Tensor, high: Tensor, words: Tensor | None = None) -> Tensor:
+    """Hash pairs of ids ``[m]``, and a 64-bit word with each, to 64 bits as the numba loops do."""
     z = (low << 32) ^ high
+    if words is not None:
+        z = ((z ^ _shift_right(z, 30)) * (0xBF58476D1CE4E5B9 - (1 << 64))) ^ words
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         z = (z ^ _shift_right(z, shift)) * (factor - (1 << 64))
     return z ^ _shift_right(z, 31)

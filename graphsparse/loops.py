@@ -89,3 +89,54 @@ def compress(tails: Any, heads: Any, mask: Any, start: int, first: int, last: in
         out[1, first] = heads[i]
         first += mask[i]
         i += 1
+
+
+@njit(nogil=True, cache=True)
+def score_balance(tails: Any, heads: Any, bits: Any, start: int, stop: int) -> Any:
+    """Sum the hashes of (pair, score) over arcs that point up, less those over arcs that point down."""
+    balance = np.uint64(0)
+    for i in range(start, stop):
+        u, v = np.int64(tails[i]), np.int64(heads[i])
+        if u == v:
+            continue
+        z = (np.uint64(min(u, v)) << S32) ^ np.uint64(max(u, v))
+        z = (z ^ (z >> S30)) * MIX_1
+        z ^= np.uint64(bits[i])
+        z = (z ^ (z >> S30)) * MIX_1
+        z = (z ^ (z >> S27)) * MIX_2
+        z ^= z >> S31
+        balance += z if u < v else ~z + np.uint64(1)
+    return balance
+
+
+@njit(nogil=True, cache=True)
+def mark_above(scores: Any, start: int, stop: int, value: float, mask: Any, tied: Any) -> int:
+    """Write ``scores > value`` to ``mask``, and the positions of the equal ones to ``tied``; stop there when full.
+
+    Returns the number of equal scores in the slice, which may be more than ``tied`` holds.
+    """
+    found, room = 0, len(tied)
+    for i in range(start, stop):
+        score = scores[i]
+        mask[i] = score > value
+        if score == value:
+            if found < room:
+                tied[found] = i
+            found += 1
+    return found
+
+
+@njit(nogil=True, cache=True)
+def cover(low: Any, high: Any, covered: Any, taken: Any, budget: int) -> None:
+    """Spend ``budget`` on edges, best first: two ends without a kept edge, then one such end, then the rest.
+
+    ``covered`` tells which nodes have a kept edge already, ``taken`` which edges are kept; both are updated.
+    """
+    for wanted in (2, 1, 0):
+        for i in range(len(low)):
+            if budget == 0:
+                return
+            u, v = low[i], high[i]
+            if not taken[i] and 2 - covered[u] - covered[v] >= wanted:
+                taken[i] = covered[u] = covered[v] = True
+                budget -= 1

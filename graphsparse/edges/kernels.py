@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphsparse.arcs import accumulate, compiled, rows
+from graphsparse.arcs import accumulate, compiled, mix_pairs, rows
 from graphsparse.interop import EdgeList
 from graphsparse.parallel import over_slices
 
@@ -115,6 +115,35 @@ def edge_products(graph: EdgeList, of_tails: Tensor, of_heads: Tensor) -> Tensor
     out = np.empty(graph.num_edges, np.float64)
     over_slices(lambda a, b: loops.products(*ends, a, b, left, right, out), len(out))
     return torch.from_numpy(out)
+
+
+def symmetric_scores(graph: EdgeList, scores: Tensor) -> bool:
+    """Tell whether the k-th best copies of (u, v) and (v, u) have equal scores throughout, without a sort.
+
+    The scores of all copies of (u, v) are those of (v, u) when two order-free sums of mixed 64-bit keys of pair and
+    score are equal: the one over arcs that point up and the one over arcs that point down.
+
+    Args:
+        graph: a mirrored undirected edge list.
+        scores: float32 or float64 ``[E]``; loops are not read.
+
+    Example:
+        >>> from graphsparse.interop import open_graph
+        >>> graph = open_graph(torch.tensor([[0, 1], [1, 0]])).edges
+        >>> symmetric_scores(graph, torch.tensor([2.0, 2.0])), symmetric_scores(graph, torch.tensor([2.0, 3.0]))
+        (True, False)
+    """
+    bits = (scores.to(torch.float64) + 0.0).view(torch.int64)  # + 0.0: the two zeros are equal
+    if not compiled(graph.edge_index):
+        real = graph.edge_index[0] != graph.edge_index[1]
+        tails, heads = graph.edge_index[:, real].long()
+        keys = mix_pairs(torch.minimum(tails, heads), torch.maximum(tails, heads), bits[real])
+        return int(torch.where(tails < heads, keys, -keys).sum()) == 0
+    from graphsparse import loops
+
+    ends, words = rows(graph.edge_index), bits.contiguous().numpy()
+    parts = over_slices(lambda a, b: loops.score_balance(*ends, words, a, b), len(words))
+    return sum(map(int, parts)) % (1 << 64) == 0
 
 
 def _check_length(name: str, values: Tensor, graph: EdgeList) -> None:

@@ -1,0 +1,267 @@
+"""Keep: scores of edges become an exact mask, both arcs of an undirected pair as one, self-loops always kept."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from graphsparse.edges.kernels import symmetric_scores
+from graphsparse.edges.units import Units, find_units
+from graphsparse.interop import EdgeList, edge_list
+from graphsparse.select import Keep, check_no_nan, kept_count, threshold
+
+Guard = Literal["cover", "isolated"]
+Mask = npt.NDArray[np.bool_]
+
+MANY_TIES = 1 << 16  # positions of ties that one slice may hold before they are looked up anew
+
+
+def keep_mask(
+    scores: Tensor | npt.NDArray[Any],
+    edge_index: Tensor,
+    *,
+    keep: Keep | None = None,
+    per_node: int | None = None,
+    undirected: bool | None = None,
+    num_nodes: int | None = None,
+    guard: Guard | None = None,
+    forest: bool = False,
+    seed: int = 0,
+    names: npt.NDArray[np.uint64] | None = None,
+) -> Tensor:
+    r"""Turn scores into the mask of the edges that stay: exactly :math:`\max(1, \lceil keep \cdot m \rceil)` of m.
+
+    Countable are the pairs {u, v} of an undirected graph (both arcs stay or go together; where their scores differ the
+    larger one counts) and the arcs of a directed one, parallel copies one by one. Self-loops are kept, never counted.
+    The mask does not depend on the order of the edges: ties break by a seeded hash of the names of an edge's ends.
+
+    Args:
+        scores: real numbers ``[E]``, higher = keep. Not changed.
+        edge_index: int32 or int64 ``[2, E]``.
+        keep: fraction to keep, in (0, 1], read as the decimal that was written.
+        per_node: instead of ``keep``: every node selects its best ``per_node`` incident edges, and an edge stays if
+            either end selects it.
+        undirected: whether pairs are counted; None: if every arc has as many mirrors as copies.
+        num_nodes: number of nodes; by default one more than the largest id.
+        guard: ``"cover"`` spends the count first on edges whose two ends have no kept edge yet, then on edges with one
+            such end, then on the rest, each by falling score; ``"isolated"`` keeps the best edge of every node, so that
+            no node loses its last neighbour.
+        forest: keep a maximum spanning forest, so that no component falls apart.
+        seed: of the ties.
+        names: 64-bit names of the nodes ``[N]`` instead of their ids (`graphsparse.labels.label_names`).
+
+    Returns:
+        bool ``[E]`` on the device of ``edge_index``.
+
+    Raises:
+        TypeError: for scores or ids of a wrong type, or neither or both of ``keep`` and ``per_node``.
+        ValueError: for a NaN score, a wrong length, ``keep`` outside (0, 1], ids out of range, or a strict guard or
+            forest that needs more edges than ``keep`` leaves; it names the smallest feasible ``keep``.
+
+    Example:
+        >>> triangle = torch.tensor([[0, 1, 1, 2, 2, 0, 0], [1, 0, 2, 1, 0, 2, 0]])
+        >>> keep_mask(torch.tensor([3.0, 3.0, 2.0, 2.0, 1.0, 1.0, 0.0]), triangle, keep=0.5)
+        tensor([ True,  True,  True,  True, False, False,  True])
+    """
+    graph = edge_list(edge_index, num_nodes, undirected, names=names)
+    return mask_edges(graph, scores, keep=keep, per_node=per_node, guard=guard, forest=forest, seed=seed)
+
+
+def mask_edges(
+    graph: EdgeList,
+    scores: Tensor | npt.NDArray[Any],
+    *,
+    keep: Keep | None = None,
+    per_node: int | None = None,
+    guard: Guard | None = None,
+    forest: bool = False,
+    seed: int = 0,
+    registered: bool = False,
+) -> Tensor:
+    """Do what `keep_mask` does on the inner form.
+
+    Args:
+        graph: the edge list.
+        scores: ``[E]``.
+        keep: as in `keep_mask`, like the arguments that follow.
+        per_node: see there.
+        guard: see there.
+        forest: see there.
+        seed: see there.
+        registered: that the scores come from a registered score, and so are equal on both arcs and +inf on loops.
+    """
+    _check_rules(keep, per_node, guard, forest)
+    values = check_scores(graph, scores, registered)
+    total = graph.num_countable
+    count = total if keep is None else kept_count(keep, total)
+    if keep is not None and count == total:
+        check_no_nan(values)
+        return torch.ones(graph.num_edges, dtype=torch.bool, device=graph.edge_index.device)
+    plain = per_node is None and guard is None and not forest
+    if plain and (registered or not graph.mirrored or symmetric_scores(graph, values)):
+        return _mask_by_threshold(graph, values, count, seed)
+    check_no_nan(values)
+    units = find_units(graph, values, seed)
+    if per_node is not None:
+        chosen = _best_of_each_node(units, graph.num_nodes, per_node)
+    else:
+        chosen = _choose(units, graph.num_nodes, count, guard, forest)
+    mask = np.ones(graph.num_edges, bool)
+    units.spread(chosen, mask)
+    return torch.from_numpy(mask).to(graph.edge_index.device)
+
+
+def smallest_keep(count: int, total: int) -> str:
+    """The shortest decimal ``keep`` that leaves exactly ``count`` of ``total`` elements.
+
+    Example:
+        >>> smallest_keep(1, 3), smallest_keep(2, 3), smallest_keep(3, 3)
+        ('0.3', '0.6', '1.0')
+    """
+    digits, found = 1, Fraction(0)
+    while found * total <= count - 1:
+        found = Fraction(math.floor(Fraction(count, total) * 10**digits), 10**digits)
+        digits += 1
+    return f"{float(found)}" if digits < 16 else f"{count}/{total}"
+
+
+def _check_rules(keep: Keep | None, per_node: int | None, guard: str | None, forest: bool) -> None:
+    if (keep is None) == (per_node is None):
+        raise TypeError("give either keep (a fraction) or per_node (edges that each node selects)")
+    if guard not in (None, "cover", "isolated"):
+        raise ValueError(f"guard must be None, 'cover' or 'isolated', got {guard!r}")
+    if per_node is None:
+        return
+    if isinstance(per_node, bool) or not isinstance(per_node, (int, np.integer)):
+        raise TypeError(f"per_node must be an integer, got {per_node!r}")
+    if per_node < 1:
+        raise ValueError(f"per_node must be at least 1, got {per_node}")
+    if guard is not None or forest:
+        raise ValueError("guard and forest spend the count of keep; per_node has none, and isolates no node anyway")
+
+
+def check_scores(graph: EdgeList, scores: Any, registered: bool) -> Tensor:
+    """Scores as float32 or float64 ``[E]`` on the graph's device, +inf on loops."""
+    values = torch.as_tensor(scores).detach()
+    if values.is_complex() or values.dtype == torch.bool:
+        raise TypeError(f"scores must be real numbers, got {values.dtype}")
+    if values.shape != (graph.num_edges,):
+        raise ValueError(f"scores must have one number for each of {graph.num_edges} edges, got {list(values.shape)}")
+    values = values.to(graph.edge_index.device)
+    if values.dtype not in (torch.float32, torch.float64):
+        values = values.to(torch.float64)
+    if registered or not graph.survey.loops:
+        return values
+    check_no_nan(values)
+    return values.masked_fill(graph.edge_index[0] == graph.edge_index[1], torch.inf)
+
+
+def _mask_by_threshold(graph: EdgeList, scores: Tensor, count: int, seed: int) -> Tensor:
+    """Keep ``count`` units whose arcs all have the unit's score: one threshold over the raw scores, then the ties.
+
+    Loops are at +inf, so they only shift the rank.
+    """
+    arcs = 2 if graph.mirrored else 1
+    rank = arcs * count + graph.survey.loops
+    cut = threshold(scores, rank)
+    if cut.equal == rank - cut.above:
+        return _at_least(scores, cut.value)
+    mask, tied = _above_and_tied(scores, cut.value, cut.equal)
+    loops = graph.edge_index[0][tied] == graph.edge_index[1][tied]
+    mask[tied[loops]] = True
+    units = find_units(graph, scores, seed, among=tied[~loops])
+    wanted = (rank - cut.above - int(loops.sum())) // arcs
+    chosen = np.zeros(len(units.keys), bool)
+    chosen[np.argsort(units.keys, kind="stable")[:wanted]] = True
+    for positions in units.arcs:
+        mask[torch.from_numpy(positions[chosen]).to(mask.device)] = True
+    return mask
+
+
+def _at_least(scores: Tensor, value: float) -> Tensor:
+    return scores >= value
+
+
+def _above_and_tied(scores: Tensor, value: float, equal: int) -> tuple[Tensor, Tensor]:
+    """``scores > value`` and the positions of the ``equal`` scores, in one pass where there are few."""
+    return scores > value, (scores == value).nonzero().view(-1)
+
+
+def _choose(units: Units, num_nodes: int, count: int, guard: Guard | None, forest: bool) -> Mask:
+    """Mandatory units first, then by the guard's rule or by score up to ``count``."""
+    order = units.best_first
+    low, high = units.low[order], units.high[order]
+    taken = np.zeros(len(order), bool)
+    if forest:
+        taken |= _spanning_forest(low, high, num_nodes)
+    if guard == "isolated":
+        taken |= _best_of_each_end(low, high, num_nodes)
+    mandatory = int(taken.sum())
+    if mandatory > count:
+        what = " and ".join(name for name, on in (("forest=True", forest), ("guard='isolated'", guard)) if on)
+        raise ValueError(
+            f"{what} must keep {mandatory} of {len(order)} edges, but keep leaves {count}; "
+            f"the smallest feasible keep is {smallest_keep(mandatory, len(order))}"
+        )
+    if guard == "cover":
+        _cover(low, high, num_nodes, taken, count - mandatory)
+    else:
+        taken[np.flatnonzero(~taken)[: count - mandatory]] = True
+    chosen = np.empty(len(order), bool)
+    chosen[order] = taken
+    return chosen
+
+
+def _cover(low: Any, high: Any, num_nodes: int, taken: Mask, budget: int) -> None:
+    from graphsparse import loops
+
+    covered = np.zeros(num_nodes, bool)
+    covered[low[taken]] = covered[high[taken]] = True
+    if len(low) >= 1 << 16:
+        loops.cover(low, high, covered, taken, budget)
+    else:  # the same loop without waiting for the compiler
+        loops.cover.py_func(low, high, covered, taken, budget)
+
+
+def _best_of_each_end(low: Any, high: Any, num_nodes: int) -> Mask:
+    """Mark, among edges that are sorted best first, the first one of each node."""
+    best = np.full(num_nodes, len(low))
+    at = np.arange(len(low))
+    np.minimum.at(best, low, at)
+    np.minimum.at(best, high, at)
+    first = np.zeros(len(low) + 1, bool)
+    first[best] = True
+    return first[:-1]
+
+
+def _spanning_forest(low: Any, high: Any, num_nodes: int) -> Mask:
+    """Mark a maximum spanning forest among edges that are sorted best first."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import minimum_spanning_tree
+
+    pairs = np.minimum(low, high) * num_nodes + np.maximum(low, high)
+    _, best = np.unique(pairs, return_index=True)  # scipy would add the ranks of copies up
+    ranks = best + 1.0  # and drop a rank of zero
+    tree = minimum_spanning_tree(coo_array((ranks, (low[best], high[best])), shape=(num_nodes, num_nodes)).tocsr())
+    marked = np.zeros(len(low), bool)
+    marked[tree.data.astype(np.int64) - 1] = True
+    return marked
+
+
+def _best_of_each_node(units: Units, num_nodes: int, per_node: int) -> Mask:
+    """Mark the units that are among the best ``per_node`` of one of their ends."""
+    order = units.best_first
+    m = len(order)
+    nodes = np.concatenate([units.low[order], units.high[order]])
+    by_node = np.argsort(nodes * m + np.tile(np.arange(m), 2))
+    nodes = nodes[by_node]
+    place = np.arange(2 * m) - np.searchsorted(nodes, nodes)
+    chosen = np.zeros(m, bool)
+    chosen[order[by_node[place < per_node] % m]] = True
+    return chosen
