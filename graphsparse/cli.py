@@ -84,17 +84,8 @@ def sparsify(
     """Keep the most important edges of a graph in a file; everything else in the file stays."""
     from graphsparse.edges.files import sparsify_file
 
-    report = sparsify_file(
-        source,
-        target,
-        method,
-        keep=keep,
-        per_node=per_node,
-        undirected=undirected,
-        guard=guard,
-        forest=forest,
-        seed=seed,
-    )
+    rules = {"keep": keep, "per_node": per_node, "guard": guard, "forest": forest}
+    report = sparsify_file(source, target, method, undirected=undirected, seed=seed, rules=rules)
     Console().print(report, highlight=False, soft_wrap=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,10 +58,10 @@ def plot_sparsity(
     axes = figure.subplots()
     mean, half = dense
     axes.axhline(mean, color="black", linewidth=1, linestyle="--", label="dense")
-    if half == half:  # no band for a NaN
+    if not math.isnan(half):
         axes.axhspan(mean - half, mean + half, color="black", alpha=0.08, linewidth=0)
     for curve in curves:
-        half_width = [0.0 if h != h else h for h in curve.half_width]
+        half_width = [0.0 if math.isnan(h) else h for h in curve.half_width]
         axes.errorbar(curve.x, curve.mean, yerr=half_width, marker="o", capsize=3, linewidth=1.5, label=curve.label)
     axes.set(title=title, xlabel=x_label, ylabel=y_label)
     axes.grid(alpha=0.3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from rich.table import Table
@@ -17,7 +18,7 @@ def interval(mean: float, half_width: float | None, *, scale: float = 1.0, digit
         '0.812'
     """
     text = f"{scale * mean:.{digits}f}"
-    if half_width is None or half_width != half_width:
+    if half_width is None or math.isnan(half_width):
         return text
     return f"{text} ± {scale * half_width:.{digits}f}"
 

@@ -1,0 +1,274 @@
+"""find_ticket: a model and a graph in, a graph lottery ticket out."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch_geometric
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch_geometric.data import Data
+
+from graphsparse.edges import SCORES
+from graphsparse.errors import TicketError
+from graphsparse.fit import FitResult, NodeTask
+from graphsparse.fit.features import features_for
+from graphsparse.params import prunable
+from graphsparse.select import Keep, exact_fraction, keep_fraction
+from graphsparse.tickets.canonical import canonical_order, graph_hash
+from graphsparse.tickets.cost import inference_ms, isolated_nodes, macs
+from graphsparse.tickets.problem import Finder, Found, Problem, Training, train_dense
+from graphsparse.tickets.teddy import OneShot
+from graphsparse.tickets.ticket import Ticket
+
+FINDERS: dict[str, Finder] = {"teddy": OneShot("teddy"), "random": OneShot("random")}
+
+
+def find_ticket(
+    model: nn.Module,
+    data: Data,
+    *,
+    method: str = "teddy",
+    edge_keep: Keep | None = None,
+    weight_keep: Keep | None = None,
+    tolerance: float | None = None,
+    distill: float = 1.0,
+    seed: int = 0,
+    task: str | NodeTask = "node",
+    protocol: str = "transductive",
+    split: int = 0,
+    which: str | tuple[str, ...] = "all",
+    epochs: int = 200,
+    lr: float = 0.01,
+    weight_decay: float = 5e-4,
+    guard: str | None = None,
+    forest: bool = False,
+    score_options: Mapping[str, Any] | None = None,
+    device: str | torch.device | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool | None = None,
+) -> Ticket:
+    """Find a graph lottery ticket: a sparse graph and a sparse model that is as accurate as the dense one.
+
+    A dense model is trained on the whole graph; the edges are pruned once; the sparse model starts from the same
+    initial weights, is projected onto the l0 ball after every step, and learns from labels and from the dense model's
+    outputs. Everything is chosen on validation data; the test figure is that of the best validation epoch.
+
+    Args:
+        model: any module called as ``model(x, edge_index)``; its current weights are theta0. It is never changed.
+        data: the graph, with ``x``, ``edge_index``, ``y`` and ``train_mask``, ``val_mask``, ``test_mask``.
+        method: ``"teddy"``, the control ``"random"``, or any edge score of :data:`graphsparse.edges.SCORES`.
+        edge_keep: fraction of the edges to keep, in (0, 1]; by default all.
+        weight_keep: fraction of the weights to keep, in (0, 1]; by default all.
+        tolerance: instead of the two keeps: the sparsest level of the paper (edges 0.95^i, weights 0.9^i, i = 20..1)
+            whose validation metric is at most this much worse than the dense one.
+        distill: weight lambda of the distillation term; 0 trains on labels alone.
+        seed: drives dropout, ties and random scores, not theta0.
+        task: ``"node"`` or a task of your own.
+        protocol: ``"transductive"``, or ``"inductive"``: trained on the graph without the test nodes.
+        split: column of two-dimensional masks.
+        which: weights that count: ``"all"``, ``"matrices"`` or names.
+        epochs: epochs of each training run.
+        lr: Adam's learning rate.
+        weight_decay: Adam's l2 penalty.
+        guard: ``"cover"`` or ``"isolated"`` against nodes that lose their last neighbour, see
+            :func:`graphsparse.edges.keep_mask`.
+        forest: keep a maximum spanning forest first.
+        score_options: options of the edge score.
+        device: where to train; the CPU by default.
+        checkpoint: folder for checkpoints; an interrupted call that is repeated resumes to the same ticket.
+        progress: show progress bars; by default only on a terminal.
+
+    Returns:
+        The ticket. Its ``metrics``: ``metric``; ``dense_test``, ``dense_val``, ``test``, ``val`` in the metric's own
+        unit (and ``test_accuracy``, ``dense_test_accuracy``, ``val_accuracy`` when that is accuracy); ``edges_kept``,
+        ``weights_kept``, ``weights_kept_matrices`` (fractions) and their counts; ``isolated_nodes``, ``macs``,
+        ``inference_ms`` and the same of the dense model.
+
+    Raises:
+        ValueError: for a keep outside (0, 1], an unknown method, or a tolerance together with a keep.
+        TicketError: if no level is within the tolerance; it names the closest.
+
+    Source: Seo, Yun, Yang, ICLR 2024; tickets on graphs: Chen et al., ICML 2021.
+
+    Example:
+        >>> import graphsparse as gs
+        >>> data = gs.data.load("digits-knn")
+        >>> net = gs.nn.GCN(data.num_features, 16, data.num_classes)
+        >>> ticket = gs.find_ticket(net, data, edge_keep=0.6, weight_keep=0.1, epochs=5)
+        >>> round(ticket.metrics["edges_kept"], 3), round(ticket.metrics["weights_kept"], 3)
+        (0.6, 0.101)
+    """
+    keeps = read_keeps(edge_keep, weight_keep, tolerance)
+    finder_of(method)
+    problem = Problem(
+        model=_checked(model),
+        data=data,
+        task=_task(task, data, protocol, split),
+        training=Training(epochs, lr, weight_decay, distill, which, device),
+        seed=seed,
+        edge_options={"guard": guard, "forest": forest, **(score_options or {})},
+        folder=None if checkpoint is None else Path(checkpoint),
+        progress=progress,
+        about={"task": task if isinstance(task, str) else type(task).__name__, "protocol": protocol, "split": split},
+    )
+    dense = train_dense(problem)
+    if keeps is None:
+        from graphsparse.tickets.search import sparsest_within
+
+        return sparsest_within(problem, dense, method, float(tolerance or 0.0))
+    return make_ticket(problem, dense, method, *keeps)
+
+
+def finder_of(method: str) -> Finder:
+    """The finder behind a method's name; every edge score is a one-shot finder."""
+    if method in FINDERS:
+        return FINDERS[method]
+    if method in SCORES:
+        return OneShot(method)
+    raise ValueError(f"unknown method {method!r}; known are {', '.join(sorted({*FINDERS, *SCORES}))}")
+
+
+def make_ticket(problem: Problem, dense: FitResult, method: str, edge_keep: Fraction, weight_keep: Fraction) -> Ticket:
+    """Run a finder on a problem whose dense model is trained, and make the ticket of what it finds."""
+    return as_ticket(
+        problem, dense, method, edge_keep, weight_keep, finder_of(method)(problem, dense, edge_keep, weight_keep)
+    )
+
+
+def as_ticket(
+    problem: Problem, dense: FitResult, method: str, edge_keep: Fraction, weight_keep: Fraction, found: Found
+) -> Ticket:
+    """Turn what a finder found into a ticket with its metrics."""
+    parameters = prunable(problem.model, "all")
+    masks = {
+        name: found.weight_masks.get(name, torch.ones_like(value, dtype=torch.bool)).cpu()
+        for name, value in parameters.items()
+    }
+    state = {name: value.detach().cpu() for name, value in found.result.state.items()}
+    theta0 = {name: value.detach().cpu() for name, value in problem.model.state_dict().items()}
+    training = problem.training
+    config = {
+        "edge_keep": str(edge_keep),
+        "weight_keep": str(weight_keep),
+        "seed": problem.seed,
+        "epochs": training.epochs,
+        "lr": training.lr,
+        "weight_decay": training.weight_decay,
+        "distill": training.distill,
+        "which": training.which,
+        **problem.edge_options,
+        **problem.about,
+    }
+    return Ticket(
+        method=method,
+        edge_mask=found.edge_mask.cpu()[canonical_order(problem.data.edge_index)],
+        weight_masks=masks,
+        theta0={name: theta0[name][mask] for name, mask in masks.items()},
+        weights={name: state[name][mask] for name, mask in masks.items()},
+        state={name: value.clone() for name, value in state.items() if name not in masks},
+        logits=found.result.logits.cpu(),
+        graph_hash=graph_hash(problem.data, problem.about.get("split", 0)),
+        config=config,
+        metrics=_metrics(problem, dense, found, masks),
+        versions={
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "torch_geometric": torch_geometric.__version__,
+            "numpy": np.__version__,
+        },
+    )
+
+
+def _metrics(problem: Problem, dense: FitResult, found: Found, masks: Mapping[str, Tensor]) -> dict[str, Any]:
+    data, result = problem.data, found.result
+    edge_index = data.edge_index
+    sparse_edges = edge_index[:, found.edge_mask]
+    loops = int((edge_index[0] == edge_index[1]).sum())
+    edges, edges_left = edge_index.size(1) - loops, sparse_edges.size(1) - loops
+    kept = {name: (int(mask.sum()), mask.numel()) for name, mask in masks.items()}
+    matrices = [kept[name] for name in prunable(problem.model, "matrices")]
+    figures: dict[str, Any] = {
+        "metric": problem.task.metric.name,
+        "dense_test": dense.test,
+        "dense_val": dense.val,
+        "test": result.test,
+        "val": result.val,
+    }
+    if problem.task.metric.name == "accuracy":
+        figures |= {"test_accuracy": result.test, "dense_test_accuracy": dense.test, "val_accuracy": result.val}
+    figures |= {
+        "edges_kept": _ratio(edges_left, edges),
+        "weights_kept": _ratio(*map(sum, zip(*kept.values(), strict=True))),
+        "weights_kept_matrices": _ratio(*map(sum, zip(*matrices, strict=True))) if matrices else 1.0,
+        "num_arcs": edges,
+        "num_arcs_kept": edges_left,
+        "num_weights_kept": sum(count for count, _ in kept.values()),
+        "dense_isolated_nodes": isolated_nodes(edge_index, int(data.num_nodes or 0)),
+        "isolated_nodes": isolated_nodes(sparse_edges, int(data.num_nodes or 0)),
+    }
+    return figures | _costs(problem, dense, found, sparse_edges)
+
+
+def _costs(problem: Problem, dense: FitResult, found: Found, sparse_edges: Tensor) -> dict[str, Any]:
+    x = problem.task.x
+    figures: dict[str, Any] = {}
+    runs = []
+    for prefix, result, edges in (("dense_", dense, problem.data.edge_index), ("", found.result, sparse_edges)):
+        model = problem.fresh_model().eval()
+        model.load_state_dict(result.state)
+        figures[f"{prefix}macs"] = macs(model, x, edges)
+        runs.append(torch.no_grad()(partial(model, features_for(model, x, edges), edges)))
+    dense_ms, sparse_ms = inference_ms(runs)
+    return figures | {"dense_inference_ms": dense_ms, "inference_ms": sparse_ms}
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else 1.0
+
+
+def read_keeps(
+    edge_keep: Keep | None, weight_keep: Keep | None, tolerance: float | None
+) -> tuple[Fraction, Fraction] | None:
+    if tolerance is not None:
+        if edge_keep is not None or weight_keep is not None:
+            raise ValueError("tolerance= searches the levels itself: give it, or edge_keep= and weight_keep=, not both")
+        if exact_fraction(tolerance, "tolerance") < 0:
+            raise ValueError(f"tolerance must not be negative, got {tolerance}")
+        return None
+    if edge_keep is None and weight_keep is None:
+        raise ValueError("say what to keep: edge_keep= and weight_keep= in (0, 1], or tolerance=")
+    return keep_fraction(1 if edge_keep is None else edge_keep), keep_fraction(
+        1 if weight_keep is None else weight_keep
+    )
+
+
+def _checked(model: nn.Module) -> nn.Module:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    for name, value in model.named_parameters():
+        if is_lazy(value):
+            raise ValueError(
+                f"{name} has no values yet: call the model once on (x, edge_index), its weights are theta0"
+            )
+        if bool(value.isnan().any()):
+            raise ValueError(f"{name} holds NaN")
+    if not any(value.requires_grad for value in model.parameters()):
+        raise TicketError(f"{type(model).__name__} has no trainable parameter")
+    return model
+
+
+def _task(task: str | NodeTask, data: Data, protocol: str, split: int) -> NodeTask:
+    if isinstance(task, NodeTask):
+        return task
+    if task == "node":
+        return NodeTask(data, protocol=cast(Any, protocol), split=split)  # NodeTask checks the word
+    raise ValueError(f"task must be 'node' or a NodeTask, got {task!r}")

@@ -1,0 +1,73 @@
+"""Sweeps over sparsity levels and seeds; the sparsest ticket within a tolerance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+from graphsparse.errors import TicketError
+from graphsparse.fit import FitResult, mean_ci
+from graphsparse.tickets.find import make_ticket
+from graphsparse.tickets.problem import Problem
+from graphsparse.tickets.ticket import Ticket
+
+LEVELS = range(1, 21)
+
+
+def level_keeps(level: int) -> tuple[Fraction, Fraction]:
+    """What the paper's level keeps, exactly: edges 0.95^level, weights 0.9^level.
+
+    Example:
+        >>> edges, weights = level_keeps(20)
+        >>> round(float(edges), 4), round(float(weights), 4)
+        (0.3585, 0.1216)
+    """
+    return Fraction(95, 100) ** level, Fraction(9, 10) ** level
+
+
+def sparsest_within(problem: Problem, dense: FitResult, method: str, tolerance: float) -> Ticket:
+    """Try the paper's levels from the sparsest down; return the first within ``tolerance`` of the dense validation.
+
+    Raises:
+        TicketError: if none is; it names the closest level.
+    """
+    closest: tuple[float, int] | None = None
+    for level in reversed(LEVELS):
+        ticket = make_ticket(problem, dense, method, *level_keeps(level))
+        worse = dense.val - ticket.metrics["val"]
+        if not problem.task.metric.maximize:
+            worse = -worse
+        if worse <= tolerance:
+            return ticket
+        closest = min(closest or (worse, level), (worse, level))
+    assert closest is not None
+    raise TicketError(
+        f"no level of {method} is within {tolerance:g} of the dense validation {problem.task.metric.name} "
+        f"{dense.val:.4f}; the closest is level {closest[1]}, {closest[0]:.4f} worse"
+    )
+
+
+def summarise(tickets: Mapping[int, Ticket]) -> dict[str, Any]:
+    """Means of the tickets' metrics with 95 % half widths (``*_ci95``, None for one seed).
+
+    Args:
+        tickets: the ticket of each seed.
+
+    Returns:
+        ``metric``, a mean and a half width for each figure, ``seeds`` (one object each), and ``ticket_hash`` of the
+        ticket with the best validation metric; the test part plays no role in that choice.
+    """
+    first = next(iter(tickets.values())).metrics
+    summary: dict[str, Any] = {"metric": first["metric"]}
+    for key in (key for key, value in first.items() if isinstance(value, (int, float))):
+        mean, half_width = mean_ci([ticket.metrics[key] for ticket in tickets.values()])
+        summary |= {key: mean, f"{key}_ci95": half_width}
+    each = [{"seed": seed, **ticket.metrics, "ticket_hash": ticket.hash} for seed, ticket in tickets.items()]
+    return summary | {"seeds": each, "ticket_hash": best_on_validation(tickets).hash}
+
+
+def best_on_validation(tickets: Mapping[int, Ticket], *, higher_is_better: bool = True) -> Ticket:
+    """The ticket with the best validation metric, the earliest seed among equals."""
+    pick = max if higher_is_better else min
+    return pick(tickets.values(), key=lambda ticket: ticket.metrics["val"])

@@ -1,0 +1,308 @@
+"""The graph lottery ticket as an artefact: what it holds, its hash, how it is saved, loaded and verified."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from graphsparse.errors import TicketError
+from graphsparse.fit import NodeTask
+from graphsparse.tickets.canonical import canonical_order, digest, graph_hash, pack_bits, unpack_bits
+
+FORMAT = 1
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True, repr=False)
+class Ticket:
+    """A graph lottery ticket: a sparse graph and a sparse network that were found together.
+
+    It stores which edges and weights stay, the initial (theta0) and the trained values of the kept weights, and the
+    outputs, so that it can be checked long after; it names no class to import and runs no code when it is loaded.
+
+    Attributes:
+        method: how the edges were chosen, such as ``"teddy"``.
+        edge_mask: bool ``[E]``, the edges that stay, in canonical order (sorted by tail, head, copy).
+        weight_masks: for each pruned parameter a bool mask of its shape; a kept zero is kept.
+        theta0: initial values of the kept positions of each pruned parameter, 1-D.
+        weights: trained values of the same positions, 1-D.
+        state: parameters that were not pruned and buffers, trained, by name.
+        logits: eval-mode outputs ``[N, C]`` of the best validation epoch on the graph that is tested.
+        graph_hash: SHA-256 of the dense graph, independent of its edge order.
+        config: how it was found (keeps, seed, training settings, task).
+        metrics: flat figures, see :func:`graphsparse.find_ticket`.
+        versions: versions of the libraries that found it.
+    """
+
+    method: str
+    edge_mask: Tensor
+    weight_masks: Mapping[str, Tensor]
+    theta0: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor]
+    state: Mapping[str, Tensor]
+    logits: Tensor
+    graph_hash: str
+    config: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over the canonical tensors, the graph hash, the method and what was kept; never over times."""
+        kept = [str(self.config.get("edge_keep")), str(self.config.get("weight_keep"))]
+        return digest(self._tensors(), self.graph_hash, self.method, *kept)
+
+    def __repr__(self) -> str:
+        figures = self.metrics
+        return (
+            f"Ticket({self.method}, edges {figures['edges_kept']:.2%}, weights {figures['weights_kept']:.2%}, "
+            f"test {figures['metric']} {figures['test']:.4f}, dense {figures['dense_test']:.4f}, {self.hash[:12]})"
+        )
+
+    def sparse_graph(self, data: Data) -> Data:
+        """Return ``data`` with the ticket's edges only; every attribute is kept, edge-level ones are cut along.
+
+        Raises:
+            TicketError: if ``data`` is not the graph that the ticket was found on.
+        """
+        from graphsparse.interop import open_graph
+
+        self._check_graph(data)
+        return open_graph(data).cut(self._mask_for(data.edge_index))
+
+    def apply_to(self, model: M, *, rewind: bool = False) -> M:
+        """Return a copy of ``model`` that holds the ticket's weights, zeros elsewhere; ``model`` is not changed.
+
+        Args:
+            model: a module with the parameters and buffers, by name and shape, of the one that was trained.
+            rewind: give the kept positions their initial values (theta0) instead of the trained ones.
+
+        Raises:
+            TicketError: if names or shapes differ.
+        """
+        values = self.theta0 if rewind else self.weights
+        state = dict(self.state)
+        for name, mask in self.weight_masks.items():
+            dense = torch.zeros(mask.shape, dtype=values[name].dtype)
+            dense[mask] = values[name]
+            state[name] = dense
+        clone = copy.deepcopy(model)
+        own = clone.state_dict()
+        for name in own.keys() | state.keys():
+            if name not in own or name not in state:
+                _complain_names(name, name in own, model)
+            elif own[name].shape != state[name].shape:
+                raise TicketError(
+                    f"{name} has shape {tuple(own[name].shape)} in {type(model).__name__} and "
+                    f"{tuple(state[name].shape)} in the ticket; build the model with the ticket's sizes"
+                )
+        clone.load_state_dict(state)
+        return clone
+
+    def verify(
+        self,
+        data: Data,
+        model: nn.Module | None = None,
+        *,
+        expected_hash: str | None = None,
+        task: NodeTask | None = None,
+    ) -> dict[str, Any]:
+        """Check that the ticket belongs to ``data`` and that its figures follow from what it stores.
+
+        The graph hash and the figures of the stored outputs are always checked; with ``model`` the weights are loaded
+        into a copy and the outputs are computed again on the sparse graph. (Damage to the files is found by
+        :meth:`load`; a deliberate forgery only by ``expected_hash``.)
+
+        Args:
+            data: the dense graph, its edges in any order.
+            model: any module of the right shape; its own weights do not matter.
+            expected_hash: the ``hash`` that the ticket must have.
+            task: the task to evaluate with, if it was a custom one.
+
+        Returns:
+            What was checked: ``hash``, ``graph_hash``, ``test``, ``val``, and with a model ``max_output_error``.
+
+        Raises:
+            TicketError: naming the first check that failed.
+
+        Example:
+            >>> import graphsparse as gs
+            >>> data = gs.data.load("digits-knn")
+            >>> net = gs.nn.GCN(data.num_features, 8, data.num_classes)
+            >>> ticket = gs.find_ticket(net, data, edge_keep=0.6, weight_keep=0.5, epochs=3)
+            >>> ticket.verify(data, model=net)["graph_hash"] == ticket.graph_hash
+            True
+        """
+        if expected_hash is not None and expected_hash != self.hash:
+            raise TicketError(f"the ticket's hash is {self.hash}, not the expected {expected_hash}")
+        self._check_graph(data)
+        task = task if task is not None else self._task(data)
+        report = {"hash": self.hash, "graph_hash": self.graph_hash, **_figures(task, self.logits)}
+        for part in ("test", "val"):
+            if abs(report[part] - self.metrics[part]) > 1e-6:
+                raise TicketError(
+                    f"the stored outputs give {part} {report[part]:.6f}, the ticket claims {self.metrics[part]:.6f}"
+                )
+        if model is not None:
+            outputs = task.with_edges(self.sparse_graph(data).edge_index).predict(self.apply_to(model))
+            error = float((outputs.cpu() - self.logits).abs().max())
+            report["max_output_error"] = error
+            scale = float(self.logits.abs().max())
+            if not error <= 1e-3 * max(scale, 1.0):
+                raise TicketError(f"the weights give outputs that differ from the stored ones by up to {error:.3g}")
+        return report
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write ``ticket.json`` and a safetensors file into ``folder``; an earlier ticket there is replaced at once.
+
+        The tensors are written first under a name of their own, then ``ticket.json`` is renamed into place: a killed
+        run leaves the old ticket or the new one.
+        """
+        from safetensors.torch import save as to_bytes
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        blob = to_bytes(self._tensors())
+        tensors_name = f"tensors-{self.hash[:16]}.safetensors"
+        about = {
+            "format": FORMAT,
+            "hash": self.hash,
+            "method": self.method,
+            "graph_hash": self.graph_hash,
+            "num_edges": self.edge_mask.numel(),
+            "shapes": {name: list(mask.shape) for name, mask in self.weight_masks.items()},
+            "tensors": {"file": tensors_name, "sha256": hashlib.sha256(blob).hexdigest()},
+            "config": dict(self.config),
+            "metrics": dict(self.metrics),
+            "versions": dict(self.versions),
+        }
+        _replace(folder / tensors_name, blob)
+        _replace(folder / "ticket.json", (json.dumps(about, indent=2) + "\n").encode())
+        for old in folder.glob("tensors-*.safetensors"):
+            if old.name != tensors_name:
+                old.unlink(missing_ok=True)
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Ticket:
+        """Read a ticket from ``folder`` (or from its ``ticket.json``); nothing that is read can run code.
+
+        Raises:
+            TicketError: if a file is missing, damaged, altered or of an unknown format.
+        """
+        from safetensors.torch import load as from_bytes
+
+        path = Path(folder)
+        path = path if path.suffix == ".json" else path / "ticket.json"
+        about = _read_json(path)
+        try:
+            if about["format"] != FORMAT:
+                raise TicketError(f"{path} has ticket format {about['format']}, this version reads {FORMAT}")
+            file = path.parent / Path(about["tensors"]["file"]).name
+            blob = _read(file)
+            if hashlib.sha256(blob).hexdigest() != about["tensors"]["sha256"]:
+                raise TicketError(f"{file} is damaged or altered: its checksum is not the one in {path.name}")
+            ticket = cls._from_parts(about, from_bytes(blob))
+        except TicketError:
+            raise
+        except Exception as error:
+            raise TicketError(f"{path} is not a readable ticket: {error}") from error
+        if ticket.hash != about["hash"]:
+            raise TicketError(f"{path} is damaged or altered: its contents hash to {ticket.hash}, not {about['hash']}")
+        return ticket
+
+    @classmethod
+    def _from_parts(cls, about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Ticket:
+        def group(prefix: str) -> dict[str, Tensor]:
+            return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+
+        return cls(
+            method=about["method"],
+            edge_mask=unpack_bits(tensors["edge_mask"], (about["num_edges"],)),
+            weight_masks={name: unpack_bits(bits, about["shapes"][name]) for name, bits in group("mask/").items()},
+            theta0=group("theta0/"),
+            weights=group("weight/"),
+            state=group("state/"),
+            logits=tensors["logits"],
+            graph_hash=about["graph_hash"],
+            config=about["config"],
+            metrics=about["metrics"],
+            versions=about["versions"],
+        )
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = {"edge_mask": pack_bits(self.edge_mask), "logits": self.logits}
+        tensors |= {f"mask/{name}": pack_bits(mask) for name, mask in self.weight_masks.items()}
+        for prefix, values in (("theta0/", self.theta0), ("weight/", self.weights), ("state/", self.state)):
+            tensors |= {prefix + name: value.contiguous() for name, value in values.items()}
+        return tensors
+
+    def _mask_for(self, edge_index: Tensor) -> Tensor:
+        mask = torch.empty_like(self.edge_mask)
+        mask[canonical_order(edge_index)] = self.edge_mask
+        return mask
+
+    def _check_graph(self, data: Data) -> None:
+        found = graph_hash(data, self.config.get("split", 0))
+        if found != self.graph_hash:
+            raise TicketError(
+                f"this is not the ticket's graph: it hashes to {found[:16]}..., the ticket was found on "
+                f"{self.graph_hash[:16]}... (nodes, edges, features, labels and split masks must be the same)"
+            )
+
+    def _task(self, data: Data) -> NodeTask:
+        if self.config.get("task") != "node":
+            raise TicketError("the ticket was found with a task of the caller's own: pass it as task=")
+        return NodeTask(
+            data, protocol=self.config["protocol"], split=self.config["split"], metric=self.metrics["metric"]
+        )
+
+
+def _figures(task: NodeTask, outputs: Tensor) -> dict[str, float]:
+    return {part: task.score(outputs, part) for part in ("test", "val")}
+
+
+def _complain_names(name: str, in_model: bool, model: nn.Module) -> None:
+    where = (
+        f"{type(model).__name__} but not in the ticket" if in_model else f"the ticket but not in {type(model).__name__}"
+    )
+    raise TicketError(f"{name} is in {where}; build the model as the one that the ticket was found with")
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise TicketError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        about = json.loads(_read(path))
+    except ValueError as error:
+        raise TicketError(f"{path} is damaged: it is not JSON ({error})") from error
+    if not isinstance(about, dict):
+        raise TicketError(f"{path} is not a ticket: it holds no JSON object")
+    return about
