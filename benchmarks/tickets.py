@@ -25,7 +25,8 @@ from common import provenance, write_json
 HERE = Path(__file__).parent
 ROWS = HERE / "results" / "tickets.jsonl"
 LEVELS = (5, 10, 15, 20)
-KEY = ("dataset", "model", "protocol", "seed", "method", "guard", "level", "distill")
+KEY = ("dataset", "model", "protocol", "features", "seed", "method", "guard", "level", "distill")
+NAMES = ("dataset", "model", "protocol", "features", "method", "guard", "level")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Group:
     distills: tuple[float, ...]
     levels: tuple[int, ...] = LEVELS
     guards: tuple[str | None, ...] = (None,)
+    features: str = "raw"
 
     def runs(self) -> Iterator[dict[str, Any]]:
         """Every run of one seed, cheapest to compare first."""
@@ -51,16 +53,15 @@ class Group:
                         yield {"method": method, "guard": guard, "level": level, "distill": distill}
 
 
+BACKBONES = ("gat", "transformer", "sage", "gin")
 CONTROLS = ("teddy", "random", "no edges", "dense student")
 PLAN = (
     Group("cora", "gcn", "transductive", 5, CONTROLS, (0.0, 0.1, 1.0, 10.0)),
     Group("citeseer", "gcn", "transductive", 5, CONTROLS, (0.1, 1.0, 10.0)),
     Group("cora", "gcn", "inductive", 5, CONTROLS, (0.0, 1.0), guards=(None, "cover")),
     Group("pubmed", "gcn", "transductive", 5, CONTROLS, (1.0, 10.0)),
-    *(
-        Group("cora", model, "transductive", 3, ("teddy", "random"), (1.0, 10.0))
-        for model in ("gat", "transformer", "sage", "gin")
-    ),
+    *(Group("cora", model, "transductive", 3, ("teddy", "random"), (1.0, 10.0)) for model in BACKBONES),
+    Group("cora", "gcn", "transductive", 5, ("teddy", "random"), (0.1, 1.0), features="row-normalised"),
 )
 
 
@@ -73,16 +74,18 @@ def run_seed(group: Group, seed: int, done: set[tuple[Any, ...]], hidden: int, e
     from graphsparse.tickets import Problem, Training, train_dense
 
     torch.set_num_threads(1)  # two processes of one thread each finish more runs than one of two
-    shared = {"dataset": group.dataset, "model": group.model, "protocol": group.protocol, "seed": seed}
+    names = ("dataset", "model", "protocol", "features")
+    shared = {name: getattr(group, name) for name in names} | {"seed": seed}
     todo = [run for run in group.runs() if tuple((shared | run)[k] for k in KEY) not in done]
     if not todo:
         return f"{group.dataset}-{group.model} {group.protocol} seed {seed}: nothing left to do"
-    data = gs.data.load(group.dataset)
+    data = gs.data.load(group.dataset, normalize_features=group.features != "raw")
     net = gs.nn.make(group.model, data.num_features, data.num_classes, hidden, seed=seed)
     task = NodeTask(data, protocol=group.protocol)  # type: ignore[arg-type]
     problem = Problem(net, data, task, Training(epochs=epochs), seed=seed)
     start = time.perf_counter()
     dense = train_dense(problem)
+    shared["commit"] = provenance("tickets")["commit"]
     row = shared | {"method": "dense", "guard": None, "level": 0, "distill": 0.0, "val": dense.val, "test": dense.test}
     append(out, row | {"seconds": time.perf_counter() - start})
     for run in todo:
@@ -169,7 +172,7 @@ def chosen(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
     table: dict[tuple[Any, ...], dict[float, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        key = tuple(row[k] for k in ("dataset", "model", "protocol", "method", "guard", "level"))
+        key = tuple(row[k] for k in NAMES)
         table[key][row["distill"]].append(row)
     summaries = []
     for key, by_weight in table.items():
@@ -190,9 +193,8 @@ def chosen(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 entry |= {k: mean_ci([r[k] for r in runs])[0] for k in ("edges_kept", "weights_kept", "isolated_nodes")}
             options.append(entry)
         complete = [o for o in options if len(o["seeds"]) == max(len(other["seeds"]) for other in options)]
-        names = ("dataset", "model", "protocol", "method", "guard", "level")
         summaries.append(
-            dict(zip(names, key, strict=True)) | {"chosen": max(complete, key=lambda o: o["val"]), "fixed": options}
+            dict(zip(NAMES, key, strict=True)) | {"chosen": max(complete, key=lambda o: o["val"]), "fixed": options}
         )
     return summaries
 
@@ -218,9 +220,9 @@ def pages(summaries: list[dict[str, Any]]) -> str:
 
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for summary in summaries:
-        groups[summary["dataset"], summary["model"], summary["protocol"]].append(summary)
+        groups[summary["dataset"], summary["model"], summary["protocol"], summary["features"]].append(summary)
     parts = []
-    for (dataset, model, protocol), members in groups.items():
+    for (dataset, model, protocol, features), members in groups.items():
         by_cell = {(s["method"], s["guard"], s["level"]): s for s in members}
         dense = by_cell["dense", None, 0]["chosen"]
         levels = sorted({s["level"] for s in members} - {0})
@@ -243,7 +245,7 @@ def pages(summaries: list[dict[str, Any]]) -> str:
         ]
         rows.append(["isolated nodes (teddy)", *isolated])
         seeds = len(dense["seeds"])
-        title = f"### {dataset}, {model}, {protocol} ({seeds} seeds)"
+        title = f"### {dataset}, {model}, {protocol}, {features} features ({seeds} seeds)"
         parts.append(f"{title}\n\n{markdown(['test accuracy, %', *[f'level {lv}' for lv in levels]], rows)}")
     return "\n\n".join(parts)
 
