@@ -1,6 +1,6 @@
 """Time of the exact l0 projection beside torch.topk over all weights at once, and beside a training step.
 
-    python benchmarks/params.py            # prints two tables, writes results/params.json
+    python benchmarks/params.py            # prints a table, writes results/params.json
 
 Every figure is a median in milliseconds; the contenders take turns on the same weights in the same run. ``topk`` is the
 usual recipe (join the magnitudes, torch.topk, scatter a mask, zero the rest), ``topk call`` its one call of torch.topk.
@@ -113,23 +113,17 @@ def summary(times: dict[str, list[float]]) -> dict[str, Any]:
     return {"ms": ms, "ms_range": spread, **faster}
 
 
-def tables(results: dict[str, Any]) -> list[Table]:
+def table(results: dict[str, Any]) -> Table:
     """What is printed."""
-    sizes = Table("weights", "projection", "topk", "topk call", "x topk", "x topk call", title="l0 projection, ms")
-    for row in results["sizes"]:
-        sizes.add_row(f"{row['weights']:,}", *_times(row))
-    cora = Table("weights", "projection", "topk", "topk call", "x topk", "x topk call", "step", "share of step")
-    cora.title = "in training: Cora, plain PyG GCN, ms"
-    row = results["training"]
-    share = f"{row['projection_share_of_step']:.1%}"
-    cora.add_row(f"{row['weights']:,}", *_times(row), f"{row['ms']['step']:.1f}", share)
-    return [sizes, cora]
-
-
-def _times(row: dict[str, Any]) -> list[str]:
-    ms = row["ms"]
-    times = [f"{ms[name]:.3f}" for name in ("projection", "topk", "topk_call")]
-    return [*times, f"{row['faster_than_topk']:.1f}", f"{row['faster_than_topk_call']:.1f}"]
+    shown = Table("weights", "projection", "topk", "topk call", "x topk", "x topk call", title="l0 projection, ms")
+    training = results["training"]
+    for row in [training, *results["sizes"]]:
+        name = f"{row['weights']:,}" + (" (GCN)" if row is training else "")
+        times = [f"{row['ms'][contender]:.3f}" for contender in ("projection", "topk", "topk_call")]
+        shown.add_row(name, *times, f"{row['faster_than_topk']:.1f}", f"{row['faster_than_topk_call']:.1f}")
+    share = f"{training['projection_share_of_step']:.1%} of a training step of {training['ms']['step']:.1f} ms"
+    shown.caption = f"GCN: Cora, plain PyG, {training['hidden']} hidden units; the projection is {share}"
+    return shown
 
 
 def main() -> None:
@@ -152,9 +146,7 @@ def main() -> None:
         repeats = given.repeats if size < 10**8 else min(given.repeats, 5)
         results["sizes"].append(by_size(size, given.keep, repeats, given.seed))
         gc.collect()
-    console = Console()
-    for table in tables(results):
-        console.print(table)
+    Console().print(table(results))
     write_json(given.out, results)
 
 

@@ -1,7 +1,7 @@
 """Parameters: which weights of a model to keep."""
 
 from graphsparse.params.attach import L0Projection
-from graphsparse.params.project import project_l0_, project_mask
+from graphsparse.params.project import project_groups_, project_l0_, project_mask, project_nm_
 from graphsparse.params.prunable import count, prunable, weights_kept
 from graphsparse.params.schedule import Constant, Cubic, Linear
 
@@ -11,8 +11,10 @@ __all__ = [
     "L0Projection",
     "Linear",
     "count",
+    "project_groups_",
     "project_l0_",
     "project_mask",
+    "project_nm_",
     "prunable",
     "weights_kept",
 ]
