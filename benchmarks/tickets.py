@@ -53,15 +53,18 @@ class Group:
                         yield {"method": method, "guard": guard, "level": level, "distill": distill}
 
 
-BACKBONES = ("gat", "transformer", "sage", "gin")
-CONTROLS = ("teddy", "random", "no edges", "dense student")
+PAIR, CONTROLS = ("teddy", "random"), ("no edges", "dense student")
 PLAN = (
-    Group("cora", "gcn", "transductive", 5, CONTROLS, (0.0, 0.1, 1.0, 10.0)),
-    Group("citeseer", "gcn", "transductive", 5, CONTROLS, (0.1, 1.0, 10.0)),
-    Group("cora", "gcn", "inductive", 5, CONTROLS, (0.0, 1.0), guards=(None, "cover")),
-    Group("pubmed", "gcn", "transductive", 5, CONTROLS, (1.0, 10.0)),
-    *(Group("cora", model, "transductive", 3, ("teddy", "random"), (1.0, 10.0)) for model in BACKBONES),
-    Group("cora", "gcn", "transductive", 5, ("teddy", "random"), (0.1, 1.0), features="row-normalised"),
+    Group("cora", "gcn", "transductive", 5, PAIR, (0.0, 0.1, 1.0, 10.0)),
+    Group("cora", "gcn", "transductive", 5, CONTROLS, (1.0, 10.0)),
+    Group("cora", "gcn", "transductive", 5, ("teddy",), (0.1,), features="row-normalised"),
+    Group("citeseer", "gcn", "transductive", 5, (*PAIR, *CONTROLS), (1.0, 10.0)),
+    Group("cora", "gcn", "inductive", 5, PAIR, (1.0,), levels=(10, 20), guards=(None, "cover")),
+    Group("cora", "gcn", "inductive", 5, CONTROLS, (1.0,), levels=(10, 20)),
+    *(Group("cora", model, "transductive", 3, PAIR, (1.0, 10.0)) for model in ("gat", "transformer", "sage", "gin")),
+    Group("pubmed", "gcn", "transductive", 5, PAIR, (1.0,)),
+    Group("pubmed", "gcn", "transductive", 5, CONTROLS, (1.0,), levels=(20,)),
+    Group("pubmed", "gcn", "transductive", 5, PAIR, (10.0,)),
 )
 
 
