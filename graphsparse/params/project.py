@@ -216,7 +216,8 @@ def _arranged(tensors: Tensors, masks: Mapping[str, Tensor], first: Mapping[str,
 
 def _group_norms(tensor: Tensor, dim: int) -> Tensor:
     groups = tensor.double().movedim(dim, 0)
-    return torch.linalg.vector_norm(groups.reshape(len(groups), groups[:1].numel()), dim=1)
+    norms: Tensor = torch.linalg.vector_norm(groups.reshape(len(groups), groups[:1].numel()), dim=1)
+    return norms
 
 
 def _check_dimension(tensors: Mapping[str, Tensor], dim: int) -> None:
