@@ -19,12 +19,14 @@ class Curve:
         x: sparsities in [0, 1].
         mean: the metric at each x.
         half_width: half widths of the 95 % intervals, NaN where there is none.
+        notes: a few words on each point, drawn above the axes.
     """
 
     label: str
     x: Sequence[float]
     mean: Sequence[float]
     half_width: Sequence[float]
+    notes: Sequence[str] = ()
 
 
 def plot_sparsity(
@@ -63,7 +65,11 @@ def plot_sparsity(
     for curve in curves:
         half_width = [0.0 if math.isnan(h) else h for h in curve.half_width]
         axes.errorbar(curve.x, curve.mean, yerr=half_width, marker="o", capsize=3, linewidth=1.5, label=curve.label)
-    axes.set(title=title, xlabel=x_label, ylabel=y_label)
+    for curve in curves:
+        for x, note in zip(curve.x, curve.notes, strict=False):
+            axes.annotate(note, (x, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=8)
+    axes.set_title(title, pad=18)
+    axes.set(xlabel=x_label, ylabel=y_label)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     buffer = io.BytesIO()

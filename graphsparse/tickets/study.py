@@ -118,13 +118,16 @@ class Study:
             [_curve(self.method, curve)],
             dense=(summary["dense_test"], summary["dense_test_ci95"]),
             title=f"{self.model} on {self.dataset}, {len(found)} seeds",
+            x_label="sparsity of the weights (of the edges: above)",
             y_label=f"test {summary['metric']}",
         )
         shutil.rmtree(out / "checkpoints" / self._fingerprint(), ignore_errors=True)
         if not any((out / "checkpoints").glob("*")):
             shutil.rmtree(out / "checkpoints", ignore_errors=True)
         console.print(table(_title(self, summary), ["", "dense", "ticket"], _rows(summary)))
-        console.print(f"ticket: {out}/ticket.json  plot: {plot}  figures: {out}/metrics.json", highlight=False)
+        console.print(
+            f"ticket: {out}/ticket.json  plot: {plot}  figures: {out}/metrics.json", highlight=False, soft_wrap=True
+        )
         return best
 
 
@@ -154,9 +157,15 @@ def _title(study: Study, summary: Mapping[str, Any]) -> str:
 
 
 def _curve(label: str, curve: Mapping[Step, Mapping[int, Ticket]]) -> Curve:
-    points = sorted((1 - float(weights), tickets) for (_, weights), tickets in curve.items())
-    intervals = [mean_ci([ticket.metrics["test"] for ticket in tickets.values()]) for _, tickets in points]
-    return Curve(label, [x for x, _ in points], [m for m, _ in intervals], [h for _, h in intervals])
+    steps = sorted(curve, key=lambda step: step[1], reverse=True)
+    intervals = [mean_ci([ticket.metrics["test"] for ticket in curve[step].values()]) for step in steps]
+    return Curve(
+        label,
+        [1 - float(weights) for _, weights in steps],
+        [mean for mean, _ in intervals],
+        [half for _, half in intervals],
+        [f"edges {1 - float(edges):.0%}" for edges, _ in steps],
+    )
 
 
 def _describe(data: Data) -> str:
