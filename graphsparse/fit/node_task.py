@@ -211,7 +211,7 @@ class _FullBatch:
         outputs = self._forward(self.training)
         if self.task.custom_loss is None and max(2, outputs.size(1)) < self.task.num_classes:
             raise ValueError(
-                f"the labels have {self.task.num_classes} classes, but the model {outputs.size(1)} outputs"
+                f"the labels have {self.task.num_classes} classes, but the model has {outputs.size(1)} outputs"
             )
         loss = self.task.loss(outputs[self.train_rows], self.targets[self.train_rows])
         if self.distill is not None:
