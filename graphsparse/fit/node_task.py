@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from graphsparse.fit.distill import Distill
 from graphsparse.fit.features import clear_graph_caches, features_for
-from graphsparse.fit.fingerprint import tensor_hash
+from graphsparse.fit.fingerprint import name_of, tensor_hash
 from graphsparse.fit.metrics import Metric, find_metric
 from graphsparse.fit.task import BaseTask, Evaluation, Loss, Session
 
@@ -150,6 +150,7 @@ class NodeTask(BaseTask):
             "y": tensor_hash(self.y),
             "masks": tensor_hash(*self.masks.values()),
             "protocol": self.protocol,
+            "loss": "cross-entropy" if self.custom_loss is None else name_of(self.custom_loss),
             "metric": f"{self.metric.name} {self.metric.direction}",
         }
 
