@@ -133,8 +133,9 @@ def symmetric_scores(graph: EdgeList, scores: Tensor) -> bool:
         >>> symmetric_scores(graph, torch.tensor([2.0, 2.0])), symmetric_scores(graph, torch.tensor([2.0, 3.0]))
         (True, False)
     """
-    bits = (scores.to(torch.float64) + 0.0).view(torch.int64)  # + 0.0: the two zeros are equal
+    bits = scores.to(torch.float64).view(torch.int64)
     if not compiled(graph.edge_index):
+        bits = torch.where(bits == -(1 << 63), 0, bits)  # the bits of -0.0, which equals 0.0
         real = graph.edge_index[0] != graph.edge_index[1]
         tails, heads = graph.edge_index[:, real].long()
         keys = mix_pairs(torch.minimum(tails, heads), torch.maximum(tails, heads), bits[real])
@@ -158,5 +159,4 @@ def _sum_heads(edge_index: Tensor, num_nodes: int, of_heads: Tensor) -> Tensor:
     from graphsparse import loops
 
     ends, values = rows(edge_index), of_heads.contiguous().numpy()
-    sums, _ = accumulate(lambda a, b, own: loops.sum_heads(*ends, a, b, values, own), len(ends[0]), num_nodes, np.int64)
-    return torch.from_numpy(sums)
+    return accumulate(lambda a, b, own: loops.sum_heads(*ends, a, b, values, own), len(ends[0]), num_nodes, np.int64)
