@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -149,7 +150,7 @@ def test_slices_cover_the_range_once(n, parts):
     cuts = slices(n, parts)
     assert cuts[0][0] == 0
     assert cuts[-1][1] == n
-    assert all(a[1] == b[0] for a, b in zip(cuts, cuts[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in pairwise(cuts))
     assert max(b - a for a, b in cuts) - min(b - a for a, b in cuts) <= 1
 
 
