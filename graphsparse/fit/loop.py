@@ -138,8 +138,8 @@ def fit(
         attached: list[Callback] = []
         try:
             for callback in callbacks:
-                attached.append(callback)
                 callback.attach(optim)
+                attached.append(callback)
             trainer = _Trainer(model, task.metric, session, optim, callbacks, where)
             if checkpoint is not None:
                 run["callbacks"] = tree_hash([[name_of(c), c.state_dict()] for c in callbacks])

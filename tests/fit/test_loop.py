@@ -237,6 +237,16 @@ def test_callbacks_are_detached_when_training_fails(data: Data, net: nn.Module) 
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_a_callback_that_is_busy_elsewhere_stays_there(data: Data) -> None:
+    model = GCN(40, 16, 3)
+    elsewhere = L0Projection(model, sparsity=0.9).attach(torch.optim.Adam(model.parameters()))
+    watcher = Watcher()
+    with pytest.raises(ValueError, match="attached already"):
+        fit(model, NodeTask(data), epochs=1, callbacks=[watcher, elsewhere])
+    assert watcher.events == ["attach", "detach"]
+    assert elsewhere.attached
+
+
 def test_projection_holds_in_every_evaluation(data: Data) -> None:
     model = GCN(40, 16, 3)
     projection = L0Projection(model, sparsity=0.9)
