@@ -76,10 +76,11 @@ def compress(edge_index: Tensor, mask: Tensor) -> Tensor:
     keep = mask.contiguous().numpy()
     counts = over_slices(lambda a, b: int(np.count_nonzero(keep[a:b])), len(keep))
     ends = np.cumsum([0, *counts])
-    out = np.empty((2, int(ends[-1])), tails.dtype)
+    small = torch.empty((2, int(ends[-1])), dtype=edge_index.dtype)
+    out = small.numpy()
     first_last = {start: (int(ends[i]), int(ends[i + 1])) for i, (start, _) in enumerate(slices(len(keep)))}
     over_slices(lambda a, b: loops.compress(tails, heads, keep, a, *first_last[a], out), len(keep))
-    return torch.from_numpy(out)
+    return small
 
 
 def rows(edge_index: Tensor) -> tuple[Array, Array]:

@@ -187,10 +187,10 @@ def _mask_by_threshold(graph: EdgeList, scores: Tensor, count: int, seed: int) -
 def _at_least(scores: Tensor, value: float) -> Tensor:
     if scores.device.type != "cpu":
         return scores >= value
-    values = scores.numpy()
-    mask = np.empty(len(values), bool)
-    over_slices(lambda a, b: np.greater_equal(values[a:b], value, out=mask[a:b]), len(values))
-    return torch.from_numpy(mask)
+    mask = torch.empty(len(scores), dtype=torch.bool)
+    values, out = scores.numpy(), mask.numpy()
+    over_slices(lambda a, b: np.greater_equal(values[a:b], value, out=out[a:b]), len(values))
+    return mask
 
 
 def _choose(units: Units, num_nodes: int, count: int, guard: Guard | None, forest: bool) -> Mask:

@@ -112,9 +112,10 @@ def edge_products(graph: EdgeList, of_tails: Tensor, of_heads: Tensor) -> Tensor
 
     ends = rows(graph.edge_index)
     left, right = of_tails.contiguous().numpy(), of_heads.contiguous().numpy()
-    out = np.empty(graph.num_edges, np.float64)
+    scores = torch.empty(graph.num_edges, dtype=torch.float64)
+    out = scores.numpy()
     over_slices(lambda a, b: loops.products(*ends, a, b, left, right, out), len(out))
-    return torch.from_numpy(out)
+    return scores
 
 
 def symmetric_scores(graph: EdgeList, scores: Tensor) -> bool:
