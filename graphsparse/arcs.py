@@ -164,6 +164,6 @@ def _raise_out_of_range(edge_index: Tensor, num_nodes: int) -> None:
     bad = (edge_index < 0) | (edge_index >= num_nodes)
     column = int(bad.any(0).nonzero()[0])
     row = int(bad[:, column].nonzero()[0])
-    known = f"has the nodes 0..{num_nodes - 1}" if num_nodes else "has no nodes"
+    known = f"has {num_nodes} nodes, 0..{num_nodes - 1}" if num_nodes else "has no nodes"
     node = int(edge_index[row, column])
     raise ValueError(f"edge_index names node {node} in row {row}, column {column}, but the graph {known}")
