@@ -61,7 +61,11 @@ PLAN = (
     Group("citeseer", "gcn", "transductive", 5, (*PAIR, *CONTROLS), (1.0, 10.0)),
     Group("cora", "gcn", "inductive", 5, PAIR, (1.0,), levels=(10, 20), guards=(None, "cover")),
     Group("cora", "gcn", "inductive", 5, CONTROLS, (1.0,), levels=(10, 20)),
-    *(Group("cora", model, "transductive", 3, PAIR, (1.0, 10.0)) for model in ("gat", "transformer", "sage", "gin")),
+    *(
+        Group("cora", m, "transductive", 3, PAIR, (w,))
+        for w in (1.0, 10.0)
+        for m in ("sage", "gin", "gat", "transformer")
+    ),
     Group("pubmed", "gcn", "transductive", 5, PAIR, (1.0,)),
     Group("pubmed", "gcn", "transductive", 5, CONTROLS, (1.0,), levels=(20,)),
     Group("pubmed", "gcn", "transductive", 5, PAIR, (10.0,)),

@@ -1,6 +1,7 @@
 """Tickets: a sparse graph and a sparse network that are as accurate as the dense ones, found, saved and verified."""
 
-from graphsparse.tickets.find import FINDERS, find_ticket, make_ticket
+from graphsparse.tickets.find import find_ticket
+from graphsparse.tickets.make import FINDERS, make_ticket
 from graphsparse.tickets.problem import Finder, Found, Problem, Training, train_dense
 from graphsparse.tickets.search import LEVELS, best_on_validation, level_keeps, sparsest_within, summarise
 from graphsparse.tickets.ticket import Ticket

@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Mapping
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
-import torch_geometric
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parameter import is_lazy
 from torch_geometric.data import Data
 
-from graphsparse.edges import SCORES
 from graphsparse.errors import TicketError
-from graphsparse.fit import FitResult, NodeTask
-from graphsparse.fit.features import features_for
-from graphsparse.params import prunable, weights_kept
+from graphsparse.fit import NodeTask
 from graphsparse.select import Keep, exact_fraction, keep_fraction
-from graphsparse.tickets.canonical import canonical_order, graph_hash
-from graphsparse.tickets.cost import inference_ms, isolated_nodes, macs
-from graphsparse.tickets.problem import Finder, Found, Problem, Training, train_dense
-from graphsparse.tickets.teddy import OneShot
+from graphsparse.tickets.make import finder_of, make_ticket
+from graphsparse.tickets.problem import Problem, Training, train_dense
+from graphsparse.tickets.search import sparsest_within
 from graphsparse.tickets.ticket import Ticket
-
-FINDERS: dict[str, Finder] = {"teddy": OneShot("teddy"), "random": OneShot("random")}
 
 
 def find_ticket(
@@ -122,114 +112,8 @@ def find_ticket(
     )
     dense = train_dense(problem)
     if keeps is None:
-        from graphsparse.tickets.search import sparsest_within
-
         return sparsest_within(problem, dense, method, float(tolerance or 0.0))
     return make_ticket(problem, dense, method, *keeps)
-
-
-def finder_of(method: str) -> Finder:
-    """The finder behind a method's name; every edge score is a one-shot finder."""
-    if method in FINDERS:
-        return FINDERS[method]
-    if method in SCORES:
-        return OneShot(method)
-    raise ValueError(f"unknown method {method!r}; known are {', '.join(sorted({*FINDERS, *SCORES}))}")
-
-
-def make_ticket(problem: Problem, dense: FitResult, method: str, edge_keep: Fraction, weight_keep: Fraction) -> Ticket:
-    """Run a finder on a problem whose dense model is trained, and make the ticket of what it finds."""
-    return as_ticket(
-        problem, dense, method, edge_keep, weight_keep, finder_of(method)(problem, dense, edge_keep, weight_keep)
-    )
-
-
-def as_ticket(
-    problem: Problem, dense: FitResult, method: str, edge_keep: Fraction, weight_keep: Fraction, found: Found
-) -> Ticket:
-    """Turn what a finder found into a ticket with its metrics."""
-    parameters = prunable(problem.model, "all")
-    masks = {
-        name: found.weight_masks.get(name, torch.ones_like(value, dtype=torch.bool)).cpu()
-        for name, value in parameters.items()
-    }
-    state = {name: value.detach().cpu() for name, value in found.result.state.items()}
-    theta0 = {name: value.detach().cpu() for name, value in problem.model.state_dict().items()}
-    training = problem.training
-    config = {
-        "edge_keep": str(edge_keep),
-        "weight_keep": str(weight_keep),
-        "seed": problem.seed,
-        "epochs": training.epochs,
-        "lr": training.lr,
-        "weight_decay": training.weight_decay,
-        "distill": training.distill,
-        "which": training.which,
-        **problem.edge_options,
-        **problem.about,
-    }
-    return Ticket(
-        method=method,
-        edge_mask=found.edge_mask.cpu()[canonical_order(problem.data.edge_index)],
-        weight_masks=masks,
-        theta0={name: theta0[name][mask] for name, mask in masks.items()},
-        weights={name: state[name][mask] for name, mask in masks.items()},
-        state={name: value.clone() for name, value in state.items() if name not in masks},
-        logits=found.result.logits.cpu(),
-        graph_hash=graph_hash(problem.data, problem.about.get("split", 0)),
-        config=config,
-        metrics=_metrics(problem, dense, found, masks),
-        versions={
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "torch_geometric": torch_geometric.__version__,
-            "numpy": np.__version__,
-        },
-    )
-
-
-def _metrics(problem: Problem, dense: FitResult, found: Found, masks: Mapping[str, Tensor]) -> dict[str, Any]:
-    data, result = problem.data, found.result
-    edge_index = data.edge_index
-    sparse_edges = edge_index[:, found.edge_mask]
-    loops = int((edge_index[0] == edge_index[1]).sum())
-    edges, edges_left = edge_index.size(1) - loops, sparse_edges.size(1) - loops
-    figures: dict[str, Any] = {
-        "metric": problem.task.metric.name,
-        "dense_test": dense.test,
-        "dense_val": dense.val,
-        "test": result.test,
-        "val": result.val,
-    }
-    if problem.task.metric.name == "accuracy":
-        figures |= {"test_accuracy": result.test, "dense_test_accuracy": dense.test, "val_accuracy": result.val}
-    figures |= {
-        "edges_kept": _ratio(edges_left, edges),
-        **weights_kept(problem.model, masks),
-        "num_arcs": edges,
-        "num_arcs_kept": edges_left,
-        "num_weights_kept": sum(int(mask.sum()) for mask in masks.values()),
-        "dense_isolated_nodes": isolated_nodes(edge_index, int(data.num_nodes or 0)),
-        "isolated_nodes": isolated_nodes(sparse_edges, int(data.num_nodes or 0)),
-    }
-    return figures | _costs(problem, dense, found, sparse_edges)
-
-
-def _costs(problem: Problem, dense: FitResult, found: Found, sparse_edges: Tensor) -> dict[str, Any]:
-    x = problem.task.x
-    figures: dict[str, Any] = {}
-    runs = []
-    for prefix, result, edges in (("dense_", dense, problem.data.edge_index), ("", found.result, sparse_edges)):
-        model = problem.fresh_model().eval()
-        model.load_state_dict(result.state)
-        figures[f"{prefix}macs"] = macs(model, x, edges)
-        runs.append(torch.no_grad()(partial(model, features_for(model, x, edges), edges)))
-    dense_ms, sparse_ms = inference_ms(runs)
-    return figures | {"dense_inference_ms": dense_ms, "inference_ms": sparse_ms}
-
-
-def _ratio(part: int, whole: int) -> float:
-    return part / whole if whole else 1.0
 
 
 def read_keeps(

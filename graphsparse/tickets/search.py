@@ -8,7 +8,7 @@ from typing import Any
 
 from graphsparse.errors import TicketError
 from graphsparse.fit import FitResult, mean_ci
-from graphsparse.tickets.find import make_ticket
+from graphsparse.tickets.make import make_ticket
 from graphsparse.tickets.problem import Problem
 from graphsparse.tickets.ticket import Ticket
 

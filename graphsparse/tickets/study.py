@@ -20,7 +20,8 @@ from graphsparse.data import load
 from graphsparse.fit import FitResult, NodeTask, mean_ci
 from graphsparse.nn import make
 from graphsparse.report import Curve, interval, plot_sparsity, table
-from graphsparse.tickets.find import finder_of, make_ticket, read_keeps
+from graphsparse.tickets.find import read_keeps
+from graphsparse.tickets.make import finder_of, make_ticket
 from graphsparse.tickets.problem import Problem, Training, train_dense
 from graphsparse.tickets.search import best_on_validation, sparsest_within, summarise
 from graphsparse.tickets.ticket import Ticket
