@@ -10,13 +10,13 @@ from torch import Tensor
 from graphsparse.metanet.ledger import Ledger
 from graphsparse.metanet.meeting import current, lay_on, meet, settle, uniform
 from graphsparse.metanet.rules import activation, contract, relate_groups, rule
-from graphsparse.metanet.values import Const, Elements, Ids, Uncovered, Value, collapse
+from graphsparse.metanet.values import Const, Elements, Ids, UncoveredError, Value, broadcast, collapse
 
 
 def product(ledger: Ledger, left: Value, right: Value) -> Tensor:
     """Ids of left [..., i, c] @ right [..., c, j]."""
     if isinstance(left, Elements) and isinstance(right, Elements):
-        raise Uncovered("a parameter is computed from parameters")
+        raise UncoveredError("a parameter is computed from parameters")
     if isinstance(right, Elements):
         return contract(ledger, activation(ledger, left), right, (-2, -1))
     if isinstance(left, Elements):
@@ -34,13 +34,13 @@ def _fixed(ledger: Ledger, ids: Tensor, matrix: Const, axes: tuple[int, int], *,
     inputs = bool((ledger.loose(small) | (small < 0)).all())
     if uniform(ledger, ids, -1) or (inputs and not features_last):
         kept = settle(ledger, ids, [-1])
-        lead = torch.broadcast_shapes(kept.shape[:-2], matrix.shape[:-2])
+        lead = broadcast(kept.shape[:-2], matrix.shape[:-2])
         return kept.expand((*lead, kept.shape[-2], matrix.shape[axes[1]]))
     return contract(ledger, ids, Const(matrix.tensor), axes)
 
 
 def _of_activations(ledger: Ledger, left: Tensor, right: Tensor) -> Tensor:
-    lead = torch.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    lead = broadcast(left.shape[:-2], right.shape[:-2])
     left, right = left.expand(lead + left.shape[-2:]), right.expand(lead + right.shape[-2:])
     left, right = _one_if_loose(ledger, left, right, -2), _one_if_loose(ledger, right, left, -1)
     if uniform(ledger, left, -1) and uniform(ledger, right, -2):  # places are mixed: scores times values
@@ -54,9 +54,9 @@ def _of_activations(ledger: Ledger, left: Tensor, right: Tensor) -> Tensor:
 def _one_if_loose(ledger: Ledger, ids: Tensor, other: Tensor, contracted: int) -> Tensor:
     """An input that mixes places of known channels (a dense adjacency) is one node."""
     small = ledger.root(collapse(ids))
-    if bool(ledger.loose(small).all()) and not bool(ledger.loose(ledger.root(collapse(other))).any()):
-        if uniform(ledger, other, contracted):
-            return settle(ledger, ids, range(ids.dim())).expand(ids.shape)
+    known = not bool(ledger.loose(ledger.root(collapse(other))).any())
+    if known and bool(ledger.loose(small).all()) and uniform(ledger, other, contracted):
+        return settle(ledger, ids, range(ids.dim())).expand(ids.shape)
     return ids
 
 
@@ -65,8 +65,8 @@ def _scores(ledger: Ledger, left: Tensor, right: Tensor) -> Tensor:
     shape = (*left.shape[:-1], right.shape[-1])
     a = ledger.root(collapse(left)).unsqueeze(-1)  # [..., i, c, 1]
     b = ledger.root(collapse(right)).unsqueeze(-3)  # [..., 1, c, j]
-    a, b = torch.broadcast_tensors(a, b)
-    both = torch.stack([a, b]).movedim(-2, 1)  # [2, c, ..., i, j]
+    common = broadcast(a.shape, b.shape)
+    both = torch.stack([a.expand(common), b.expand(common)]).movedim(-2, 1)  # [2, c, ..., i, j]
     small = both.shape[2:]
     columns = both.flatten(2).flatten(0, 1)  # [2c, outputs]
     distinct, which = torch.unique(columns, dim=1, return_inverse=True)
@@ -85,9 +85,9 @@ def _scores(ledger: Ledger, left: Tensor, right: Tensor) -> Tensor:
 
 def _relate_keys(ledger: Ledger, weights: Tensor, mixed: Tensor) -> None:
     """The channels of the keys behind each score are tied to those of its values, where they are as many (``k-v``)."""
-    shape = torch.broadcast_shapes(weights.shape, mixed.shape)
+    shape = broadcast(weights.shape, mixed.shape)
     scores, values = (current(ledger, t).expand(shape) for t in (weights, mixed))
-    pairs = torch.stack([collapse(t).expand(torch.broadcast_shapes(collapse(scores).shape, collapse(values).shape))
+    pairs = torch.stack([collapse(t).expand(broadcast(collapse(scores).shape, collapse(values).shape))
                          for t in (scores, values)]).flatten(1)  # fmt: skip
     for score in torch.unique(pairs[0]).tolist():
         key = ledger.keys.get(score)
@@ -119,7 +119,7 @@ def _reshaped(value: Value, shape: tuple[int, ...]) -> Value:
 def added_product(ledger: Ledger, name: str, **arguments: Any) -> Ids:
     """A product and what is added to it: a bias, a mask, or another activation."""
     if name == "addbmm":
-        raise Uncovered("it sums over a batch")
+        raise UncoveredError("it sums over a batch")
     added, left, right = list(arguments.values())[:3]
     out = matmul(ledger, left=left, right=right).tensor
     if isinstance(added, Elements):
@@ -155,18 +155,18 @@ def einsum(ledger: Ledger, equation: str, tensors: list[Value], **options: Any) 
     """Two operands, as a batched matrix product."""
     equation = equation.replace(" ", "")
     if len(tensors) != 2 or "->" not in equation or "." in equation:
-        raise Uncovered(f"'{equation}' is not a product of two operands with all axes named")
+        raise UncoveredError(f"'{equation}' is not a product of two operands with all axes named")
     inputs, output = equation.split("->")
     first, second = inputs.split(",")
     if any(len(set(names)) != len(names) for names in (first, second, output)):
-        raise Uncovered(f"'{equation}' repeats an axis")
+        raise UncoveredError(f"'{equation}' repeats an axis")
     batch = [axis for axis in first if axis in second and axis in output]
     summed = [axis for axis in first if axis in second and axis not in output]
     rows, columns = (
         [axis for axis in names if axis not in other] for names, other in ((first, second), (second, first))
     )
     if not set(rows + columns) <= set(output):
-        raise Uncovered(f"'{equation}' sums an axis of one operand alone")
+        raise UncoveredError(f"'{equation}' sums an axis of one operand alone")
     sizes = dict(zip(first + second, (*tensors[0].shape, *tensors[1].shape), strict=True))
     left = _laid_out(tensors[0], first, (batch, rows, summed), sizes)
     right = _laid_out(tensors[1], second, (batch, summed, columns), sizes)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from graphsparse.errors import TraceError
 
@@ -21,7 +22,7 @@ def hollow(module: nn.Module) -> nn.Module:
     """A copy whose parameters and buffers have shapes but no memory (device "meta")."""
     memo: dict[int, Any] = {}
     for name, tensor in tensors(module).items():
-        if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+        if is_lazy(tensor):
             raise TraceError(
                 f"parameter '{name}' has no shape yet: call the module once before it is turned into a graph"
             )

@@ -11,7 +11,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from graphsparse.metanet.values import Elements
+from graphsparse.metanet.values import Elements, broadcast
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Ledger:
         """Slots: the elements of each part lie on the ids that they meet (both broadcast)."""
         flat = []
         for kind, elements, ids in parts:
-            shape = torch.broadcast_shapes(elements.shape, ids.shape)
+            shape = broadcast(elements.shape, ids.shape)
             index = elements.indices().expand(shape).reshape(-1)
             owners = ids.expand(shape).reshape(-1)
             self.pin(owners)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from graphsparse.metanet.ledger import Ledger
-from graphsparse.metanet.values import Elements, Ids, collapse
+from graphsparse.metanet.values import Elements, Ids, broadcast, collapse
 
 FAR = torch.iinfo(torch.int64).max
 
@@ -106,13 +106,13 @@ def meet(ledger: Ledger, left: Tensor, right: Tensor, kind: str) -> Tensor:
     on. Where one id meets several (a gate of one channel, a score of one head), the several go on (``broadcast``).
     Where both meet several, each pair makes a node.
     """
-    shape = torch.broadcast_shapes(left.shape, right.shape)
+    shape = broadcast(left.shape, right.shape)
     lengths = [[1] * (len(shape) - t.dim()) + list(t.shape) for t in (left, right)]
     left, right = (collapse(t.expand(shape)) for t in (left, right))
     left = _settled_against(ledger, left, right, lengths[1])
     right = _settled_against(ledger, right, left, lengths[0])
     left, right = ledger.root(left), ledger.root(right)
-    a, b = (t.expand(torch.broadcast_shapes(left.shape, right.shape)) for t in (left, right))
+    a, b = (t.expand(broadcast(left.shape, right.shape)) for t in (left, right))
     both = (a >= 0) & (b >= 0) & (a != b)
     if not bool(both.any()):
         return torch.where(a >= 0, a, b).expand(shape)
@@ -162,7 +162,7 @@ def own_ids(ledger: Ledger, elements: Elements) -> Tensor:
 
 def lay_on(ledger: Ledger, ids: Tensor, elements: Elements, kind: str) -> Ids:
     """A parameter meets an activation elementwise: its elements are slots on the ids that they meet."""
-    shape = torch.broadcast_shapes(ids.shape, elements.shape)
+    shape = broadcast(ids.shape, elements.shape)
     owners = filled(ledger, ids)
     missing = len(shape) - owners.dim()
     small = collapse(owners.view([1] * missing + list(owners.shape)).expand(shape) if missing else owners.expand(shape))

@@ -1,4 +1,4 @@
-"""A neural network as a graph: a node for each channel, an edge for each kernel, and a slot for each parameter element."""
+"""A network as a graph: a node for each channel, an edge for each kernel, a slot for each parameter element."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ COUPLING = frozenset({"add", "align", "depthwise", "grouped", "k-v", "multiply",
 class EdgeSet:
     """The edges of one kernel class.
 
-    ``src``, ``dst`` [num_edges] are node ids, ``values`` [num_edges, k] flattened kernels, k the product of the kernel's
-    size (1 for a linear layer, whose kernel is ``()``). Edges ``ptr[i] : ptr[i + 1]`` belong to parameter ``names[i]``.
+    ``src``, ``dst`` [num_edges] are node ids, ``values`` [num_edges, k] flattened kernels, k the product of the
+    kernel's size (1 for a linear layer, whose kernel is ``()``). Edges ``ptr[i] : ptr[i + 1]`` belong
+    to parameter ``names[i]``.
     """
 
     src: Tensor
@@ -56,7 +57,7 @@ class NodeBank:
 
 
 class Slot(NamedTuple):
-    """Where elements of a parameter lie: element ``element[i]`` is ``values[row[i], column[i]]`` of an edge set or bank.
+    """Where elements of a parameter lie: ``element[i]`` is ``values[row[i], column[i]]`` of an edge set or bank.
 
     ``kind`` is "edge" or "node", ``group`` the kernel class or the bank; ``nodes`` are the node ids of a node slot.
     """
@@ -253,8 +254,8 @@ class NetworkGraph:
 
     def _tensors(self) -> dict[str, Tensor]:
         """Parameters and buffers by their first names."""
-        values = {kernel: edge.values for kernel, edge in self.edges.items()}
-        values |= {name: bank.values for name, bank in self.banks.items()}  # type: ignore[misc]
+        values: dict[Kernel | str, Tensor] = {kernel: edge.values for kernel, edge in self.edges.items()}
+        values.update({name: bank.values for name, bank in self.banks.items()})
         out = {}
         for name, shell in tensors(self._shell).items():
             back = self._plan.back.get(name)

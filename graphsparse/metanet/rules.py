@@ -19,7 +19,7 @@ from graphsparse.metanet.meeting import (
     reduced,
     settle,
 )
-from graphsparse.metanet.values import Const, Elements, Ids, Uncovered, Value, along
+from graphsparse.metanet.values import Const, Elements, Ids, UncoveredError, Value, along, broadcast
 
 Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}  # name of an aten operation -> rule(ledger, **arguments by their schema names)
@@ -50,10 +50,10 @@ def contract(ledger: Ledger, ids: Tensor, weight: Value, weight_axes: tuple[int,
     A weight with batch axes (one matrix per head) makes its own outputs for each of them.
     """
     if isinstance(weight, Ids):
-        raise Uncovered("its weight is computed from activations")
+        raise UncoveredError("its weight is computed from activations")
     into, out = (axis % len(weight.shape) for axis in weight_axes)
     batch = [size for axis, size in enumerate(weight.shape) if axis not in (into, out)]
-    shape = torch.broadcast_shapes(ids.shape[:-2], torch.Size(batch)) + ids.shape[-2:]
+    shape = broadcast(ids.shape[:-2], torch.Size(batch)) + ids.shape[-2:]
     own = [1] * (len(shape) - 2 - len(batch)) + batch
     ids = ids.expand(shape)
     source = settle(ledger, ids, [axis for axis in range(len(shape) - 1) if axis == len(shape) - 2 or own[axis] == 1])
@@ -81,7 +81,7 @@ def _biased(ledger: Ledger, ids: Tensor, bias: Value | None, axis: int) -> Ids:
     if isinstance(bias, Elements):
         ledger.lay("bias", ("bias", bias, channels(ledger, ids, axis)))
     elif isinstance(bias, Ids):
-        raise Uncovered("its bias is computed from activations")
+        raise UncoveredError("its bias is computed from activations")
     return Ids(ids)
 
 
@@ -91,7 +91,7 @@ def convolution(
 ) -> Ids:
     """Each (input channel, output channel) of a group is an edge with the flattened kernel as its feature."""
     if isinstance(weight, Ids):
-        raise Uncovered("its weight is computed from activations")
+        raise UncoveredError("its weight is computed from activations")
     transposed = "transpose" in name
     ids = activation(ledger, input)
     axis = ids.dim() - len(weight.shape) + 1
@@ -99,7 +99,8 @@ def convolution(
     width = weight.shape[1] * groups if transposed else weight.shape[0]
     target = ledger.new((width,))
     grouped_in, grouped_out = source.view(groups, -1, 1), target.view(groups, 1, -1)
-    src, dst = torch.broadcast_tensors(grouped_in, grouped_out)  # [group, input, output]
+    shape = broadcast(grouped_in.shape, grouped_out.shape)
+    src, dst = grouped_in.expand(shape), grouped_out.expand(shape)  # [group, input, output]
     if not transposed:  # its weight counts outputs first
         src, dst = src.transpose(1, 2), dst.transpose(1, 2)
     if isinstance(weight, Elements):
@@ -183,18 +184,18 @@ def _lay_norm(ledger: Ledger, owners: Tensor, **features: Value | None) -> None:
     for kind, value in features.items():
         elements = value.stored if isinstance(value, Const) else value
         if isinstance(elements, Ids):
-            raise Uncovered(f"its {kind} is computed from activations")
+            raise UncoveredError(f"its {kind} is computed from activations")
         if elements is not None:
             parts.append((kind, elements, owners))
     ledger.lay("norm", *parts)
 
 
 @rule("prelu")
-def prelu(ledger: Ledger, input: Value, weight: Value) -> Ids:
+def prelu(ledger: Ledger, weight: Value, **arguments: Any) -> Ids:
     """The slopes lie on their channels; a single one lies on all."""
-    ids = activation(ledger, input)
+    ids = activation(ledger, arguments["self"])
     if not isinstance(weight, Elements):
-        raise Uncovered("its slope is not a parameter")
+        raise UncoveredError("its slope is not a parameter")
     owners = channels(ledger, ids, 1) if ids.dim() > 1 else channels(ledger, ids, 0)
     ledger.lay("slope", ("slope", weight, owners))
     return Ids(along(owners, min(1, ids.dim() - 1), ids.shape))
@@ -204,9 +205,9 @@ def prelu(ledger: Ledger, input: Value, weight: Value) -> Ids:
 def embedding(ledger: Ledger, weight: Value, indices: Value, **options: Any) -> Ids:
     """A linear layer on one-hot tokens: a node for each row of the table and one for each column."""
     if not isinstance(indices, Const):
-        raise Uncovered("its indices are computed from activations")
+        raise UncoveredError("its indices are computed from activations")
     if not isinstance(weight, Elements):
-        raise Uncovered("its table is not a parameter")
+        raise UncoveredError("its table is not a parameter")
     rows, width = weight.shape
     if weight.start not in ledger.vocabularies:
         ledger.vocabularies[weight.start] = ledger.new((rows,), label=f"{ledger.place} (tokens)".strip())
@@ -223,7 +224,7 @@ def reduction(ledger: Ledger, **arguments: Any) -> Ids:
     """Equal ids go on, the reduced axes drop."""
     value = arguments.get("self", arguments.get("input"))
     if not isinstance(value, Ids):
-        raise Uncovered("a parameter is computed from parameters")
+        raise UncoveredError("a parameter is computed from parameters")
     dim = arguments.get("dim")
     axes = [dim] if isinstance(dim, int) else list(dim or range(len(value.shape)))
     return Ids(reduced(ledger, value.tensor, axes, bool(arguments.get("keepdim", False))))
@@ -234,14 +235,14 @@ def choice(ledger: Ledger, name: str, **arguments: Any) -> Any:
     """Values chosen along an axis of one channel; the places chosen depend on the data and name no node."""
     value, dim = arguments["self"], arguments.get("dim")
     if not isinstance(value, Ids):
-        raise Uncovered("a parameter is computed from parameters")
+        raise UncoveredError("a parameter is computed from parameters")
     ids = value.tensor
     if name in ("max", "min") and isinstance(arguments.get("other"), Ids | Const):
         return Ids(meet(ledger, ids, activation(ledger, arguments["other"]), "add"))
     if name in ("max", "min") and dim is None:
         return Ids(reduced(ledger, ids, range(ids.dim()), False))
     if dim is None:
-        raise Uncovered("it chooses over the whole tensor")
+        raise UncoveredError("it chooses over the whole tensor")
     if name in ("max", "min", "kthvalue", "median"):
         out = reduced(ledger, ids, [dim], bool(arguments.get("keepdim", False)))
     else:
@@ -257,7 +258,7 @@ def scatter(ledger: Ledger, dim: int, index: Value, **arguments: Any) -> Ids:
     """Messages that reach a place: the ids of the source go on."""
     base, source = arguments["self"], arguments.get("src", arguments.get("source"))
     if not isinstance(index, Const):
-        raise Uncovered("its indices are computed from activations")
+        raise UncoveredError("its indices are computed from activations")
     into = activation(ledger, base)
     if not isinstance(source, Ids | Elements):
         return Ids(into)
@@ -269,7 +270,7 @@ def scatter(ledger: Ledger, dim: int, index: Value, **arguments: Any) -> Ids:
 def index_put(ledger: Ledger, indices: Sequence[Value | None], values: Value, **arguments: Any) -> Ids:
     """Written at fixed places: the ids of what is written stand there."""
     if any(isinstance(index, Ids) for index in indices):
-        raise Uncovered("its indices are computed from activations")
+        raise UncoveredError("its indices are computed from activations")
     into = current(ledger, activation(ledger, arguments["self"])).clone()
     places = tuple(slice(None) if index is None else index.tensor for index in indices)  # type: ignore[union-attr]
     written = activation(ledger, values)
@@ -310,13 +311,13 @@ def glu(ledger: Ledger, dim: int = -1, **arguments: Any) -> Ids:
 
 def pointwise(ledger: Ledger, name: str, values: Sequence[Value], to_bool: bool) -> Value:
     """Any elementwise operation: ids pass, ids that meet are tied, parameters lie on the ids that they meet."""
-    shape = torch.broadcast_shapes(*(value.shape for value in values))
+    shape = broadcast(*(value.shape for value in values))
     if to_bool:
         return Ids(torch.full((), -1).expand(shape))
     factor = name in ("mul", "div", "true_divide")
     parameters = [value for value in values if isinstance(value, Elements)]
     if len(parameters) == len(values) and len(values) > 1 and name not in ("add", "sub"):
-        raise Uncovered("a parameter is computed from parameters")
+        raise UncoveredError("a parameter is computed from parameters")
     active = [value for value in values if isinstance(value, Ids)]
     if not active and len(parameters) == 1:  # a function of each element (1 + eps, a fixed mask): still that element
         return _spread(parameters[0], shape)

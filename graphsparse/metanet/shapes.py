@@ -11,32 +11,45 @@ from torch.utils import _pytree as pytree
 
 from graphsparse.metanet.ledger import Ledger
 from graphsparse.metanet.meeting import current, own_ids
-from graphsparse.metanet.values import Const, Elements, Ids, Uncovered, Value, collapse
+from graphsparse.metanet.values import Const, Elements, Ids, UncoveredError, Value, collapse
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
 
 # What moves elements about and is run on the tensor of ids as it is.
-MOVES = frozenset(
-    """view reshape _unsafe_view flatten unflatten permute transpose t numpy_T mT adjoint movedim moveaxis swapaxes
-    squeeze unsqueeze expand expand_as view_as reshape_as broadcast_to repeat repeat_interleave tile slice narrow select
-    split split_with_sizes chunk tensor_split unsafe_split unsafe_chunk hsplit vsplit unbind cat concat concatenate stack
-    hstack vstack dstack column_stack index index_select gather take_along_dim flip fliplr flipud roll rot90 diagonal
-    unfold pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle select_scatter slice_scatter
-    masked_select where im2col""".split()
+MOVES = _names(
+    """
+    view reshape _unsafe_view flatten unflatten permute transpose t numpy_T mT adjoint movedim moveaxis swapaxes
+    squeeze unsqueeze expand expand_as view_as reshape_as broadcast_to repeat repeat_interleave tile slice narrow
+    select split split_with_sizes chunk tensor_split unsafe_split unsafe_chunk hsplit vsplit unbind cat concat
+    concatenate stack hstack vstack dstack column_stack index index_select gather take_along_dim flip fliplr flipud
+    roll rot90 diagonal unfold pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle select_scatter
+    slice_scatter masked_select where im2col
+    """
 )
 # What keeps every id (or parameter element) where it is.
-KEEPS = frozenset(
-    """clone contiguous detach alias lift lift_fresh lift_fresh_copy to _to_copy type_as float half double bfloat16
-    dropout feature_dropout alpha_dropout native_dropout""".split()
+KEEPS = _names(
+    """
+    clone contiguous detach alias lift lift_fresh lift_fresh_copy to _to_copy type_as float half double bfloat16
+    dropout feature_dropout alpha_dropout native_dropout
+    """
 )
 # Pointwise in what they mean for a channel, though torch does not tag them so: normalisations over an axis, and others.
-PASSES = frozenset(
-    """softmax _softmax log_softmax _log_softmax softmin cumsum cumprod logcumsumexp relu6 selu celu rrelu silu mish
-    hardswish hardsigmoid hardtanh softplus softshrink hardshrink tanhshrink gelu logsigmoid log_sigmoid prelu_kernel
-    tril triu masked_fill fill nan_to_num clip clamp feature_alpha_dropout local_response_norm""".split()
+PASSES = _names(
+    """
+    softmax _softmax log_softmax _log_softmax softmin cumsum cumprod logcumsumexp relu6 selu celu rrelu silu mish
+    hardswish hardsigmoid hardtanh softplus softshrink hardshrink tanhshrink gelu logsigmoid log_sigmoid
+    prelu_kernel tril triu masked_fill fill nan_to_num clip clamp feature_alpha_dropout local_response_norm
+    """
 )
 SHAPED_LIKE = frozenset(("expand_as", "view_as", "reshape_as"))
 # Fresh tensors whose shape alone comes from an activation.
-FRESH = frozenset(
-    """zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full new_empty""".split()
+FRESH = _names(
+    """
+    zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full new_empty
+    """
 )
 
 
@@ -45,7 +58,7 @@ def move(ledger: Ledger, name: str, overload: Callable[..., Any], args: Any, kwa
     values = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Ids | Elements | Const)]
     places = _places(name, args, kwargs)
     if any(isinstance(value, Ids) for value in places):
-        raise Uncovered("its indices are computed from activations")
+        raise UncoveredError("its indices are computed from activations")
     moved = [value for value in values if not any(value is place for place in places)]
     only_elements = all(isinstance(value, Elements) for value in moved)
 

@@ -52,6 +52,12 @@ class _ByIdentity:
         return id(self.held)
 
 
+def _is_plain(value: Any) -> bool:
+    """Whether all that an object holds is in its ``__dict__``."""
+    own = [vars(kind) for kind in type(value).__mro__[:-1]]
+    return hasattr(value, "__dict__") and not any("__slots__" in names or "__reduce__" in names for names in own)
+
+
 class _Walker:
     def __init__(self) -> None:
         self.seen: dict[int, int] = {}
@@ -77,11 +83,7 @@ class _Walker:
             return (type(value), tuple(self.of(item) for item in value))
         if isinstance(value, types.MethodType):
             return (_ByIdentity(value.__func__), self.of(value.__self__))
-        if (
-            type(value).__reduce__ is object.__reduce__
-            and hasattr(value, "__dict__")
-            and not hasattr(value, "__slots__")
-        ):
+        if _is_plain(value):
             return (type(value), self.of(value.__dict__))
         return _ByIdentity(value)
 

@@ -18,7 +18,7 @@ Kernel = tuple[int, ...]
 
 
 class Place(NamedTuple):
-    """Where some elements of one parameter lie: ``values[group].view(-1)[position]`` is ``parameter.view(-1)[element]``.
+    """Where some elements of one parameter lie: ``values[group].view(-1)[position] == parameter.view(-1)[element]``.
 
     A parameter that lies whole and in its own order has only a ``start``.
     """
@@ -112,6 +112,8 @@ def _rooted(ledger: Ledger, event: SlotEvent) -> SlotEvent:
     for kind, index, owners in event.parts:
         pairs = torch.unique(torch.stack([ledger.root(owners), index]), dim=1)
         parts.append((kind, pairs[1], pairs[0]))
+    if event.family == "shift" and len(torch.unique(parts[0][2])) == len(parts[0][2]):
+        return SlotEvent("bias", (("bias", *parts[0][1:]),))  # one added number a channel: a bias, whoever wrote it
     return SlotEvent(event.family, tuple(parts))
 
 
@@ -194,7 +196,7 @@ def _place(
 def _banks(
     events: list[SlotEvent], number: Tensor, starts: Mapping[int, str], places: dict[str, list[Place]]
 ) -> dict[str, BankStructure]:
-    """Lay every slot in a bank. The n-th norm on a node (not: of a width) opens its n-th bank, and so for each family."""
+    """Lay every slot in a bank: the n-th norm on a node (not: of a width) opens its n-th, and so for each family."""
     opened: dict[str, Tensor] = {}
     laid: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}  # bank -> (node, column, element number)
     for event in events:
@@ -221,5 +223,5 @@ def _banks(
 def _rank(owners: Tensor) -> Tensor:
     """Position of each entry among those of its owner (owners ascend)."""
     _, counts = torch.unique_consecutive(owners, return_counts=True)
-    first = counts.cumsum(0) - counts
-    return torch.arange(len(owners)) - first.repeat_interleave(counts)
+    first: Tensor = counts.cumsum(0) - counts
+    return torch.arange(len(owners)) - torch.repeat_interleave(first, counts)

@@ -24,7 +24,7 @@ from graphsparse.metanet.ledger import Ledger
 from graphsparse.metanet.meeting import current
 from graphsparse.metanet.rules import RULES, activation, pointwise
 from graphsparse.metanet.shapes import FRESH, KEEPS, MOVES, PASSES, SHAPED_LIKE, move, pad
-from graphsparse.metanet.values import Const, Elements, Ids, Uncovered, Value, nothing
+from graphsparse.metanet.values import Const, Elements, Ids, UncoveredError, Value, nothing
 
 _VALUE = (Ids, Elements, Const)
 
@@ -41,7 +41,7 @@ class Trace:
 
 
 def trace(module: nn.Module, inputs: tuple[Any, ...]) -> Trace:
-    """Export a copy of the module in evaluation mode and interpret it; the module and all random states stay as they are."""
+    """Export a copy of the module in evaluation mode and interpret it; module and random states stay as they are."""
     shadow = _shadow(module)
     inputs = pytree.tree_map(lambda leaf: leaf.detach().cpu() if isinstance(leaf, Tensor) else leaf, inputs)
     with preserved(torch.device("cpu")), warnings.catch_warnings(), torch.enable_grad():
@@ -53,7 +53,7 @@ def trace(module: nn.Module, inputs: tuple[Any, ...]) -> Trace:
         with torch.no_grad():
             try:
                 return _Interpreter(shadow, program, inputs).run()
-            except _InPlaceOnView:
+            except _InPlaceOnViewError:
                 functional = program.run_decompositions({})
                 return _Interpreter(shadow, functional, inputs).run()
 
@@ -75,7 +75,7 @@ def _first_lines(error: Exception) -> str:
     return " ".join(str(error).strip().split("\n")[:3]) or type(error).__name__
 
 
-class _InPlaceOnView(Exception):
+class _InPlaceOnViewError(Exception):
     """A part of an activation gets other ids in place: the graph is to be made functional first."""
 
 
@@ -190,9 +190,9 @@ class _Interpreter:
         args, kwargs = pytree.tree_map(fetch, (node.args, node.kwargs), is_leaf=lambda leaf: isinstance(leaf, Node))
         try:
             return self._dispatch(node, list(args), dict(kwargs))
-        except (TraceError, _InPlaceOnView):
+        except (TraceError, _InPlaceOnViewError):
             raise
-        except Uncovered as reason:
+        except UncoveredError as reason:
             raise TraceError(f"{_where(node)}: {reason}") from None
         except Exception as error:
             raise TraceError(f"{_where(node)} could not be followed: {_first_lines(error)}") from error
@@ -205,7 +205,7 @@ class _Interpreter:
         in_place = name.endswith("_") and not name.endswith("__")
         name = name.rstrip("_") if in_place else name
         if not target._schema.name.startswith("aten::"):
-            raise Uncovered("it is not one of torch's own")
+            raise UncoveredError("it is not one of torch's own")
         if name.startswith(("sym_", "_assert")):
             return self._about_shapes(name, args, kwargs)
         if name in SHAPED_LIKE:  # its second argument lends a shape, no values
@@ -225,7 +225,7 @@ class _Interpreter:
             return args[0].shape.numel()
         if name.startswith("_assert") or name.startswith("sym_constrain"):
             return None
-        raise Uncovered("it asks for more than a shape")
+        raise UncoveredError("it asks for more than a shape")
 
     def _concretely(self, target: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """Constants alone: computed as the module would."""
@@ -243,9 +243,9 @@ class _Interpreter:
         bound = _bound(target, args, kwargs)
         if name in RULES:
             return _apply(RULES[name], self.ledger, name, target, bound)
-        if name == "masked_fill" or name == "fill":
+        if name in ("masked_fill", "fill"):
             return args[0]
-        if name in ("copy",):
+        if name == "copy":
             return self._copied(args[0], args[1])
         if name in KEEPS:
             return args[0] if name != "native_dropout" else (args[0], nothing(args[0].shape))
@@ -258,7 +258,7 @@ class _Interpreter:
             return move(self.ledger, name, target, args, kwargs)
         if name in PASSES or torch.Tag.pointwise in target.tags:
             return self._pointwise(node, name, args, kwargs)
-        raise Uncovered("there is no rule for it")
+        raise UncoveredError("there is no rule for it")
 
     def _note_places(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> None:
         for leaf in _leaves((args, kwargs)):
@@ -279,7 +279,7 @@ class _Interpreter:
         assert isinstance(changed, Node)
         same = isinstance(before, Ids) and isinstance(after, Ids) and _same(self.ledger, before, after)
         if not same and _is_view(changed) and before is not after:
-            raise _InPlaceOnView
+            raise _InPlaceOnViewError
         self.values[changed] = after
 
 
@@ -288,9 +288,10 @@ def _same(ledger: Ledger, left: Ids, right: Ids) -> bool:
 
 
 def _is_view(node: Node) -> bool:
-    target = node.target
-    returns = getattr(getattr(target, "_schema", None), "returns", ())
-    return bool(returns) and returns[0].alias_info is not None and not str(target).split(".")[1].endswith("_")
+    schema = getattr(node.target, "_schema", None)
+    if schema is None or schema.name.endswith("_"):
+        return False
+    return any(returned.alias_info is not None for returned in schema.returns)
 
 
 def _apply(function: Any, ledger: Ledger, name: str, overload: Any, bound: dict[str, Any]) -> Any:

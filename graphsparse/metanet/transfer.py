@@ -32,8 +32,11 @@ class Return:
 
 def sizes(structure: Structure) -> dict[Kernel | str, tuple[int, int]]:
     """Rows and columns of every group of values."""
-    edges = {kernel: (len(edge.src), int(torch.Size(kernel).numel())) for kernel, edge in structure.edges.items()}
-    return {**edges, **{name: (len(bank.nodes), bank.width) for name, bank in structure.banks.items()}}
+    out: dict[Kernel | str, tuple[int, int]] = {
+        kernel: (len(edge.src), int(torch.Size(kernel).numel())) for kernel, edge in structure.edges.items()
+    }
+    out.update({name: (len(bank.nodes), bank.width) for name, bank in structure.banks.items()})
+    return out
 
 
 def gather(structure: Structure, state: Mapping[str, Tensor]) -> Values:
@@ -85,7 +88,7 @@ def _contiguous(place: Place, numel: int) -> bool:
 
 
 def scatter(way: Return, values: Mapping[Kernel | str, Tensor], like: Tensor) -> Tensor:
-    """One parameter out of the graph; ``like`` has its shape and type, and its elements that lie nowhere in the graph."""
+    """One parameter out of the graph; ``like`` has its shape and type, and the elements that lie nowhere in it."""
     if way.source is None:
         flat = values[way.groups[0]].reshape(-1)[way.start : way.start + like.numel()]
         return flat.reshape(like.shape).to(like.dtype)
@@ -102,7 +105,7 @@ class _Agree(torch.autograd.Function):
     """The mean of the entries of each segment in float64; where all are the same bits, exactly those bits."""
 
     @staticmethod
-    def forward(ctx: Any, entries: Tensor, segment: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, entries: Tensor, segment: Tensor) -> Tensor:
         counts = torch.bincount(segment)
         ctx.save_for_backward(segment, counts)
         first = entries[counts.cumsum(0) - counts]
@@ -117,6 +120,6 @@ class _Agree(torch.autograd.Function):
         return torch.where(unequal, mean.to(entries.dtype), first)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         segment, counts = ctx.saved_tensors
         return (grad / counts)[segment], None

@@ -1,8 +1,9 @@
-"""What stands behind an activation while a traced network is interpreted: node ids, parameter elements, or constants."""
+"""What stands behind a value of a traced network: node ids, parameter elements, or constants."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-class Uncovered(Exception):
+class UncoveredError(Exception):
     """A rule met something that it does not cover; the interpreter adds the operation and the module to its words."""
 
 
@@ -81,6 +82,11 @@ def along(vector: Tensor, axis: int, shape: torch.Size | tuple[int, ...]) -> Ten
     view = [1] * len(shape)
     view[axis] = -1
     return vector.view(view).expand(shape)
+
+
+def broadcast(*shapes: Sequence[int]) -> torch.Size:
+    """The shape to which all broadcast."""
+    return torch.Size(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]
 
 
 def nothing(shape: torch.Size | tuple[int, ...]) -> Ids:

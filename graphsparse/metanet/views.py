@@ -32,7 +32,7 @@ def node_features(graph: NetworkGraph) -> tuple[Tensor, tuple[str, ...]]:
 
 
 def to_data(graph: NetworkGraph) -> HeteroData:
-    """One node type, ``channel``; edge types ``("channel", "3x3", "channel")`` and ``("channel", "add", "channel")``."""
+    """Node type ``channel``, edge types ``("channel", "3x3", "channel")``, ``("channel", "add", "channel")`` ..."""
     from torch_geometric.data import HeteroData
 
     data = HeteroData()
