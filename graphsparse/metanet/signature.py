@@ -69,6 +69,10 @@ class _Walker:
             return (type(value).__name__, repr(value) if isinstance(value, float | complex | slice) else value)
         if isinstance(value, _BY_IDENTITY):
             return _ByIdentity(value)
+        if isinstance(value, tuple):
+            return (type(value), tuple(self.of(item) for item in value))
+        if isinstance(value, set | frozenset):
+            return (type(value), tuple(sorted((self.of(item) for item in value), key=repr)))
         if id(value) in self.seen:
             return ("again", self.seen[id(value)])
         self.seen[id(value)] = len(self.seen)
@@ -79,8 +83,8 @@ class _Walker:
             return (type(value), digest(value))
         if isinstance(value, dict):
             return (type(value), tuple((self.of(key), self.of(item)) for key, item in value.items()))
-        if isinstance(value, list | tuple):
-            return (type(value), tuple(self.of(item) for item in value))
+        if isinstance(value, list):
+            return (list, tuple(self.of(item) for item in value))
         if isinstance(value, types.MethodType):
             return (_ByIdentity(value.__func__), self.of(value.__self__))
         if _is_plain(value):

@@ -89,7 +89,6 @@ class _Interpreter:
         self.inputs: list[Tensor] = []
         self.origins: list[Any] = []
         self.read: set[str] = set()
-        self.buffers: dict[int, str] = {}
         self.last_use = {argument: node for node in program.graph.nodes for argument in node.all_input_nodes}
 
     def run(self) -> Trace:
@@ -147,8 +146,7 @@ class _Interpreter:
             elif spec.kind == InputKind.BUFFER:
                 tensor = state[spec.target]
                 stored = Elements(self.names[spec.target], tensor.shape) if tensor.is_floating_point() else None
-                value = Const(tensor.detach().clone(), stored=stored)
-                self.buffers[id(value)] = spec.target
+                value = Const(tensor.detach().clone(), stored=stored, buffer=spec.target)
             elif spec.kind == InputKind.CONSTANT_TENSOR:
                 value = Const(self.program.constants[spec.target].detach().clone())
             else:
@@ -229,9 +227,7 @@ class _Interpreter:
 
     def _concretely(self, target: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """Constants alone: computed as the module would."""
-        for leaf in _leaves((args, kwargs)):
-            if id(leaf) in self.buffers:
-                self.read.add(self.buffers[id(leaf)])
+        self._note_read(args, kwargs)
         result = target(*_plain(args), **_plain(kwargs))
         return pytree.tree_map(lambda leaf: Const(leaf) if isinstance(leaf, Tensor) else leaf, result)
 
@@ -254,16 +250,16 @@ class _Interpreter:
                 pad(activation(self.ledger, bound["self"]), **{k: v for k, v in bound.items() if k in ("pad", "mode")})
             )
         if name in MOVES and not (name == "where" and isinstance(args[0], Ids)):
-            self._note_places(name, args, kwargs)
+            self._note_read(args, kwargs)
             return move(self.ledger, name, target, args, kwargs)
         if name in PASSES or torch.Tag.pointwise in target.tags:
             return self._pointwise(node, name, args, kwargs)
         raise UncoveredError("there is no rule for it")
 
-    def _note_places(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> None:
-        for leaf in _leaves((args, kwargs)):
-            if id(leaf) in self.buffers:
-                self.read.add(self.buffers[id(leaf)])
+    def _note_read(self, args: list[Any], kwargs: dict[str, Any]) -> None:
+        """Remember the buffers whose values decide what the graph looks like."""
+        leaves = _leaves((args, kwargs))
+        self.read.update(leaf.buffer for leaf in leaves if isinstance(leaf, Const) and leaf.buffer is not None)
 
     def _pointwise(self, node: Node, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         values = [leaf for leaf in _leaves((args, kwargs)) if isinstance(leaf, _VALUE)]

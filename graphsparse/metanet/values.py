@@ -53,12 +53,13 @@ class Elements:
 class Const:
     """A tensor whose value is known: an integer input, a buffer, or what was computed from them alone.
 
-    ``stored`` are the elements of the buffer behind it (norms keep theirs as node features), ``origin`` is the
-    position of the input that it is.
+    ``stored`` are the elements of the buffer that it is (norms keep theirs as node features) and ``buffer`` its name,
+    ``origin`` is the position of the input that it is.
     """
 
     tensor: Tensor
     stored: Elements | None = None
+    buffer: str | None = None
     origin: int | None = None
 
     @property

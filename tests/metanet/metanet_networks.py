@@ -40,7 +40,11 @@ class Bottleneck(nn.Module):
     def __init__(self, a, b, stride, option="B"):
         super().__init__()
         self.body = nn.Sequential(
-            conv_bn(a, b, 1), nn.ReLU(inplace=True), conv_bn(b, b, 3, stride), nn.ReLU(inplace=True), conv_bn(b, 4 * b, 1)
+            conv_bn(a, b, 1),
+            nn.ReLU(inplace=True),
+            conv_bn(b, b, 3, stride),
+            nn.ReLU(inplace=True),
+            conv_bn(b, 4 * b, 1),
         )
         self.shortcut = conv_bn(a, 4 * b, 1, stride) if stride > 1 or a != 4 * b else nn.Identity()
 
@@ -106,8 +110,13 @@ class DenseNet(nn.Module):
 class Inception(nn.Module):
     def __init__(self, width=4):
         super().__init__()
-        self.one, self.three = conv_bn(3, width, 1), nn.Sequential(conv_bn(3, width, 1), nn.ReLU(), conv_bn(width, width))
-        self.wide = nn.Sequential(nn.Conv2d(3, width, (1, 7), padding=(0, 3)), nn.Conv2d(width, width, (7, 1), padding=(3, 0)))
+        self.one, self.three = (
+            conv_bn(3, width, 1),
+            nn.Sequential(conv_bn(3, width, 1), nn.ReLU(), conv_bn(width, width)),
+        )
+        self.wide = nn.Sequential(
+            nn.Conv2d(3, width, (1, 7), padding=(0, 3)), nn.Conv2d(width, width, (7, 1), padding=(3, 0))
+        )
         self.pool = nn.Sequential(nn.MaxPool2d(3, 1, 1), nn.Conv2d(3, width, 1))
         self.head = nn.Linear(4 * width, 5)
 
@@ -198,7 +207,11 @@ class Layer(nn.Module):
         super().__init__()
         self.kind = kind
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.attention = nn.MultiheadAttention(dim, heads, batch_first=True) if kind == "torch" else Attention(dim, heads, kind == "fused")
+        self.attention = (
+            nn.MultiheadAttention(dim, heads, batch_first=True)
+            if kind == "torch"
+            else Attention(dim, heads, kind == "fused")
+        )
         self.mlp = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
 
     def forward(self, x):

@@ -43,7 +43,9 @@ def test_every_value_comes_from_the_graph(name):
     )
     left, right = moved.to_state_dict(), other.state_dict()
     skipped = [key for key in left if key.endswith("num_batches_tracked") or key.startswith("unused")]
-    assert same_bits({k: v for k, v in left.items() if k not in skipped}, {k: v for k, v in right.items() if k not in skipped})
+    assert same_bits(
+        {k: v for k, v in left.items() if k not in skipped}, {k: v for k, v in right.items() if k not in skipped}
+    )
 
 
 PRUNED = {
