@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # Relations whose two ends are pruned together. The others only say who feels whom: a gate its channels (broadcast), a
 # sum its terms (reduce), an attention score its queries and keys (score).
-COUPLING = frozenset({"add", "align", "depthwise", "grouped", "k-v", "multiply", "q-k"})
+COUPLING = frozenset({"add", "align", "depthwise", "grouped", "k-v", "multiply", "q-k", "shared"})
 
 
 @dataclass(frozen=True)

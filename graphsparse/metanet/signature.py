@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
+from torch_geometric.inspector import Inspector
 
 _ATOMS = (int, float, complex, str, bytes, bool, type(None), torch.dtype, torch.device, torch.layout, Enum, slice)
 _BY_IDENTITY = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType)
@@ -69,6 +70,8 @@ class _Walker:
             return (type(value).__name__, repr(value) if isinstance(value, float | complex | slice) else value)
         if isinstance(value, _BY_IDENTITY):
             return _ByIdentity(value)
+        if isinstance(value, Inspector):  # describes a class of PyG, and caches as it is asked
+            return ("inspector", _ByIdentity(value._cls))
         if isinstance(value, tuple):
             return (type(value), tuple(self.of(item) for item in value))
         if isinstance(value, set | frozenset):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from graphsparse.metanet.ledger import Ledger, SlotEvent
+from graphsparse.metanet.sharing import relate_shared
 from graphsparse.metanet.trace import Trace
 
 Kernel = tuple[int, ...]
@@ -69,6 +70,7 @@ def build(found: Trace) -> Structure:
     _merge_loose(ledger)
     starts = {start: name for name, start in reversed(found.names.items())}  # a tied parameter: its first name
     events = [_rooted(ledger, event) for event in ledger.events]
+    relate_shared(ledger, events, found.shapes)
     number = _numbering(ledger, events, found.outputs)
     places: dict[str, list[Place]] = {}
     edges = {kernel: _edges(ledger, kernel, number, starts, places) for kernel in sorted(ledger.kernels)}

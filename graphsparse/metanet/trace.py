@@ -35,6 +35,7 @@ class Trace:
 
     ledger: Ledger
     names: dict[str, int]  # parameter or buffer -> number of its first element
+    shapes: dict[int, torch.Size]  # number of a first element -> shape of its parameter
     inputs: list[Tensor]
     outputs: list[Tensor]
     constants: frozenset[str]  # buffers whose values the trace has read
@@ -86,6 +87,7 @@ class _Interpreter:
         self.ledger = Ledger()
         self.values: dict[Node, Any] = {}
         self.names: dict[str, int] = {}
+        self.shapes: dict[int, torch.Size] = {}
         self.inputs: list[Tensor] = []
         self.origins: list[Any] = []
         self.read: set[str] = set()
@@ -106,7 +108,7 @@ class _Interpreter:
                 if self.last_use[argument] is node:
                     self.values.pop(argument, None)
         inputs = [self._origin(position, value) for position, value in enumerate(self.origins)]
-        return Trace(self.ledger, self.names, inputs, outputs, frozenset(self.read))
+        return Trace(self.ledger, self.names, self.shapes, inputs, outputs, frozenset(self.read))
 
     def _attribute(self, path: str) -> Tensor:
         found = operator.attrgetter(path)(self.program.graph_module)
@@ -124,6 +126,7 @@ class _Interpreter:
         for name, tensor in both:
             if id(tensor) not in seen:
                 seen[id(tensor)] = first
+                self.shapes[first] = tensor.shape
                 first += tensor.numel()
             self.names[name] = seen[id(tensor)]
 
