@@ -152,7 +152,7 @@ class NetworkGraph:
         """The state dict of the module, put together from the graph's values; gradients flow back into these.
 
         A parameter that is used more than once has a value for each use: equal ones come back as they are, different
-        ones as their mean (taken in float64).
+        ones as their mean (taken in float64). Tensors may be views of the graph's values: copy what is to be changed.
         """
         full = self._tensors()
         return {name: full[alias] for name, alias in self._names().items()}
@@ -171,9 +171,11 @@ class NetworkGraph:
         """
         edge_sets, node_banks = dict(self.edges), dict(self.banks)
         for kernel, values in (edges or {}).items():
-            edge_sets[kernel] = replace(edge_sets[kernel], values=_fitting(edge_sets, kernel, values))
+            _check_fit(edge_sets, kernel, values)
+            edge_sets[kernel] = replace(edge_sets[kernel], values=values)
         for name, values in (banks or {}).items():
-            node_banks[name] = replace(node_banks[name], values=_fitting(node_banks, name, values))
+            _check_fit(node_banks, name, values)
+            node_banks[name] = replace(node_banks[name], values=values)
         return replace(self, edges=edge_sets, banks=node_banks)
 
     def to(self, device: torch.device | str) -> NetworkGraph:
@@ -279,12 +281,11 @@ def clear_cache() -> None:
     _CACHE.clear()
 
 
-def _fitting(groups: Mapping[Any, EdgeSet | NodeBank], key: Any, values: Tensor) -> Tensor:
+def _check_fit(groups: Mapping[Any, EdgeSet | NodeBank], key: Any, values: Tensor) -> None:
     if key not in groups:
         raise ValueError(f"the graph has no {key!r}; it has {', '.join(map(repr, groups))}")
     if values.shape != groups[key].values.shape:
         raise ValueError(f"values of {key!r} have shape {tuple(values.shape)}, not {tuple(groups[key].values.shape)}")
-    return values
 
 
 def _plan_for(module: nn.Module, inputs: tuple[Any, ...], state: dict[str, Tensor]) -> _Plan:

@@ -19,7 +19,7 @@ from graphsparse.metanet.meeting import (
     reduced,
     settle,
 )
-from graphsparse.metanet.values import Const, Elements, Ids, UncoveredError, Value, along, broadcast
+from graphsparse.metanet.values import Const, Elements, Ids, UncoveredError, Value, along, broadcast, nothing
 
 Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}  # name of an aten operation -> rule(ledger, **arguments by their schema names)
@@ -251,6 +251,13 @@ def choice(ledger: Ledger, name: str, **arguments: Any) -> Any:
         sizes[dim] = arguments["k"] if name == "topk" else sizes[dim]
         out = kept.expand(sizes)
     return Ids(out), Ids(torch.full((), -1).expand(out.shape))
+
+
+@rule("argmax", "argmin", "argsort", "count_nonzero")
+def position(ledger: Ledger, overload: Any, **arguments: Any) -> Ids:
+    """A place that depends on the data: it names no node, and nothing can be looked up by it."""
+    value = arguments.pop("self")
+    return nothing(overload(torch.empty(value.shape, device="meta"), **arguments).shape)
 
 
 @rule("scatter_add", "scatter_reduce", "scatter", "index_add", "index_reduce", "index_copy")

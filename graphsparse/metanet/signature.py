@@ -99,9 +99,8 @@ class _Walker:
         for name, tensor in (*module._parameters.items(), *module._buffers.items()):
             parts.append((name, self._of_state(tensor)))
         parts.extend((name, self.of(child)) for name, child in module._modules.items())
-        parts.extend(
-            (name, self.of(item)) for name, item in vars(module).items() if name not in _OF_MODULES and item is not None
-        )
+        own = sorted(vars(module).items(), key=lambda pair: pair[0])  # a copy may hold them in another order
+        parts.extend((name, self.of(item)) for name, item in own if name not in _OF_MODULES and item is not None)
         return tuple(parts)
 
     def _of_state(self, tensor: Tensor | None) -> Any:

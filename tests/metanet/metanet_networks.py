@@ -1,14 +1,16 @@
 """Networks of many architectures, small, written as anyone would write them: nothing here knows of graphs."""
 
+from itertools import pairwise
+
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 from torch import nn
 from torch_geometric.nn import GATConv, GCNConv, GINConv, SAGEConv
 
 
 class MLP(nn.Sequential):
     def __init__(self, *widths):
-        layers = [layer for a, b in zip(widths, widths[1:], strict=False) for layer in (nn.Linear(a, b), nn.ReLU())]
+        layers = [layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.ReLU())]
         super().__init__(nn.Flatten(), *layers[:-1])
 
 
@@ -130,9 +132,12 @@ class Inverted(nn.Module):
         super().__init__()
         hidden = a * expand
         self.body = nn.Sequential(
-            conv_bn(a, hidden, 1), nn.ReLU6(inplace=True), conv_bn(hidden, hidden, 3, stride, hidden), nn.ReLU6(inplace=True),
+            conv_bn(a, hidden, 1),
+            nn.ReLU6(inplace=True),
+            conv_bn(hidden, hidden, 3, stride, hidden),
+            nn.ReLU6(inplace=True),
             conv_bn(hidden, b, 1),
-        )  # fmt: skip
+        )
         self.residual = stride == 1 and a == b
 
     def forward(self, x):
@@ -169,6 +174,25 @@ class Shuffle(nn.Module):
         left, right = x.chunk(2, dim=1)
         x = self.shuffle(torch.cat([left, self.branch(right)], dim=1))
         return self.head(self.norm(x).mean((2, 3)))
+
+
+class ResNeXt(nn.Module):
+    """Grouped convolutions in a residual block."""
+
+    def __init__(self, width=6, groups=2):
+        super().__init__()
+        self.stem, self.head = conv_bn(3, width), nn.Linear(width, 5)
+        self.body = nn.Sequential(
+            conv_bn(width, width, 1),
+            nn.ReLU(),
+            conv_bn(width, width, groups=groups),
+            nn.ReLU(),
+            conv_bn(width, width, 1),
+        )
+
+    def forward(self, x):
+        x = F.relu(self.stem(x))
+        return self.head((x + self.body(x)).mean((2, 3)))
 
 
 class UNet(nn.Module):
@@ -252,9 +276,9 @@ class GNN(nn.Module):
     def __init__(self, kind, hidden=8):
         super().__init__()
         make = {
-            "gcn": lambda a, b: GCNConv(a, b),
+            "gcn": GCNConv,
             "gat": lambda a, b: GATConv(a, b // 2, heads=2),
-            "sage": lambda a, b: SAGEConv(a, b),
+            "sage": SAGEConv,
             "gin": lambda a, b: GINConv(MLP(a, b, b), train_eps=True),
         }[kind]
         self.first, self.second = make(5, hidden), make(hidden, 4)
@@ -306,6 +330,7 @@ NETWORKS = {  # name -> (network, its arguments)
     "inception": lambda: (Inception(), images(8)),
     "mobilenet": lambda: (MobileNet(), images(8)),
     "mobilenet-equal": lambda: (MobileNet(4, 4), images(8)),
+    "resnext": lambda: (ResNeXt(), images(8)),
     "shuffle": lambda: (Shuffle(), images(8)),
     "unet": lambda: (UNet(), images(8)),
     "vit": lambda: (ViT(), images()),

@@ -1,10 +1,10 @@
-"""Slots and ids mean what they say: the right edge changes, channels cut where the graph says, permutations keep the function."""
+"""Slots and ids mean what they say: derivatives, cuts, permutations and Torch-Pruning's groups agree with the graph."""
 
 import functools
 
 import pytest
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 import torch_pruning as tp
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -132,8 +132,8 @@ def hidden_sets(graph, of_layer=None):
 
 
 CUTTABLE = [
-    "mlp", "resnet20", "resnet20-equal", "resnet20-downsampled", "bottleneck", "vgg19", "vgg19-equal", "densenet", "inception",
-    "mobilenet", "mobilenet-equal", "unet", "gcn", "sage",
+    "mlp", "resnet20", "resnet20-equal", "resnet20-downsampled", "bottleneck", "vgg19", "vgg19-equal", "densenet",
+    "inception", "mobilenet", "mobilenet-equal", "resnext", "unet", "gcn", "sage",
 ]  # fmt: skip
 
 
@@ -257,7 +257,7 @@ GROUPED = [
     "mobilenet",
     "unet",
     "mlp",
-    "shuffle",
+    "resnext",
 ]
 
 
@@ -310,8 +310,10 @@ def test_channels_of_a_torch_pruning_group_are_one_coupled_set(name, which, chan
         else tp.prune_conv_out_channels
     )
     width = layer.out_features if linear else layer.out_channels
-    groups = 2 if name == "shuffle" else 1  # Torch-Pruning's pruners cut the same places of every group
-    per = width // groups
+    groups = getattr(layer, "groups", 1) if not depthwise else 1
+    if name == "resnext" and paths[layer].startswith("body.0"):
+        groups = 2  # its channels go into the groups of the next layer
+    per = width // groups  # Torch-Pruning's pruners cut the same places of every group
     group = dependency.get_pruning_group(layer, prune, idxs=[channel % per + g * per for g in range(groups)])
     found = set()
     for dep, places in group:
@@ -322,8 +324,6 @@ def test_channels_of_a_torch_pruning_group_are_one_coupled_set(name, which, chan
     sets = graph.coupled()
     assert found
     numbers = {int(sets[node]) for node in found}
-    if name == "shuffle":  # its halves may be coupled further by the shuffle
-        return
     assert len(numbers) == 1
     assert found == set(torch.nonzero(sets == numbers.pop()).view(-1).tolist())
 
