@@ -2,8 +2,9 @@
 
     python benchmarks/conversion.py        # prints a table, writes results/conversion.json
 
-``trace`` is the first conversion of an architecture (export and interpretation included), ``to graph`` a later one, ``state dict`` and ``module`` the ways back. Medians in milliseconds; the round trip is checked bit
-for bit. Every network runs in a process of its own, whose largest memory is given.
+``trace`` is the first conversion of an architecture (export and interpretation included), ``to graph`` a later one,
+``state dict`` and ``module`` the ways back. Medians in milliseconds; the round trip is checked bit for bit. Every
+network runs in a process of its own, whose largest memory is given.
 """
 
 from __future__ import annotations

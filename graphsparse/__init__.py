@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from graphsparse import data, edges, fit, metanet, nn, params, report, tickets
-    from graphsparse.edges import SparsifyEdges, sparsify
+    from graphsparse.edges.sparsify import SparsifyEdges, sparsify
     from graphsparse.errors import DataError, GraphsparseError, TicketError, TraceError
     from graphsparse.fit import Task
     from graphsparse.tickets import Ticket, find_ticket

@@ -74,12 +74,13 @@ def compress(edge_index: Tensor, mask: Tensor) -> Tensor:
 
     tails, heads = rows(edge_index)
     keep = mask.contiguous().numpy()
-    counts = over_slices(lambda a, b: loops.count_true(keep, a, b), len(keep))
+    counts = over_slices(lambda a, b: int(np.count_nonzero(keep[a:b])), len(keep))
     ends = np.cumsum([0, *counts])
-    out = np.empty((2, int(ends[-1])), tails.dtype)
+    small = torch.empty((2, int(ends[-1])), dtype=edge_index.dtype)
+    out = small.numpy()
     first_last = {start: (int(ends[i]), int(ends[i + 1])) for i, (start, _) in enumerate(slices(len(keep)))}
     over_slices(lambda a, b: loops.compress(tails, heads, keep, a, *first_last[a], out), len(keep))
-    return torch.from_numpy(out)
+    return small
 
 
 def rows(edge_index: Tensor) -> tuple[Array, Array]:
@@ -88,60 +89,53 @@ def rows(edge_index: Tensor) -> tuple[Array, Array]:
 
 
 def accumulate(
-    kernel: Callable[[int, int, Array], Any], num_arcs: int, num_nodes: int, dtype: npt.DTypeLike
-) -> tuple[Array, list[Any]]:
+    kernel: Callable[[int, int, Array], None], num_arcs: int, num_nodes: int, dtype: npt.DTypeLike
+) -> Tensor:
     """Run ``kernel(start, stop, sums)`` over slices of the arcs, each with integer sums ``[N]`` of its own.
 
     All the sums together take at most about the memory of the edge list, whatever the number of threads.
 
     Returns:
-        the int64 total of the sums, and what each call returned.
+        the total of the sums, int64 ``[N]``.
     """
     parts = min(len(slices(num_arcs)), 1 + 2 * num_arcs // max(1, num_nodes))
-    sums: list[Array] = []
 
-    def one(start: int, stop: int) -> Any:
+    def one(start: int, stop: int) -> Array:
         own = np.zeros(num_nodes, dtype)
-        sums.append(own)
-        return kernel(start, stop, own)
+        kernel(start, stop, own)
+        return own
 
-    returned = over_slices(one, num_arcs, parts)
+    sums = over_slices(one, num_arcs, parts)
     total = sums[0].astype(np.int64, copy=False)
     for other in sums[1:]:
         total += other
-    return total, returned
-
-
-def counter_dtype(num_arcs: int) -> npt.DTypeLike:
-    """Counts of short lists fit in 32 bits, and half the memory means fewer cache misses."""
-    return np.int32 if num_arcs < 1 << 31 else np.int64
+    return torch.from_numpy(total)
 
 
 def _survey_numba(edge_index: Tensor, num_nodes: int) -> Survey:
     from graphsparse import loops
 
     tails, heads = rows(edge_index)
-    dtype = counter_dtype(len(tails))
-    out, parts = accumulate(
-        lambda a, b, own: loops.survey(tails, heads, a, b, num_nodes, own), len(tails), num_nodes, dtype
-    )
-    for bad, _, _ in parts:
-        if bad >= 0:
-            _raise_out_of_range(edge_index, num_nodes, bad)
+    parts = over_slices(lambda a, b: loops.look_over(tails, heads, a, b), len(tails))
+    if max(int(largest) for largest, _, _ in parts) >= num_nodes and len(tails):
+        _raise_out_of_range(edge_index, num_nodes)
     symmetric = sum(int(balance) for _, _, balance in parts) % (1 << 64) == 0
-    degree_out = degree_in = torch.from_numpy(out)
+    degree_out = degree_in = _count_tails(tails, heads, num_nodes)
     if not symmetric:
-        counted, _ = accumulate(
-            lambda a, b, own: loops.count_heads(tails, heads, a, b, own), len(tails), num_nodes, dtype
-        )
-        degree_in = torch.from_numpy(counted)
+        degree_in = _count_tails(heads, tails, num_nodes)
     return Survey(sum(number for _, number, _ in parts), symmetric, degree_out, degree_in)
 
 
+def _count_tails(tails: Array, heads: Array, num_nodes: int) -> Tensor:
+    from graphsparse import loops
+
+    dtype = np.int32 if len(tails) < 1 << 31 else np.int64  # half the memory, fewer cache misses
+    return accumulate(lambda a, b, own: loops.count_tails(tails, heads, a, b, own), len(tails), num_nodes, dtype)
+
+
 def _survey_torch(edge_index: Tensor, num_nodes: int) -> Survey:
-    bad = ((edge_index < 0) | (edge_index >= num_nodes)).any(0)
-    if bool(bad.any()):
-        _raise_out_of_range(edge_index, num_nodes, int(bad.nonzero()[0]))
+    if bool(((edge_index < 0) | (edge_index >= num_nodes)).any()):
+        _raise_out_of_range(edge_index, num_nodes)
     arcs = edge_index[:, edge_index[0] != edge_index[1]].long()
     keys = mix_pairs(arcs.amin(0), arcs.amax(0))
     symmetric = int(torch.where(arcs[0] < arcs[1], keys, -keys).sum()) == 0
@@ -166,9 +160,10 @@ def _shift_right(z: Tensor, bits: int) -> Tensor:
     return (z >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def _raise_out_of_range(edge_index: Tensor, num_nodes: int, column: int) -> None:
-    for row in (0, 1):
-        node = int(edge_index[row, column])
-        if not 0 <= node < num_nodes:
-            known = f"has the nodes 0..{num_nodes - 1}" if num_nodes else "has no nodes"
-            raise ValueError(f"edge_index names node {node} in row {row}, column {column}, but the graph {known}")
+def _raise_out_of_range(edge_index: Tensor, num_nodes: int) -> None:
+    bad = (edge_index < 0) | (edge_index >= num_nodes)
+    column = int(bad.any(0).nonzero()[0])
+    row = int(bad[:, column].nonzero()[0])
+    known = f"has {num_nodes} nodes, 0..{num_nodes - 1}" if num_nodes else "has no nodes"
+    node = int(edge_index[row, column])
+    raise ValueError(f"edge_index names node {node} in row {row}, column {column}, but the graph {known}")

@@ -162,13 +162,17 @@ def edge_list(
         pairs_once: that the list is known to name each pair of an undirected graph once.
 
     Raises:
-        TypeError: for ids that are no integers.
+        TypeError: for ids that are no integers, or names that are not uint64.
         ValueError: for a wrong shape, an id out of range, or a list with both arcs of some pairs only and
             ``undirected=True``.
     """
     check_edge_index(edge_index)
     if num_nodes is None:
         num_nodes = max(0, int(edge_index.max()) + 1) if edge_index.numel() else 0
+    if names is not None and names.dtype != np.uint64:
+        raise TypeError(f"names must be uint64, got {names.dtype}")
+    if names is not None and names.shape != (num_nodes,):
+        raise ValueError(f"names must have one value for each of {num_nodes} nodes, got {list(names.shape)}")
     found = survey(edge_index, num_nodes)
     mirrored = found.symmetric and undirected is not False and not pairs_once
     if undirected and not mirrored and not pairs_once:

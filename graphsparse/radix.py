@@ -24,25 +24,38 @@ def histogram(bits: Any, start: int, stop: int, low: Any, nan_above: Any) -> Any
     first position of a NaN (-1: none).
     """
     counts = np.zeros(65536, np.int64)
-    first_nan = -1
+    bits = bits[start:stop]
     shift = 8 * bits.itemsize - 16
-    for i in range(start, stop):
+    largest = low - low
+    for i in range(len(bits)):
         b = bits[i]
         magnitude = b & low
-        if magnitude > nan_above and first_nan < 0:
-            first_nan = i
+        largest = max(largest, magnitude)
         key = b if b >= 0 else (-magnitude)
-        counts[(key >> shift) + 32768] += 1
-    return counts, first_nan
+        counts[np.uint64((key >> shift) + 32768)] += 1  # unsigned: no test for a negative index, twice as fast
+    if largest > nan_above:
+        for i in range(len(bits)):
+            if (bits[i] & low) > nan_above:
+                return counts, start + i
+    return counts, -1
 
 
 @njit(nogil=True, cache=True)
 def collect(bits: Any, start: int, stop: int, low: Any, digit: int, out: Any, offset: int) -> None:
     """Write the ordered keys of ``bits[start:stop]`` whose top 16 bits are ``digit`` to ``out[offset:]``."""
+    bits = bits[start:stop]
     shift = 8 * bits.itemsize - 16
-    for i in range(start, stop):
-        b = bits[i]
-        key = b if b >= 0 else (-(b & low))
-        if (key >> shift) + 32768 == digit:
-            out[offset] = key
-            offset += 1
+    for first in range(0, len(bits), 512):  # most blocks hold none, and counting is vectorised where writing is not
+        block = bits[first : first + 512]
+        hits = 0
+        for i in range(len(block)):
+            b = block[i]
+            key = b if b >= 0 else (-(b & low))
+            hits += (key >> shift) + 32768 == digit
+        if hits:
+            for i in range(len(block)):
+                b = block[i]
+                key = b if b >= 0 else (-(b & low))
+                if (key >> shift) + 32768 == digit:
+                    out[offset] = key
+                    offset += 1

@@ -14,12 +14,11 @@ from torch import Tensor
 from graphsparse.edges.kernels import symmetric_scores
 from graphsparse.edges.units import Units, find_units
 from graphsparse.interop import EdgeList, edge_list
+from graphsparse.parallel import over_slices
 from graphsparse.select import Keep, check_no_nan, kept_count, threshold
 
 Guard = Literal["cover", "isolated"]
 Mask = npt.NDArray[np.bool_]
-
-MANY_TIES = 1 << 16  # positions of ties that one slice may hold before they are looked up anew
 
 
 def keep_mask(
@@ -172,7 +171,8 @@ def _mask_by_threshold(graph: EdgeList, scores: Tensor, count: int, seed: int) -
     cut = threshold(scores, rank)
     if cut.equal == rank - cut.above:
         return _at_least(scores, cut.value)
-    mask, tied = _above_and_tied(scores, cut.value, cut.equal)
+    mask = scores > cut.value
+    tied = (scores == cut.value).nonzero().view(-1)
     loops = graph.edge_index[0][tied] == graph.edge_index[1][tied]
     mask[tied[loops]] = True
     units = find_units(graph, scores, seed, among=tied[~loops])
@@ -185,12 +185,12 @@ def _mask_by_threshold(graph: EdgeList, scores: Tensor, count: int, seed: int) -
 
 
 def _at_least(scores: Tensor, value: float) -> Tensor:
-    return scores >= value
-
-
-def _above_and_tied(scores: Tensor, value: float, equal: int) -> tuple[Tensor, Tensor]:
-    """``scores > value`` and the positions of the ``equal`` scores, in one pass where there are few."""
-    return scores > value, (scores == value).nonzero().view(-1)
+    if scores.device.type != "cpu":
+        return scores >= value
+    mask = torch.empty(len(scores), dtype=torch.bool)
+    values, out = scores.numpy(), mask.numpy()
+    over_slices(lambda a, b: np.greater_equal(values[a:b], value, out=out[a:b]), len(values))
+    return mask
 
 
 def _choose(units: Units, num_nodes: int, count: int, guard: Guard | None, forest: bool) -> Mask:

@@ -112,9 +112,10 @@ def edge_products(graph: EdgeList, of_tails: Tensor, of_heads: Tensor) -> Tensor
 
     ends = rows(graph.edge_index)
     left, right = of_tails.contiguous().numpy(), of_heads.contiguous().numpy()
-    out = np.empty(graph.num_edges, np.float64)
+    scores = torch.empty(graph.num_edges, dtype=torch.float64)
+    out = scores.numpy()
     over_slices(lambda a, b: loops.products(*ends, a, b, left, right, out), len(out))
-    return torch.from_numpy(out)
+    return scores
 
 
 def symmetric_scores(graph: EdgeList, scores: Tensor) -> bool:
@@ -133,8 +134,9 @@ def symmetric_scores(graph: EdgeList, scores: Tensor) -> bool:
         >>> symmetric_scores(graph, torch.tensor([2.0, 2.0])), symmetric_scores(graph, torch.tensor([2.0, 3.0]))
         (True, False)
     """
-    bits = (scores.to(torch.float64) + 0.0).view(torch.int64)  # + 0.0: the two zeros are equal
+    bits = scores.to(torch.float64).view(torch.int64)
     if not compiled(graph.edge_index):
+        bits = torch.where(bits == -(1 << 63), 0, bits)  # the bits of -0.0, which equals 0.0
         real = graph.edge_index[0] != graph.edge_index[1]
         tails, heads = graph.edge_index[:, real].long()
         keys = mix_pairs(torch.minimum(tails, heads), torch.maximum(tails, heads), bits[real])
@@ -158,5 +160,4 @@ def _sum_heads(edge_index: Tensor, num_nodes: int, of_heads: Tensor) -> Tensor:
     from graphsparse import loops
 
     ends, values = rows(edge_index), of_heads.contiguous().numpy()
-    sums, _ = accumulate(lambda a, b, own: loops.sum_heads(*ends, a, b, values, own), len(ends[0]), num_nodes, np.int64)
-    return torch.from_numpy(sums)
+    return accumulate(lambda a, b, own: loops.sum_heads(*ends, a, b, values, own), len(ends[0]), num_nodes, np.int64)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -18,7 +17,7 @@ from graphsparse.edges import kernels
 from graphsparse.edges import rank_degree as _rank_degree  # noqa: F401  (registers its score)
 from graphsparse.edges import resistance as _resistance  # noqa: F401
 from graphsparse.edges import similarity as _similarity  # noqa: F401
-from graphsparse.edges.pairs import by_degree, endpoints
+from graphsparse.edges.pairs import Floats, Ints, by_degree, endpoints
 from graphsparse.edges.registry import SCORES, ScoreFunction, compute, find_score, register
 from graphsparse.interop import EdgeList
 from graphsparse.select import mix64
@@ -196,15 +195,14 @@ def local_degree(graph: EdgeList, *, seed: int = 0) -> Tensor:
     tail, head = endpoints(graph)
     real = tail != head
     u, v = tail[real], head[real]
-    place_in = by_degree(deg_in, graph.names, seed)
-    if graph.undirected:
-        ends = (u, v) if graph.mirrored else (np.concatenate([u, v]), np.concatenate([v, u]))
-        keys = np.sort(ends[0] * graph.num_nodes + place_in[ends[1]])
-        at_tail, at_head = _exponent(keys, u, v, place_in, deg_in), _exponent(keys, v, u, place_in, deg_in)
+    to_heads = by_degree(deg_in, graph.names, seed)[v]
+    if graph.undirected and not graph.mirrored:
+        to_tails = by_degree(deg_in, graph.names, seed)[u]
+        both = _exponents(np.concatenate([u, v]), np.concatenate([to_heads, to_tails]), deg_in)
+        at_tail, at_head = both[: len(u)], both[len(u) :]
     else:
-        place_out = by_degree(deg_out, graph.names, seed)
-        out_keys, in_keys = np.sort(u * graph.num_nodes + place_in[v]), np.sort(v * graph.num_nodes + place_out[u])
-        at_tail, at_head = _exponent(out_keys, u, v, place_in, deg_out), _exponent(in_keys, v, u, place_out, deg_in)
+        to_tails = by_degree(deg_out, graph.names, seed)[u]
+        at_tail, at_head = _exponents(u, to_heads, deg_out), _exponents(v, to_tails, deg_in)
     scores = np.full(len(tail), np.inf)
     scores[real] = np.maximum(at_tail, at_head)
     return torch.from_numpy(scores).to(graph.edge_index.device)
@@ -226,7 +224,7 @@ def _reciprocal(degrees: Tensor) -> Tensor:
     return degrees.clamp(min=1).to(torch.float64).reciprocal()
 
 
-def _copy_numbers(graph: EdgeList) -> npt.NDArray[np.int64]:
+def _copy_numbers(graph: EdgeList) -> Ints:
     """Which copy of its pair or arc each edge is ``[E]``, 0 = the first, counted in list order."""
     tail, head = endpoints(graph)
     if graph.undirected and not graph.mirrored:
@@ -244,16 +242,17 @@ def _copy_numbers(graph: EdgeList) -> npt.NDArray[np.int64]:
     return numbers
 
 
-def _exponent(
-    keys: npt.NDArray[np.int64],
-    at: npt.NDArray[np.int64],
-    other: npt.NDArray[np.int64],
-    place: npt.NDArray[np.int64],
-    degrees: npt.NDArray[np.int64],
-) -> npt.NDArray[np.float64]:
-    """``1 - log(rank) / log(degree)`` of each edge at its end ``at``; ``keys`` list every node's edges best first."""
-    before = np.cumsum(degrees) - degrees
-    rank = np.searchsorted(keys, at * len(degrees) + place[other]) - before[at] + 1
+def _exponents(at: Ints, place: Ints, degrees: Ints) -> Floats:
+    """``1 - log(rank) / log(degree)`` of each edge ``[m]`` at its end ``at``, ranked there by the other end's place."""
+    keys = at * len(degrees) + place
+    order = np.argsort(keys)
+    ordered = keys[order]
+    position = np.arange(len(keys))
+    copies = ordered[1:] == ordered[:-1]
+    position[1:][copies] = 0
+    rank = np.empty(len(keys), np.int64)
+    rank[order] = np.maximum.accumulate(position)  # copies have the place of the first
+    rank -= (np.cumsum(degrees) - degrees)[at]
     logs = np.log(np.arange(1, degrees.max(initial=1) + 1))  # looked up, so that equal ranks score equal bits
     width = np.where(degrees > 1, logs[np.maximum(degrees, 1) - 1], 1.0)
-    return np.asarray(1.0 - logs[rank - 1] / width[at])
+    return np.asarray(1.0 - logs[rank] / width[at])

@@ -69,7 +69,7 @@ def load_checkpoint(path: str | Path, run: Mapping[str, str]) -> dict[str, Any]:
         raise DataError(f"the checkpoint {path} is damaged ({error}); delete it to start anew") from error
     if metadata.get("format") != FORMAT:
         raise DataError(f"{path} is no training checkpoint of this version; delete it or give another path")
-    if metadata.get("sha256") != digest(metadata["tree"], tensors):
+    if metadata.get("sha256") != digest(metadata.get("tree", ""), tensors):
         raise DataError(f"the checkpoint {path} is damaged (its hash differs); delete it to start anew")
     tree = json.loads(metadata["tree"])
     theirs = tree["run"]

@@ -25,6 +25,12 @@ def tensor_hash(*tensors: Tensor | None) -> str:
     return found.hexdigest()
 
 
+def name_of(function: object) -> str:
+    """What a function or class is called, the same in every process."""
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
 def model_hash(model: nn.Module) -> str:
     """SHA-256 over the names and values of the state, i.e. over theta0 and the architecture's shape."""
     found = hashlib.sha256()

@@ -16,7 +16,7 @@ from graphsparse.errors import GraphsparseError
 from graphsparse.fit import rng
 from graphsparse.fit.checkpoint import load_checkpoint, save_checkpoint
 from graphsparse.fit.distill import Distill
-from graphsparse.fit.fingerprint import model_hash, tensor_hash, tree_hash
+from graphsparse.fit.fingerprint import model_hash, name_of, tensor_hash, tree_hash
 from graphsparse.fit.metrics import Metric
 from graphsparse.fit.node_task import device_of
 from graphsparse.fit.progress import Report, reporting
@@ -90,7 +90,7 @@ def fit(
     optimizer: OptimizerFactory | None = None,
     device: torch.device | str | None = None,
     checkpoint: str | Path | None = None,
-    checkpoint_every: int = 20,
+    checkpoint_every: int = 50,
     progress: bool | Report | None = None,
 ) -> FitResult:
     """Train `model` in place from its present weights, and leave it with those of the best validation epoch.
@@ -138,11 +138,11 @@ def fit(
         attached: list[Callback] = []
         try:
             for callback in callbacks:
-                attached.append(callback)
                 callback.attach(optim)
+                attached.append(callback)
             trainer = _Trainer(model, task.metric, session, optim, callbacks, where)
             if checkpoint is not None:
-                run["callbacks"] = tree_hash([[type(c).__qualname__, c.state_dict()] for c in callbacks])
+                run["callbacks"] = tree_hash([[name_of(c), c.state_dict()] for c in callbacks])
                 if Path(checkpoint).exists():
                     trainer.load(load_checkpoint(checkpoint, run))
             while trainer.state.epochs_done < epochs:
@@ -280,7 +280,7 @@ def _run_hashes(
     if distill is not None:
         options = f"{distill.weight!r} {distill.temperature!r} "
         hashes["distill"] = options + tensor_hash(distill.teacher_logits, distill.nodes)
-    named = "adam" if optimizer is None else getattr(optimizer, "__qualname__", type(optimizer).__qualname__)
+    named = "adam" if optimizer is None else name_of(optimizer)
     settings = {"epochs": epochs, "lr": lr, "weight_decay": weight_decay, "seed": seed, "optimizer": named}
     return {
         **hashes,

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from graphsparse.fit.distill import Distill
 from graphsparse.fit.features import clear_graph_caches, features_for
-from graphsparse.fit.fingerprint import tensor_hash
+from graphsparse.fit.fingerprint import name_of, tensor_hash
 from graphsparse.fit.metrics import Metric, find_metric
 from graphsparse.fit.task import BaseTask, Evaluation, Loss, Session
 
@@ -150,6 +150,7 @@ class NodeTask(BaseTask):
             "y": tensor_hash(self.y),
             "masks": tensor_hash(*self.masks.values()),
             "protocol": self.protocol,
+            "loss": "cross-entropy" if self.custom_loss is None else name_of(self.custom_loss),
             "metric": f"{self.metric.name} {self.metric.direction}",
         }
 
@@ -211,7 +212,7 @@ class _FullBatch:
         outputs = self._forward(self.training)
         if self.task.custom_loss is None and max(2, outputs.size(1)) < self.task.num_classes:
             raise ValueError(
-                f"the labels have {self.task.num_classes} classes, but the model {outputs.size(1)} outputs"
+                f"the labels have {self.task.num_classes} classes, but the model has {outputs.size(1)} outputs"
             )
         loss = self.task.loss(outputs[self.train_rows], self.targets[self.train_rows])
         if self.distill is not None:

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from torch_geometric.loader import DataLoader
 
 from graphsparse.fit.distill import Distill
-from graphsparse.fit.fingerprint import tensor_hash
+from graphsparse.fit.fingerprint import name_of, tensor_hash
 from graphsparse.fit.metrics import Metric, find_metric
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -161,7 +161,11 @@ class Task(BaseTask):
         return _Examples(self, model, device, distill)
 
     def fingerprint(self) -> dict[str, str]:
-        found = {"metric": f"{self.metric.name} {self.metric.direction}", "batch_size": str(self.batch_size)}
+        found = {
+            "metric": f"{self.metric.name} {self.metric.direction}",
+            "loss": name_of(self.loss),
+            "batch_size": str(self.batch_size),
+        }
         for name, part in self.parts.items():
             found[name] = tensor_hash(*part) if isinstance(part, tuple) else f"{type(part).__name__} {len(part)}"
         return found

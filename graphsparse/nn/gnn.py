@@ -95,8 +95,10 @@ class Backbone(nn.Module):
     def _may_use_matrix(self, edge_index: Tensor) -> bool:
         if not self.fast or type(edge_index) is not Tensor or edge_index.layout != torch.strided:
             return False
-        if torch.compiler.is_compiling() or torch._C._get_tracing_state() or torch.is_autocast_enabled():
+        if torch.compiler.is_compiling() or torch._C._get_tracing_state():
             return False
+        if torch.is_autocast_enabled(edge_index.device.type):
+            return False  # a layer's linear map would change the type between features and matrix
         return not any(
             conv.explain or any(getattr(conv, hooks, None) for hooks in _EDGE_HOOKS)
             for conv in self.convs

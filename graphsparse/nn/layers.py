@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch_geometric.nn import GCNConv, GINConv, SAGEConv
+from torch_geometric.nn import GCNConv, GINConv, MessagePassing, SAGEConv
 
 
 def remember_transpose(matrix: Tensor) -> Tensor:
@@ -46,6 +46,12 @@ def _multiply(matrix: Tensor, x: Tensor) -> Tensor:
 
 
 class _ByMatrix:
+    def _set_jittable_templates(self, raise_on_error: bool = False) -> None:
+        super()._set_jittable_templates(raise_on_error)  # type: ignore[misc]
+        # PyG takes for a subclass's plain `propagate` whatever its parent has, and that is the parent's compiled
+        # one, deaf to `set_masks`, as soon as the parent was used somewhere.
+        type(self)._orig_propagate = MessagePassing.propagate  # type: ignore[attr-defined]
+
     def message_and_aggregate(self, adj_t: Any, x: Any) -> Tensor:
         if not hasattr(adj_t, "transposed"):
             out: Tensor = super().message_and_aggregate(adj_t, x)  # type: ignore[misc]

@@ -21,7 +21,7 @@ from graphsparse.edges import SCORES
 from graphsparse.errors import TicketError
 from graphsparse.fit import FitResult, NodeTask
 from graphsparse.fit.features import features_for
-from graphsparse.params import prunable
+from graphsparse.params import prunable, weights_kept
 from graphsparse.select import Keep, exact_fraction, keep_fraction
 from graphsparse.tickets.canonical import canonical_order, graph_hash
 from graphsparse.tickets.cost import inference_ms, isolated_nodes, macs
@@ -194,8 +194,6 @@ def _metrics(problem: Problem, dense: FitResult, found: Found, masks: Mapping[st
     sparse_edges = edge_index[:, found.edge_mask]
     loops = int((edge_index[0] == edge_index[1]).sum())
     edges, edges_left = edge_index.size(1) - loops, sparse_edges.size(1) - loops
-    kept = {name: (int(mask.sum()), mask.numel()) for name, mask in masks.items()}
-    matrices = [kept[name] for name in prunable(problem.model, "matrices")]
     figures: dict[str, Any] = {
         "metric": problem.task.metric.name,
         "dense_test": dense.test,
@@ -207,11 +205,10 @@ def _metrics(problem: Problem, dense: FitResult, found: Found, masks: Mapping[st
         figures |= {"test_accuracy": result.test, "dense_test_accuracy": dense.test, "val_accuracy": result.val}
     figures |= {
         "edges_kept": _ratio(edges_left, edges),
-        "weights_kept": _ratio(*map(sum, zip(*kept.values(), strict=True))),
-        "weights_kept_matrices": _ratio(*map(sum, zip(*matrices, strict=True))) if matrices else 1.0,
+        **weights_kept(problem.model, masks),
         "num_arcs": edges,
         "num_arcs_kept": edges_left,
-        "num_weights_kept": sum(count for count, _ in kept.values()),
+        "num_weights_kept": sum(int(mask.sum()) for mask in masks.values()),
         "dense_isolated_nodes": isolated_nodes(edge_index, int(data.num_nodes or 0)),
         "isolated_nodes": isolated_nodes(sparse_edges, int(data.num_nodes or 0)),
     }

@@ -16,6 +16,7 @@ from torch_geometric.nn import GATConv, GCNConv, GINConv, SAGEConv, TransformerC
 from torch_geometric.utils import remove_self_loops, to_undirected
 
 from graphsparse.nn import BACKBONES, GAT, GCN, GIN, Backbone, GraphSAGE, make
+from graphsparse.nn.layers import MatrixGCNConv, MatrixSAGEConv
 
 NAMES = sorted(BACKBONES)
 BY_MATRIX = ["gcn", "gin", "sage"]
@@ -192,6 +193,20 @@ def test_soft_masks_reach_every_message(name: str) -> None:
     assert torch.equal(model(x, edge_index), dense)
 
 
+@pytest.mark.parametrize("parent", [MatrixGCNConv, MatrixSAGEConv])
+def test_layers_hear_masks_after_their_parents_were_used(parent: type[nn.Module]) -> None:
+    """PyG compiles a class at its first instance; a class that comes after its parent must not inherit that."""
+    parent(6, 3)
+    conv = type(f"Late{parent.__name__}", (parent,), {})(6, 3)
+    edge_index = torch.tensor([[0, 1], [1, 2]])
+    set_masks(conv, torch.zeros(2), edge_index, apply_sigmoid=False)
+    no_edges = conv.__class__(6, 3)
+    no_edges.load_state_dict(conv.state_dict())
+    weight = {"edge_weight": torch.ones(2)} if parent is MatrixGCNConv else {}
+    masked = conv(features(3), edge_index, **weight)
+    assert not torch.allclose(masked, no_edges(features(3), edge_index, **weight))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_message_hooks_are_called(name: str) -> None:
     model, x, edge_index = small(name), features(3), torch.tensor([[0, 1], [1, 2]])
@@ -217,6 +232,14 @@ def test_a_sparse_tensor_of_the_callers(name: str) -> None:
     )
     model, x = small(name), features(4)
     torch.testing.assert_close(model(x, adjacency), model(x, edge_index))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_mixed_precision(name: str) -> None:
+    model, x, edge_index = small(name), features(5), torch.tensor([[0, 1, 2], [1, 2, 3]])
+    expected = model(x, edge_index)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(model(x, edge_index).float(), expected, rtol=0.05, atol=0.05)
 
 
 def test_gin_honours_a_loaded_eps() -> None:
