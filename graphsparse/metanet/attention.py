@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from graphsparse.metanet.ledger import Ledger
-from graphsparse.metanet.meeting import current, lay_on, meet, settle, uniform
+from graphsparse.metanet.meeting import absorbed, current, lay_on, meet, settle, uniform
 from graphsparse.metanet.rules import activation, contract, relate_groups, rule
 from graphsparse.metanet.values import Const, Elements, Ids, UncoveredError, Value, broadcast, collapse
 
@@ -63,6 +63,7 @@ def _one_if_loose(ledger: Ledger, ids: Tensor, other: Tensor, contracted: int) -
 def _scores(ledger: Ledger, left: Tensor, right: Tensor) -> Tensor:
     """Channels are contracted: each channel of a query meets that of a key (``q-k``); a node stands for each score."""
     shape = (*left.shape[:-1], right.shape[-1])
+    left, right = absorbed(ledger, left, [-2]), absorbed(ledger, right, [-1])
     a = ledger.root(collapse(left)).unsqueeze(-1)  # [..., i, c, 1]
     b = ledger.root(collapse(right)).unsqueeze(-3)  # [..., 1, c, j]
     common = broadcast(a.shape, b.shape)

@@ -37,7 +37,7 @@ class Ledger:
 
     Ids are *real* (the output channel of a layer) or *soft*: elements of an input, a constant or a parameter that is
     used directly, each with an id of its own until an operation shows which of them are one channel. Soft ids merge
-    with each other and with at most one real id; ``root`` answers which id speaks for another now.
+    with each other and, those of inputs excepted, with at most one real id; ``root`` answers which id speaks now.
     """
 
     place: str = ""  # module path of the operation that is being interpreted: the layer of the nodes it makes
@@ -51,19 +51,30 @@ class Ledger:
     keys: dict[int, Tensor] = field(default_factory=dict)  # node of an attention score -> ids of the keys behind it
     _parent: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     _soft: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
+    _input: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
     _pinned: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
 
-    def new(self, shape: tuple[int, ...] | torch.Size, *, soft: bool = False, label: str | None = None) -> Tensor:
-        """Fresh ids in a shape."""
+    def new(
+        self,
+        shape: tuple[int, ...] | torch.Size,
+        *,
+        soft: bool = False,
+        of_input: bool = False,
+        label: str | None = None,
+    ) -> Tensor:
+        """Fresh ids in a shape; those of an input are soft."""
         size = math.prod(shape)
         first, self.count = self.count, self.count + size
         if self.count > len(self._parent):
             room = max(self.count, 2 * len(self._parent))
             fresh = torch.arange(len(self._parent), room)
             self._parent = torch.cat([self._parent, fresh])
-            self._soft = torch.cat([self._soft, torch.zeros_like(fresh, dtype=torch.bool)])
-            self._pinned = torch.cat([self._pinned, torch.zeros_like(fresh, dtype=torch.bool)])
-        self._soft[first : self.count] = soft
+            no = torch.zeros_like(fresh, dtype=torch.bool)
+            self._soft, self._input, self._pinned = (
+                torch.cat([flags, no]) for flags in (self._soft, self._input, self._pinned)
+            )
+        self._soft[first : self.count] = soft or of_input
+        self._input[first : self.count] = of_input
         self.layers.append((self.place if label is None else label, first))
         return torch.arange(first, self.count).view(shape)
 
@@ -77,6 +88,10 @@ class Ledger:
         """Which of these root ids are soft (-1 is not)."""
         return self._soft[ids.clamp(min=0)] & (ids >= 0)
 
+    def token(self, ids: Tensor) -> Tensor:
+        """Which of these root ids are soft and of no input: they may become part of a real one."""
+        return self.soft(ids) & ~self._input[ids.clamp(min=0)]
+
     def loose(self, ids: Tensor) -> Tensor:
         """Which of these root ids are soft and not yet known to be one channel."""
         return self.soft(ids) & ~self._pinned[ids.clamp(min=0)]
@@ -87,18 +102,20 @@ class Ledger:
         return ids
 
     def union(self, left: Tensor, right: Tensor) -> bool:
-        """Merge pairs of root ids; False, and nothing done, if two real ids would become one."""
+        """Merge pairs of root ids; False, and nothing done, if two real ids, or one and an input, would become one."""
+        if left.numel() == 0:
+            return True
         nodes, compact = torch.unique(torch.stack([left, right]), return_inverse=True)
         size, (rows, columns) = len(nodes), compact.numpy()
         graph = coo_matrix((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(size, size))
         groups, label_array = connected_components(graph, directed=False)
         labels = torch.from_numpy(label_array.astype(np.int64))
-        real = ~self._soft[nodes]
-        if int(torch.bincount(labels[real], minlength=groups).max()) > 1:
+        real, given = ~self._soft[nodes], self._input[nodes]
+        reals, inputs = (torch.bincount(labels[which], minlength=groups) for which in (real, given))
+        if bool(((reals > 1) | ((reals > 0) & (inputs > 0))).any()):
             return False
-        rank = torch.where(real, nodes + self.count, nodes)  # a real id speaks for its group, else the newest soft one
-        best = torch.full((groups,), -1).scatter_reduce(0, labels, rank, "amax")
-        speaker = torch.where(best >= self.count, best - self.count, best)
+        rank = nodes + self.count * (2 * real + given.long())  # a real id speaks, else an input's, else the newest
+        speaker = torch.full((groups,), -1).scatter_reduce(0, labels, rank, "amax") % self.count
         pinned = torch.zeros(groups, dtype=torch.bool).index_put((labels,), self._pinned[nodes], accumulate=True)
         self._pinned[speaker] |= pinned
         self._parent[nodes] = speaker[labels]

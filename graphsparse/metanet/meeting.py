@@ -51,8 +51,9 @@ def _join(ledger: Ledger, columns: Tensor) -> Tensor:
     """One id for each column of ids that should agree and do not."""
     distinct, which = torch.unique(columns, dim=1, return_inverse=True)
     real = torch.where(ledger.soft(distinct), -1, distinct)
-    many = real.amax(0) != torch.where(real < 0, FAR, real).amin(0)
-    many &= real.amax(0) >= 0
+    several = real.amax(0) != torch.where(real < 0, FAR, real).amin(0)
+    given = (ledger.soft(distinct) & ~ledger.token(distinct)).any(0)
+    many = (real.amax(0) >= 0) & (several | given)
     anchor = torch.where(real.amax(0) >= 0, real.amax(0), distinct.amax(0))
     present = (distinct >= 0) & ~many
     if not ledger.union(distinct[present], anchor.expand_as(distinct)[present]):
@@ -81,9 +82,22 @@ def filled(ledger: Ledger, ids: Tensor) -> Tensor:
     return small.expand(ids.shape)
 
 
+def absorbed(ledger: Ledger, ids: Tensor, axes: Sequence[int]) -> Tensor:
+    """Tokens beside one known channel along the axes (a class token before its sequence) are that channel."""
+    axes = sorted({axis % ids.dim() for axis in axes}) if ids.dim() else []
+    small = ledger.root(collapse(ids))
+    columns = small.movedim(axes, tuple(range(len(axes)))).flatten(0, len(axes) - 1) if axes else small.unsqueeze(0)
+    known = torch.where(ledger.token(columns), -1, columns)
+    top, low = known.amax(0), torch.where(known < 0, FAR, known).amin(0)
+    if bool(ledger.token(columns).any()) and bool((top == low).all()):
+        return settle(ledger, ids, axes).expand(ids.shape)
+    return ids
+
+
 def reduced(ledger: Ledger, ids: Tensor, axes: Sequence[int], keepdim: bool) -> Tensor:
     """Ids after a sum, mean, maximum ... over axes: equal ids go on, different ones make a node (``reduce``)."""
     axes = sorted({axis % ids.dim() for axis in axes}) if ids.dim() else []
+    ids = absorbed(ledger, ids, axes)
     if all(uniform(ledger, ids, axis) for axis in axes):
         kept = settle(ledger, ids, axes)
     else:

@@ -76,6 +76,7 @@ def move(ledger: Ledger, name: str, overload: Callable[..., Any], args: Any, kwa
     args, kwargs = pytree.tree_map(
         tensor_of, (args, kwargs), is_leaf=lambda leaf: isinstance(leaf, Ids | Elements | Const)
     )
+    result: Any
     if name in ("cat", "concat", "concatenate") and not only_elements:
         result = _cat(*args, **kwargs)
     elif name == "where":

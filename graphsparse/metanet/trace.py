@@ -162,7 +162,7 @@ class _Interpreter:
             raise TraceError(f"input {position} is complex; real and integer inputs are covered")
         if not leaf.is_floating_point():
             return Const(leaf.clone(), origin=position)
-        return Ids(self.ledger.new(leaf.shape, soft=True, label=f"input {position}"))
+        return Ids(self.ledger.new(leaf.shape, of_input=True, label=f"input {position}"))
 
     def _origin(self, position: int, value: Any) -> Tensor:
         if isinstance(value, Ids):

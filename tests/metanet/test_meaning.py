@@ -423,3 +423,46 @@ def test_uses_of_one_weight_tie_their_channels():
     assert torch.equal(sets[first], sets[second])  # the decoder reads it through the encoder's weight, too
     assert torch.equal(sets[graph.inputs[0]], sets[graph.outputs[0]])
     assert len(set(sets.tolist())) == 10
+
+
+class Joined(nn.Module):
+    """Two sources joined into one sequence, read by one layer."""
+
+    def __init__(self, raw):
+        super().__init__()
+        self.left, self.right, self.head = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+        self.raw = raw
+
+    def forward(self, x):
+        left = x if self.raw else self.left(x)
+        return self.head(torch.cat([left, self.right(x)], dim=1))
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_sources_joined_into_a_sequence_are_aligned(raw):
+    """A layer that reads two sources place by place couples their channels; an input stays an input."""
+    module = Joined(raw)
+    graph = NetworkGraph.from_module(module, torch.zeros(2, 3, 4))
+    layers = {name: torch.nonzero(graph.layer == i).view(-1) for i, name in enumerate(graph.layer_names)}
+    left = graph.inputs[0] if raw else layers["left"]
+    sets = graph.coupled()
+    assert torch.equal(sets[left], sets[layers["right"]])
+    assert graph.relations["align"].shape[1] == 8
+    assert set(graph.inputs[0].tolist()) == set(layers["input 0"].tolist())
+    assert torch.equal(graph.to_state_dict()["head.weight"], module.head.weight)
+
+
+def test_class_token_is_its_sequences_channel_before_a_mean():
+    class Mean(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.token, self.embed, self.head = nn.Parameter(torch.rand(1, 1, 4)), nn.Linear(3, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.head(torch.cat([self.token.expand(len(x), -1, -1), self.embed(x)], 1).mean(1))
+
+    graph = NetworkGraph.from_module(Mean(), torch.zeros(2, 5, 3))
+    assert graph.relations == {}
+    assert graph.num_nodes == 9
+    (slot,) = graph.slots("token")
+    assert {graph.layer_names[i] for i in graph.layer[slot.nodes].tolist()} == {"embed"}
