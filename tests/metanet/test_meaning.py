@@ -124,7 +124,7 @@ def test_ends_of_every_edge_by_derivatives(name):
         assert moved(without.movedim(0, axis))[target] == 0
 
 
-def hidden_sets(graph, of_layer=None):
+def hidden_sets(graph):
     """Coupled sets without inputs and outputs."""
     sets = graph.coupled()
     ends = torch.cat([*graph.inputs, *graph.outputs])

@@ -48,10 +48,10 @@ def test_every_value_comes_from_the_graph(name):
     )
 
 
-PRUNED = {
-    "resnet20-equal": 1, "resnet56": 1, "bottleneck": 1, "vgg19": 1, "vgg19-equal": 1, "densenet": 1,
-    "mobilenet-equal": 1, "unet": 1, "mlp": 1, "inception": 1,
-}  # fmt: skip
+PRUNED = [
+    "mlp", "resnet20", "resnet20-equal", "resnet20-downsampled", "resnet56", "resnet110", "bottleneck", "vgg19",
+    "vgg19-equal", "densenet", "inception", "mobilenet", "mobilenet-equal", "resnext", "unet", "vit-torch",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PRUNED)
@@ -59,6 +59,8 @@ def test_round_trip_after_structural_pruning(name):
     module, inputs = make(name)
     heads = [layer for layer in module.modules() if isinstance(layer, nn.Linear)][-1:]
     heads = heads or [list(module.modules())[-1]]
+    if name == "resnet20":  # Torch-Pruning cuts padded shortcuts wrongly: only channels inside blocks
+        heads += [module.stem[0], *(block.second[0] for block in module.stages)]
     pruner = tp.pruner.BasePruner(
         module, inputs, importance=tp.importance.GroupMagnitudeImportance(p=2), pruning_ratio=0.4, ignored_layers=heads
     )
