@@ -1,11 +1,14 @@
-"""Networks of many architectures, small, written as anyone would write them: nothing here knows of graphs."""
+"""Networks of many architectures, small, written as anyone would write them: no network here knows of graphs."""
 
+import functools
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 from torch_geometric.nn import GATConv, GCNConv, GINConv, SAGEConv
+
+from graphsparse.metanet import NetworkGraph
 
 
 class MLP(nn.Sequential):
@@ -359,6 +362,13 @@ def make(name, seed=0):
     """A network with random weights and its arguments."""
     module, inputs = NETWORKS[name]()
     return randomised(module, seed), inputs
+
+
+@functools.cache
+def graph_of(name):
+    """A network, its arguments and its graph."""
+    module, inputs = make(name)
+    return module, inputs, NetworkGraph.from_module(module, inputs)
 
 
 def some_inputs(inputs, seed=1):
