@@ -1,0 +1,5 @@
+"""Networks as graphs, so that a graph neural network (the metanetwork) can learn to prune them."""
+
+from graphsparse.metanet.network_graph import COUPLING, EdgeSet, NetworkGraph, NodeBank, Slot, clear_cache
+
+__all__ = ["COUPLING", "EdgeSet", "NetworkGraph", "NodeBank", "Slot", "clear_cache"]

@@ -1,0 +1,108 @@
+"""What is not covered raises one sentence that names the operation and the module, and changes nothing."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from metanet_networks import make, same_bits
+from torch import nn
+
+from graphsparse.errors import TraceError
+from graphsparse.metanet import NetworkGraph
+
+
+class Inner(nn.Module):
+    def __init__(self, function, *shapes):
+        super().__init__()
+        self.function = function
+        self.weights = nn.ParameterList(torch.rand(shape) for shape in shapes)
+
+    def forward(self, *inputs):
+        return self.function(*inputs, *self.weights)
+
+
+class Outer(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.first, self.odd = nn.Linear(4, 4), inner
+
+    def forward(self, x):
+        return self.odd(self.first(x))
+
+
+def chosen_by_data(x, table):
+    return table[x.argmax(-1)]
+
+
+def weight_from_data(x, weight):
+    return F.linear(x, x[:4] * 2.0)
+
+
+def cell(x, w):
+    return torch.lstm_cell(x, (x, x), w, w)[0]
+
+
+COMPUTED = "computed from parameters"
+CASES = {  # name -> (function of the activation and the parameters, shapes of the parameters, words of the error)
+    "lstm": (cell, [(16, 4)], "lstm_cell"),
+    "indices from activations": (chosen_by_data, [(4, 3)], r"aten\.index\.Tensor.*indices are computed"),
+    "a weight made of weights": (lambda x, a, b: x @ (a @ b), [(4, 2), (2, 4)], COMPUTED),
+    "a scaled weight": (lambda x, a, b: x @ (a * b), [(4, 4), (4, 4)], rf"aten\.mul\.Tensor.*{COMPUTED}"),
+    "a normed weight": (lambda x, a: x @ (a / a.norm()), [(4, 4)], COMPUTED),
+    "a weight from activations": (weight_from_data, [(1,)], r"aten\.linear.*computed from activations"),
+    "fourier transform": (lambda x: torch.fft.rfft(x).abs(), [], "fft_rfft"),
+    "einsum of three": (lambda x, a, b: torch.einsum("bi,io,o->bo", x, a, b), [(4, 3), (3,)], "einsum.*two operands"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_operation_and_module_are_named(case):
+    function, shapes, words = CASES[case]
+    module = Outer(Inner(function, *shapes))
+    before = copy.deepcopy(module.state_dict())
+    with pytest.raises(TraceError, match=words) as caught:
+        NetworkGraph.from_module(module, torch.rand(4, 4))
+    assert "'odd'" in str(caught.value)
+    assert "Inner" in str(caught.value)
+    assert same_bits(module.state_dict(), before)
+
+
+def test_a_module_that_cannot_be_exported():
+    module = Inner(lambda x, w: x @ w if float(x.sum()) > 0 else x, (4, 4))
+    with pytest.raises(TraceError, match=r"torch\.export cannot trace Inner"):
+        NetworkGraph.from_module(module, torch.rand(4, 4))
+
+
+def test_lazy_parameters():
+    with pytest.raises(TraceError, match=r"'0\.weight' has no shape yet"):
+        NetworkGraph.from_module(nn.Sequential(nn.LazyLinear(3)), torch.rand(2, 4))
+
+
+def test_complex_numbers():
+    with pytest.raises(TraceError, match="parameter 'weight' is complex"):
+        NetworkGraph.from_module(nn.Linear(2, 2, dtype=torch.complex64), torch.zeros(1, 2, dtype=torch.complex64))
+    with pytest.raises(TraceError, match="input 0 is complex"):
+        NetworkGraph.from_module(nn.Identity(), torch.zeros(1, 2, dtype=torch.complex64))
+
+
+def test_wrong_inputs():
+    with pytest.raises(TraceError, match="cannot trace Linear"):
+        NetworkGraph.from_module(nn.Linear(3, 2), torch.rand(2, 4))
+
+
+def test_wrong_values():
+    graph = NetworkGraph.from_module(nn.Linear(3, 2), torch.zeros(1, 3))
+    with pytest.raises(ValueError, match=r"no \(3, 3\); it has \(\)"):
+        graph.with_values({(3, 3): torch.zeros(1, 9)})
+    with pytest.raises(ValueError, match=r"have shape \(1, 1\), not \(2, 1\)"):
+        graph.with_values(banks={"bias": torch.zeros(1, 1)})
+    with pytest.raises(KeyError):
+        graph.slots("nothing")
+
+
+def test_a_failed_trace_leaves_the_next_one_alone():
+    with pytest.raises(TraceError):
+        NetworkGraph.from_module(Outer(Inner(cell, (16, 4))), torch.rand(4, 4))
+    module, inputs = make("mlp")
+    assert same_bits(NetworkGraph.from_module(module, inputs).to_state_dict(), module.state_dict())
