@@ -95,7 +95,7 @@ def find_ticket(
         >>> net = gs.nn.GCN(data.num_features, 16, data.num_classes)
         >>> ticket = gs.find_ticket(net, data, edge_keep=0.6, weight_keep=0.1, epochs=5)
         >>> round(ticket.metrics["edges_kept"], 3), round(ticket.metrics["weights_kept"], 3)
-        (0.6, 0.101)
+        (0.6, 0.1)
     """
     keeps = read_keeps(edge_keep, weight_keep, tolerance)
     finder_of(method)
