@@ -235,7 +235,8 @@ def _solver(laplacian: sp.csr_array, block: _Block, tolerance: float) -> Callabl
 def _conjugate_gradients(laplacian: sp.csr_array, columns: Floats, tolerance: float) -> Floats:
     """Conjugate gradients with a Jacobi preconditioner on all columns at once.
 
-    scipy's own takes one column at a time; a product of the sparse matrix with many columns reads it once. The Laplacian is singular, but the columns lie in its range.
+    scipy's own takes one column at a time; a product of the sparse matrix with many columns reads it once. The
+    Laplacian is singular, but the columns lie in its range.
     """
     jacobi = 1.0 / laplacian.diagonal()[:, None]
     solution, residual = np.zeros_like(columns), columns.copy()
