@@ -242,7 +242,10 @@ def pages(summaries: list[dict[str, Any]]) -> str:
                     *[_cell(by_cell, method, guard, level, None) for level in levels],
                 ]
             )
-            for weight in sorted({o["distill"] for s in members if s["level"] for o in s["fixed"]}):
+            weights = {
+                o["distill"] for s in members if (s["method"], s["guard"]) == (method, guard) for o in s["fixed"]
+            }
+            for weight in sorted(weights) if len(weights) > 1 else ():
                 cells = [_cell(by_cell, method, guard, level, weight) for level in levels]
                 rows.append([f"{label}, weight {weight:g}", *cells])
         isolated = [
@@ -270,6 +273,8 @@ def _cell(by_cell: dict[Any, Any], method: str, guard: str | None, level: int, w
         if not options:
             return "-"
         option, suffix = options[0], ""
+    if len(option["seeds"]) < len(by_cell["dense", None, 0]["chosen"]["seeds"]):
+        suffix += f", n={len(option['seeds'])}"
     return interval(option["test"], option["test_ci95"], scale=100, digits=1) + suffix
 
 

@@ -178,13 +178,14 @@ class _Trainer:
         number = self.state.epochs_done
         losses = []
         for loss in self.session.losses():
+            value = float(loss.detach())
+            if not math.isfinite(value):  # before the step, which would spoil the weights and any projection of them
+                raise DivergedError(f"the loss of epoch {number} is {value}; a smaller learning rate may help")
             self.optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             self.optimizer.step()
-            losses.append(loss.detach())
-        mean = float(torch.stack(losses).mean())
-        if not math.isfinite(mean):
-            raise DivergedError(f"the loss of epoch {number} is {mean}; a smaller learning rate may help")
+            losses.append(value)
+        mean = math.fsum(losses) / len(losses)
         evaluation = self.session.evaluate()
         if not math.isfinite(evaluation.val):
             raise DivergedError(f"the validation {self.metric.name} of epoch {number} is {evaluation.val}")

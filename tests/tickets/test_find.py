@@ -8,6 +8,7 @@ import torch
 
 import graphsparse as gs
 from graphsparse.errors import TicketError
+from graphsparse.fit import DivergedError
 
 FAST = {"epochs": 8}
 
@@ -199,6 +200,19 @@ def test_bad_models_get_one_clear_sentence(blocks, make_plain):
         model.first.bias[0] = float("nan")
     with pytest.raises(ValueError, match=r"first\.bias holds NaN"):
         gs.find_ticket(model, blocks, edge_keep=0.5)
+
+
+def test_a_diverging_run_says_so_even_under_the_projection(blocks):
+    class Blown(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lin = torch.nn.Linear(4, 4)
+
+        def forward(self, x, edge_index):
+            return self.lin(x) * (float("nan") if self.training else 1.0)
+
+    with pytest.raises(DivergedError, match="loss of epoch 0 is nan"):
+        gs.find_ticket(Blown(), blocks, edge_keep=0.5, weight_keep=0.5, **FAST)
 
 
 def test_binary_tasks_use_their_own_metric(blocks, make_plain):
