@@ -51,7 +51,7 @@ def _multiply(matrix: Tensor, x: Tensor) -> Tensor:
 def _multiply_sparse(matrix: Tensor, x: Tensor) -> Tensor:
     """A sparse product by scipy: torch's own leaks its result on the CPU (a megabyte a call on Cora)."""
     one, other = (
-        csr_array((m.values().numpy(), m.col_indices().numpy(), m.crow_indices().numpy()), shape=tuple(m.shape))
+        csr_array((m.values().numpy(), m.col_indices().numpy(), m.crow_indices().numpy()), shape=(m.size(0), m.size(1)))
         for m in (matrix, x)
     )
     product = one @ other
