@@ -58,7 +58,8 @@ PLAN = (
     Group("cora", "gcn", "transductive", 5, PAIR, (0.0, 0.1, 1.0, 10.0)),
     Group("cora", "gcn", "transductive", 5, CONTROLS, (1.0, 10.0)),
     Group("cora", "gcn", "transductive", 5, ("teddy",), (0.1,), features="row-normalised"),
-    Group("citeseer", "gcn", "transductive", 5, (*PAIR, *CONTROLS), (1.0, 10.0)),
+    Group("citeseer", "gcn", "transductive", 5, PAIR, (1.0, 10.0)),
+    Group("citeseer", "gcn", "transductive", 5, CONTROLS, (1.0, 10.0)),
     Group("cora", "gcn", "inductive", 5, PAIR, (1.0,), levels=(10, 20), guards=(None, "cover")),
     Group("cora", "gcn", "inductive", 5, CONTROLS, (1.0,), levels=(10, 20)),
     *(
