@@ -210,14 +210,21 @@ def local_degree(graph: EdgeList, *, seed: int = 0) -> Tensor:
 
 def _inverse_root(degrees: Tensor) -> Tensor:
     """``round(2^32 / sqrt(d))`` as int64 ``[N]``, 0 where the degree is 0; sums of up to 2^31 of them fit."""
-    root = torch.round(FIXED_POINT / degrees.clamp(min=1).to(torch.float64).sqrt()).to(torch.int64)
-    return root.masked_fill_(degrees == 0, 0)
+    wide = _at_least_one(degrees)
+    root = np.rint(FIXED_POINT / np.sqrt(wide)).astype(np.int64)
+    root[degrees.cpu().numpy() == 0] = 0
+    return torch.from_numpy(root).to(degrees.device)
 
 
 def _two_hop(sums: Tensor, degrees: Tensor, normalization: str) -> Tensor:
-    wide = degrees.clamp(min=1).to(torch.float64)
-    mean = sums.to(torch.float64) / FIXED_POINT / wide
-    return mean / (wide if normalization == "degree" else wide.sqrt())
+    wide = _at_least_one(degrees)
+    mean = sums.cpu().numpy().astype(np.float64) / FIXED_POINT / wide
+    return torch.from_numpy(mean / (wide if normalization == "degree" else np.sqrt(wide))).to(degrees.device)
+
+
+def _at_least_one(degrees: Tensor) -> Floats:
+    """In numpy: waking torch's threads for arrays of one number a node takes longer than the arithmetic."""
+    return np.maximum(degrees.cpu().numpy(), 1).astype(np.float64)
 
 
 def _reciprocal(degrees: Tensor) -> Tensor:
