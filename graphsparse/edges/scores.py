@@ -224,7 +224,8 @@ def _two_hop(sums: Tensor, degrees: Tensor, normalization: str) -> Tensor:
 
 def _at_least_one(degrees: Tensor) -> Floats:
     """In numpy: waking torch's threads for arrays of one number a node takes longer than the arithmetic."""
-    return np.maximum(degrees.cpu().numpy(), 1).astype(np.float64)
+    floats: Floats = np.maximum(degrees.cpu().numpy(), 1).astype(np.float64)
+    return floats
 
 
 def _reciprocal(degrees: Tensor) -> Tensor:
