@@ -237,18 +237,12 @@ def pages(summaries: list[dict[str, Any]]) -> str:
         rows = [["dense", *[interval(dense["test"], dense["test_ci95"], scale=100, digits=1)] * len(levels)]]
         for method, guard in dict.fromkeys((m, g) for m, g, level in by_cell if level):
             label = method if guard is None else f"{method} + {guard}"
-            rows.append(
-                [
-                    f"{label}, weight chosen on validation",
-                    *[_cell(by_cell, method, guard, level, None) for level in levels],
-                ]
-            )
             weights = {
                 o["distill"] for s in members if (s["method"], s["guard"]) == (method, guard) for o in s["fixed"]
             }
-            for weight in sorted(weights) if len(weights) > 1 else ():
-                cells = [_cell(by_cell, method, guard, level, weight) for level in levels]
-                rows.append([f"{label}, weight {weight:g}", *cells])
+            choices = [("weight chosen on validation", None)] if len(weights) > 1 else []
+            for name, weight in [*choices, *((f"weight {w:g}", w) for w in sorted(weights))]:
+                rows.append([f"{label}, {name}", *[_cell(by_cell, method, guard, level, weight) for level in levels]])
         isolated = [
             f"{by_cell['teddy', None, lv]['chosen']['isolated_nodes']:.0f}"
             for lv in levels
