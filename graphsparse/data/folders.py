@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from graphsparse.errors import DataError
+from graphsparse.whole import written_whole
 
 DATA_VARIABLE = "GRAPHSPARSE_DATA"
 CACHE_VARIABLE = "GRAPHSPARSE_CACHE"
@@ -100,6 +99,7 @@ def fetch(url: str, target: Path, *, hint: str) -> None:
     import http.client
     import urllib.request
 
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with (
             urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as answer,
@@ -113,17 +113,3 @@ def fetch(url: str, target: Path, *, hint: str) -> None:
                 raise DataError(f"{hint} ({file.tell():,} of {int(promised):,} bytes came).")
     except (OSError, http.client.HTTPException) as error:
         raise DataError(f"{hint} ({error}).") from error
-
-
-@contextmanager
-def written_whole(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``target``; rename it to ``target`` on success, remove it on failure."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    os.close(handle)
-    partial = Path(name)
-    try:
-        yield partial
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from graphsparse.edges.sparsify import edge_mask
 from graphsparse.errors import DataError
 from graphsparse.interop import OpenGraph, edge_list, open_graph
 from graphsparse.labels import label_names
+from graphsparse.whole import written_whole
 
 Path_ = str | os.PathLike[str]
 
@@ -97,12 +98,8 @@ def _read(form: _Format, source: Path, undirected: bool | None) -> OpenGraph:
 
 
 def _write(form: _Format, graph: Any, target: Path) -> None:
-    temporary = target.with_name(f".{os.getpid()}.{target.name}")  # the suffix stays: writers go by it
-    try:
-        form.write(graph, temporary)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(target) as partial:  # it has the target's suffix: writers go by it
+        form.write(graph, partial)
 
 
 class _Table(OpenGraph):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from torch import Tensor
 
 from graphsparse.errors import DataError
 from graphsparse.fit.tree import decode, digest, encode
+from graphsparse.whole import written_whole
 
 FORMAT = "graphsparse.fit.checkpoint/1"
 
@@ -31,7 +30,7 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Any], run: Mapping[str
         TypeError: if the state holds anything else; the file that was there is kept.
 
     Example:
-        >>> import torch
+        >>> import tempfile, torch
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save_checkpoint(f"{folder}/a", {"epoch": 3, "weight": torch.ones(2)}, {"seed": "0"})
         ...     load_checkpoint(f"{folder}/a", {"seed": "0"})
@@ -42,16 +41,8 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Any], run: Mapping[str
     tree = json.dumps({"state": encode(state, tensors), "run": dict(run)}, allow_nan=False)
     metadata = {"format": FORMAT, "tree": tree, "sha256": digest(tree, tensors)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(save(tensors, metadata))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with written_whole(path) as partial:
+        partial.write_bytes(save(tensors, metadata))
 
 
 def load_checkpoint(path: str | Path, run: Mapping[str, str]) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from graphsparse.whole import written_whole
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,6 @@ def plot_sparsity(
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=path.suffix.lstrip(".") or "png", dpi=150)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(buffer.getvalue())
-    temporary.replace(path)
+    with written_whole(path) as partial:
+        figure.savefig(partial, format=path.suffix.lstrip(".") or "png", dpi=150)
     return path

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from graphsparse.tickets.make import finder_of, make_ticket
 from graphsparse.tickets.problem import Problem, Training, train_dense
 from graphsparse.tickets.search import best_on_validation, sparsest_within, summarise
 from graphsparse.tickets.ticket import Ticket
+from graphsparse.whole import written_whole
 
 Step = tuple[Fraction, Fraction]  # edge keep, weight keep
 
@@ -113,7 +113,8 @@ class Study:
         best = best_on_validation(found)
         best.save(out)
         summary = {"dataset": self.dataset, "model": self.model, "method": self.method, **summarise(found)}
-        _write(out / "metrics.json", json.dumps(_plain(summary), indent=2) + "\n")
+        with written_whole(out / "metrics.json") as partial:
+            partial.write_text(json.dumps(_plain(summary), indent=2) + "\n")
         plot = plot_sparsity(
             out / "accuracy.png",
             [_curve(self.method, curve)],
@@ -183,9 +184,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)

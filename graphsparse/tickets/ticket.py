@@ -18,6 +18,7 @@ from torch_geometric.data import Data
 from graphsparse.errors import TicketError
 from graphsparse.fit import NodeTask
 from graphsparse.tickets.canonical import canonical_order, digest, graph_hash, pack_bits, unpack_bits
+from graphsparse.whole import written_whole
 
 FORMAT = 1
 M = TypeVar("M", bound=nn.Module)
@@ -172,11 +173,11 @@ class Ticket:
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        blob = to_bytes(self._tensors())
-        tensors_name = f"tensors-{self.hash[:16]}.safetensors"
+        blob, own_hash = to_bytes(self._tensors()), self.hash
+        tensors_name = f"tensors-{own_hash[:16]}.safetensors"
         about = {
             "format": FORMAT,
-            "hash": self.hash,
+            "hash": own_hash,
             "method": self.method,
             "graph_hash": self.graph_hash,
             "num_edges": self.edge_mask.numel(),
@@ -280,15 +281,8 @@ def _complain_names(name: str, in_model: bool, model: nn.Module) -> None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(path) as partial:
+        partial.write_bytes(content)
 
 
 def _read(path: Path) -> bytes:
