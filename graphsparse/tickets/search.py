@@ -67,7 +67,6 @@ def summarise(tickets: Mapping[int, Ticket]) -> dict[str, Any]:
     return summary | {"seeds": each, "ticket_hash": best_on_validation(tickets).hash}
 
 
-def best_on_validation(tickets: Mapping[int, Ticket], *, higher_is_better: bool = True) -> Ticket:
-    """The ticket with the best validation metric, the earliest seed among equals."""
-    pick = max if higher_is_better else min
-    return pick(tickets.values(), key=lambda ticket: ticket.metrics["val"])
+def best_on_validation(tickets: Mapping[int, Ticket]) -> Ticket:
+    """The ticket with the largest validation metric, the earliest seed among equals."""
+    return max(tickets.values(), key=lambda ticket: ticket.metrics["val"])
