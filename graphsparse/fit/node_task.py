@@ -14,6 +14,7 @@ from torch.nn import functional
 from graphsparse.fit.distill import Distill
 from graphsparse.fit.features import clear_graph_caches, features_for
 from graphsparse.fit.fingerprint import name_of, tensor_hash
+from graphsparse.fit.measure import evaluating
 from graphsparse.fit.metrics import Metric, find_metric
 from graphsparse.fit.task import BaseTask, Evaluation, Loss, Session
 
@@ -133,12 +134,8 @@ class NodeTask(BaseTask):
         """Eval-mode outputs [N, C]; inductive: training-graph nodes as that graph gives them, test nodes
         as the whole graph does. The model's mode and the random state are left as they were."""
         where = device_of(model) if device is None else torch.device(device)
-        modes = [(module, module.training) for module in model.modules()]
-        try:
+        with evaluating(model):
             return self.start(model, where).evaluate().finish()[1]
-        finally:
-            for module, training in modes:
-                module.training = training
 
     def start(self, model: nn.Module, device: torch.device, distill: Distill | None = None) -> Session:
         return _FullBatch(self.to(device), model, distill)

@@ -15,6 +15,7 @@ from torch_geometric.loader import DataLoader
 
 from graphsparse.fit.distill import Distill
 from graphsparse.fit.fingerprint import name_of, tensor_hash
+from graphsparse.fit.measure import evaluating
 from graphsparse.fit.metrics import Metric, find_metric
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -149,12 +150,8 @@ class Task(BaseTask):
 
     @torch.no_grad()
     def _evaluated(self, model: nn.Module, part: str, device: torch.device) -> tuple[Tensor, Tensor]:
-        training = model.training
-        model.eval()
-        try:
+        with evaluating(model):
             pairs = [(self.forward(model, batch.inputs), batch.targets) for batch in self.batches(part, device)]
-        finally:
-            model.train(training)
         return torch.cat([outputs for outputs, _ in pairs]), torch.cat([targets for _, targets in pairs])
 
     def start(self, model: nn.Module, device: torch.device, distill: Distill | None = None) -> Session:

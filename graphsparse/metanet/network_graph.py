@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 from scipy.sparse import coo_matrix
@@ -77,8 +77,10 @@ class _Plan:
     structure: Structure
     back: dict[str, Return]
     constants: dict[str, str]  # buffers that the trace read -> digest of what it read
+    derived: dict[Any, Any] = field(default_factory=dict)  # what else follows from the structure alone
 
 
+_T = TypeVar("_T")
 _CACHE: OrderedDict[Any, list[_Plan]] = OrderedDict()
 _CACHE_SIZE = 16
 
@@ -204,6 +206,17 @@ class NetworkGraph:
         """
         alias = self._names(everything=True)[name]
         return tuple(self._slot(place, alias) for place in self._plan.structure.places.get(alias, ()))
+
+    def once(self, make: Callable[[NetworkGraph], _T]) -> _T:
+        """What ``make`` gives for this graph, made once per architecture and device.
+
+        ``make`` is a named function that reads the structure (nodes, layers, edges, relations) and no values.
+        """
+        key = (make, self.layer.device)
+        if key not in self._plan.derived:
+            self._plan.derived[key] = make(self)
+        found: _T = self._plan.derived[key]
+        return found
 
     def coupled(self) -> Tensor:
         """Number [num_nodes] of the set of channels that can only be pruned together with each node.

@@ -1,17 +1,16 @@
-"""What a ticket saves: multiply-accumulates, measured inference time, and the nodes that it isolates."""
+"""What a ticket saves and costs: multiply-accumulates, and the nodes that it isolates."""
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.dense.linear import Linear as PygLinear
+
+from graphsparse.fit.measure import evaluating
 
 
 def macs(model: nn.Module, x: Tensor, edge_index: Tensor) -> int:
@@ -55,18 +54,6 @@ def macs(model: nn.Module, x: Tensor, edge_index: Tensor) -> int:
     return sum(counts)
 
 
-def inference_ms(runs: Sequence[Callable[[], object]], repeats: int = 9) -> list[float]:
-    """Median wall time of each run in milliseconds; the runs take turns, so that a drifting clock hits all alike."""
-    times: list[list[float]] = [[] for _ in runs]
-    for repeat in range(repeats + 2):
-        for slot, run in zip(times, runs, strict=True):
-            start = time.perf_counter()
-            run()
-            if repeat >= 2:  # the first rounds fill caches
-                slot.append(1e3 * (time.perf_counter() - start))
-    return [statistics.median(slot) for slot in times]
-
-
 def isolated_nodes(edge_index: Tensor, num_nodes: int) -> int:
     """Number of nodes without a neighbour; a self-loop is no neighbour.
 
@@ -78,15 +65,3 @@ def isolated_nodes(edge_index: Tensor, num_nodes: int) -> int:
     between = edge_index[:, edge_index[0] != edge_index[1]]
     linked[between.reshape(-1)] = True
     return num_nodes - int(linked.sum())
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put every module into eval mode, and afterwards each back into the mode that it had."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode

@@ -16,9 +16,10 @@ from torch import Tensor
 from graphsparse.edges import SCORES
 from graphsparse.fit import FitResult
 from graphsparse.fit.features import features_for
+from graphsparse.fit.measure import inference_ms
 from graphsparse.params import prunable, weights_kept
 from graphsparse.tickets.canonical import canonical_order, graph_hash
-from graphsparse.tickets.cost import inference_ms, isolated_nodes, macs
+from graphsparse.tickets.cost import isolated_nodes, macs
 from graphsparse.tickets.problem import Finder, Found, Problem
 from graphsparse.tickets.teddy import OneShot
 from graphsparse.tickets.ticket import Ticket

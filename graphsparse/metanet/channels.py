@@ -1,0 +1,183 @@
+"""Which channels of a network are cut together, in which groups, in which order, and what is left of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+from graphsparse.metanet.network_graph import NetworkGraph
+from graphsparse.select import Keep, kept_count
+
+Distribution = Literal["uniform", "global"]
+
+# Attention ties channels to heads, whose number is written into the modules: these channels stay.
+_HELD = frozenset({"k-v", "q-k", "score"})
+
+
+@dataclass(frozen=True)
+class Channels:
+    """The prunable units of a network graph.
+
+    A *set* is what can only be cut together: channels of several layers that a residual connection, say, ties. A
+    *group* is all sets of the same layers; pruning compares sets inside a group, or across groups.
+
+    Args:
+        set_of: set of each node, ``[num_nodes]``.
+        group_of: group of each set, ``[num_sets]``.
+        prunable: bool ``[num_sets]``: a whole group or nothing of it. Inputs, outputs and the channels of attention
+            are not prunable.
+        layers: for each group, the layers (numbers of ``layer_names``) that it spans.
+    """
+
+    set_of: Tensor
+    group_of: Tensor
+    prunable: Tensor
+    layers: tuple[tuple[int, ...], ...]
+
+    @staticmethod
+    def of(graph: NetworkGraph) -> Channels:
+        """The units of a graph, found once per architecture.
+
+        Example:
+            >>> net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
+            >>> channels = Channels.of(NetworkGraph.from_module(net, torch.zeros(1, 2)))
+            >>> channels.group_of.tolist(), channels.prunable.tolist()
+            ([0, 0, 1, 1, 1, 2], [False, False, True, True, True, False])
+        """
+        return graph.once(_find)
+
+    @property
+    def width(self) -> Tensor:
+        """Number of sets of each group, ``[num_groups]``."""
+        return torch.bincount(self.group_of, minlength=len(self.layers))
+
+    def of_nodes(self, sets: Tensor) -> Tensor:
+        """Spread a figure per set to the nodes."""
+        return sets[self.set_of]
+
+
+def _find(graph: NetworkGraph) -> Channels:
+    set_of = graph.coupled().cpu()
+    layer = graph.layer.cpu()
+    num_sets, num_layers = int(set_of.max()) + 1, len(graph.layer_names)
+    joint = coo_matrix((torch.ones(len(layer)), (layer, num_layers + set_of)), shape=(num_layers + num_sets,) * 2)
+    part = torch.from_numpy(connected_components(joint, directed=False)[1].astype("int64"))
+    _, group = torch.unique(part[num_layers:], return_inverse=True)
+    order = torch.full((int(group.max()) + 1,), num_sets).scatter_reduce(0, group, torch.arange(num_sets), "amin")
+    group_of = order.argsort().argsort()[group]  # numbered as the forward pass meets them
+    held = torch.cat([*graph.inputs, *graph.outputs, *(p.flatten() for k, p in graph.relations.items() if k in _HELD)])
+    free = torch.ones(int(group_of.max()) + 1, dtype=torch.bool)
+    free[group_of[set_of[held.cpu()]]] = False
+    layers = [torch.unique(layer[group_of[set_of] == g]).tolist() for g in range(len(free))]
+    device = graph.layer.device
+    return Channels(
+        set_of.to(device), group_of.to(device), free[group_of].to(device), tuple(tuple(found) for found in layers)
+    )
+
+
+def removal_order(
+    channels: Channels,
+    importance: Tensor,
+    *,
+    distribution: Distribution = "uniform",
+    min_keep: Keep = 0.2,
+    round_to: int = 1,
+) -> list[Tensor]:
+    """The order in which sets go: steps, each the sets (ids) of one group that are removed at once.
+
+    ``"uniform"`` removes equal fractions of every group, the least important first; ``"global"`` compares importance,
+    divided by its mean over the group, across groups.
+
+    Args:
+        channels: the units.
+        importance: of each set, ``[num_sets]``; higher stays longer.
+        distribution: how groups share the removal.
+        min_keep: the fraction of each group that always stays (at least one set), read as a ``keep``.
+        round_to: after every step the group's width is a multiple of this (unless it is cut nowhere).
+
+    Raises:
+        ValueError: importance is NaN, of another length, or an option is out of range.
+    """
+    _check(channels, importance, distribution, round_to)
+    keys: list[tuple[float, float, int]] = []
+    steps: list[Tensor] = []
+    for group in torch.unique(channels.group_of[channels.prunable]).tolist():
+        members = torch.nonzero(channels.group_of == group)[:, 0].cpu()
+        value = importance[members].double().cpu()
+        ranked = torch.argsort(value, stable=True)
+        relative = value / value.mean() if float(value.mean()) > 0 else value
+        width = len(members)
+        least = math.ceil(kept_count(min_keep, width) / round_to) * round_to
+        left = width
+        while left > least:
+            after = (left - 1) // round_to * round_to
+            if after < least:
+                break
+            gone = ranked[width - left : width - after]
+            last = float(relative[gone[-1]])
+            keys.append(((width - after) / width if distribution == "uniform" else last, last, len(steps)))
+            steps.append(members[gone])
+            left = after
+    return [steps[number] for *_, number in sorted(keys)]
+
+
+def keep_after(channels: Channels, steps: list[Tensor]) -> Tensor:
+    """The keep mask of the nodes, bool ``[num_nodes]``, once these steps of a removal order are done."""
+    kept = torch.ones(len(channels.group_of), dtype=torch.bool)
+    if steps:
+        kept[torch.cat(steps)] = False
+    return channels.of_nodes(kept.to(channels.set_of.device))
+
+
+def masked(graph: NetworkGraph, keep: Tensor) -> NetworkGraph:
+    """The graph with every value of a dropped channel set to zero: what a shrunk network computes, at full width.
+
+    Kernels that come from or go to a dropped node become zero, and so do its norm and bias parameters; running
+    statistics stay. Gradients flow through.
+
+    Args:
+        graph: the network.
+        keep: bool ``[num_nodes]``.
+
+    Raises:
+        ValueError: the mask has another shape or type.
+    """
+    check_mask(graph, keep)
+    edges = {k: e.values * (keep[e.src] & keep[e.dst]).unsqueeze(1) for k, e in graph.edges.items()}
+    banks = {k: b.values * keep[b.nodes].unsqueeze(1) for k, b in graph.banks.items() if not b.input_only}
+    return graph.with_values(edges, banks)
+
+
+def check_mask(graph: NetworkGraph, keep: Tensor) -> None:
+    """Raise ValueError unless ``keep`` is a bool mask of the graph's nodes that drops coupled channels together."""
+    if keep.dtype != torch.bool or keep.shape != (graph.num_nodes,):
+        raise ValueError(f"keep must be bool [{graph.num_nodes}], one for each node; got {keep.dtype} {[*keep.shape]}")
+    channels = Channels.of(graph)
+    first = torch.zeros(len(channels.group_of), dtype=torch.bool, device=keep.device)
+    first[channels.set_of] = keep  # any one of the set's nodes
+    torn = torch.nonzero(channels.of_nodes(first) != keep)
+    if len(torn):
+        name = graph.layer_names[int(graph.layer[torn[0, 0]])]
+        raise ValueError(f"keep tears channels apart that are coupled, in layer '{name}': keep or drop a set whole")
+    if not bool((first | channels.prunable).all()):
+        node = torch.nonzero(~keep & ~channels.of_nodes(channels.prunable))[0, 0]
+        name = graph.layer_names[int(graph.layer[node])]
+        raise ValueError(f"keep drops channels of '{name}', which must stay: inputs, outputs and attention are kept")
+
+
+def _check(channels: Channels, importance: Tensor, distribution: str, round_to: int) -> None:
+    if distribution not in ("uniform", "global"):
+        raise ValueError(f"distribution is 'uniform' or 'global', not {distribution!r}")
+    if round_to < 1:
+        raise ValueError(f"round_to must be at least 1, got {round_to}")
+    if importance.shape != channels.group_of.shape:
+        raise ValueError(f"importance must have one value for each of {len(channels.group_of)} sets")
+    bad = torch.nonzero(torch.isnan(importance))
+    if len(bad):
+        raise ValueError(f"the importance of channel set {int(bad[0, 0])} is NaN")

@@ -1,0 +1,143 @@
+"""What a network costs: exact FLOPs and parameters, and what a keep mask would leave of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from graphsparse.fit.measure import evaluating
+from graphsparse.metanet.network_graph import NetworkGraph
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+def arguments(example_inputs: Tensor | tuple[Any, ...]) -> tuple[Any, ...]:
+    """The positional arguments that example inputs stand for."""
+    return example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+
+
+def flops(module: nn.Module, example_inputs: Tensor | tuple[Any, ...]) -> int:
+    """Floating-point operations of one forward pass: two for each multiply-accumulate of a matrix product or convolution.
+
+    Counted by PyTorch's own counter as the pass runs; pointwise functions and norms are left out.
+
+    Example:
+        >>> flops(nn.Linear(4, 3), torch.zeros(1, 4))
+        24
+    """
+    with torch.no_grad(), evaluating(module), FlopCounterMode(display=False) as counter:
+        module(*arguments(example_inputs))
+    return int(counter.get_total_flops())
+
+
+def parameters(module: nn.Module) -> int:
+    """Number of parameters, tied ones once."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@dataclass(frozen=True)
+class Cost:
+    """FLOPs or parameters as a sum over kernel edges: what a mask leaves is known without cutting anything.
+
+    Exact where all the cost lies in linear layers, convolutions and norms; elsewhere (products of activations) an
+    estimate, whose fixed part is ``rest``.
+
+    Args:
+        per_edge: kernel class -> cost of each edge, ``[num_edges]`` float64.
+        per_node: cost of each node, ``[num_nodes]`` float64.
+        rest: what no channel decides.
+    """
+
+    per_edge: Mapping[Any, Tensor]
+    per_node: Tensor
+    rest: float
+
+    def left(self, graph: NetworkGraph, keep: Tensor | None = None) -> float:
+        """The cost of the kept part; of everything if ``keep`` is None."""
+        if keep is None:
+            return self.rest + float(self.per_node.sum()) + sum(float(c.sum()) for c in self.per_edge.values())
+        kept = sum(float((self.per_edge[k] * (keep[e.src] & keep[e.dst])).sum()) for k, e in graph.edges.items())
+        return self.rest + float((self.per_node * keep).sum()) + kept
+
+
+def flop_cost(graph: NetworkGraph, module: nn.Module, example_inputs: Tensor | tuple[Any, ...]) -> Cost:
+    """FLOPs of the module, spread over the graph's kernel edges.
+
+    Args:
+        graph: the module's graph.
+        module: the module; one forward pass is run.
+        example_inputs: as for `NetworkGraph.from_module`; FLOPs are those of this input.
+    """
+    positions = _positions(module, arguments(example_inputs))
+    per_edge = {}
+    for kernel, edges in graph.edges.items():
+        cost = torch.zeros(len(edges.src), dtype=torch.float64)
+        for name, start, stop in zip(edges.names, edges.ptr, edges.ptr[1:], strict=False):
+            cost[start:stop] = 2.0 * edges.values.shape[1] * positions.get(name, 0)
+        per_edge[kernel] = cost.to(graph.layer.device)
+    total = flops(module, example_inputs)
+    rest = max(0.0, total - sum(float(cost.sum()) for cost in per_edge.values()))
+    return Cost(per_edge, torch.zeros(graph.num_nodes, dtype=torch.float64, device=graph.layer.device), rest)
+
+
+def parameter_cost(graph: NetworkGraph, module: nn.Module) -> Cost:
+    """Parameters of the module, spread over the graph's kernel edges and nodes."""
+    device = graph.layer.device
+    per_edge = {
+        kernel: torch.full((len(edges.src),), float(edges.values.shape[1]), dtype=torch.float64, device=device)
+        for kernel, edges in graph.edges.items()
+    }
+    per_node = torch.zeros(graph.num_nodes, dtype=torch.float64, device=device)
+    for bank in graph.banks.values():
+        if not bank.input_only:
+            per_node[bank.nodes] += bank.values.shape[1]
+    rest = parameters(module) - sum(float(c.sum()) for c in per_edge.values()) - float(per_node.sum())
+    return Cost(per_edge, per_node, max(0.0, rest))
+
+
+def prefix_for(steps: int, cost_after: Callable[[int], float], target: float) -> int:
+    """The smallest number of steps whose cost is at most ``target``; ``steps + 1`` if none is (the cost never rises).
+
+    Example:
+        >>> prefix_for(10, lambda k: 100 - 10 * k, 45)
+        6
+    """
+    low, high = 0, steps + 1
+    while low < high:
+        middle = (low + high) // 2
+        if cost_after(middle) <= target:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def _positions(module: nn.Module, inputs: tuple[Any, ...]) -> dict[str, int]:
+    """Weight name -> how often each of its kernels is applied in one pass."""
+    names = {id(parameter): name for name, parameter in reversed([*module.named_parameters(remove_duplicate=False)])}
+    found: dict[str, int] = {}
+
+    def look(layer: Any, args: tuple[Tensor, ...], output: Tensor) -> None:
+        if isinstance(layer, nn.Linear):
+            times = output.numel() // layer.out_features
+        elif isinstance(layer, _TRANSPOSED):
+            times = args[0].numel() // layer.in_channels
+        else:
+            times = output.numel() // layer.out_channels
+        found[names[id(layer.weight)]] = times
+
+    layers = (layer for layer in module.modules() if isinstance(layer, (nn.Linear, *_CONVOLUTIONS, *_TRANSPOSED)))
+    hooks = [layer.register_forward_hook(look) for layer in layers]
+    try:
+        with torch.no_grad(), evaluating(module):
+            module(*inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
