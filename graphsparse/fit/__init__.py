@@ -16,6 +16,7 @@ from graphsparse.fit.metrics import (
 )
 from graphsparse.fit.node_task import NodeTask
 from graphsparse.fit.progress import Bars, Report
+from graphsparse.fit.schedule import ClipNorm, Schedule, cosine, milestones
 from graphsparse.fit.task import BaseTask, Batch, Evaluation, Session, Task
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "BaseTask",
     "Batch",
     "Callback",
+    "ClipNorm",
     "Distill",
     "DivergedError",
     "Evaluation",
@@ -32,14 +34,17 @@ __all__ = [
     "NodeTask",
     "PairedDifference",
     "Report",
+    "Schedule",
     "Session",
     "Task",
     "accuracy",
     "clear_graph_caches",
+    "cosine",
     "find_metric",
     "finite_or_none",
     "fit",
     "mean_ci",
+    "milestones",
     "paired_difference",
     "rocauc",
 ]
