@@ -66,7 +66,9 @@ def _find(graph: NetworkGraph) -> Channels:
     set_of = graph.coupled().cpu()
     layer = graph.layer.cpu()
     num_sets, num_layers = int(set_of.max()) + 1, len(graph.layer_names)
-    joint = coo_matrix((torch.ones(len(layer)), (layer, num_layers + set_of)), shape=(num_layers + num_sets,) * 2)
+    joint = coo_matrix(
+        ([True] * len(layer), (layer.numpy(), num_layers + set_of.numpy())), shape=(num_layers + num_sets,) * 2
+    )
     part = torch.from_numpy(connected_components(joint, directed=False)[1].astype("int64"))
     _, group = torch.unique(part[num_layers:], return_inverse=True)
     order = torch.full((int(group.max()) + 1,), num_sets).scatter_reduce(0, group, torch.arange(num_sets), "amin")

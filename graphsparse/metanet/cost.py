@@ -23,7 +23,7 @@ def arguments(example_inputs: Tensor | tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def flops(module: nn.Module, example_inputs: Tensor | tuple[Any, ...]) -> int:
-    """Floating-point operations of one forward pass: two for each multiply-accumulate of a matrix product or convolution.
+    """Floating-point operations of one forward pass: two per multiply-accumulate of matrix products and convolutions.
 
     Counted by PyTorch's own counter as the pass runs; pointwise functions and norms are left out.
 

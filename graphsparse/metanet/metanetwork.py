@@ -1,0 +1,339 @@
+"""The metanetwork: a graph neural network that takes a network, as a graph, and returns a changed one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+from torch_geometric.nn import MessagePassing
+from torch_geometric.nn.aggr import MultiAggregation
+
+from graphsparse.errors import DataError
+from graphsparse.metanet.channels import check_mask, masked
+from graphsparse.metanet.features import (
+    KINDS,
+    NODE_FIGURES,
+    RELATIONS,
+    Wiring,
+    bank_scale,
+    kept_figures,
+    node_figures,
+    tensor_scale,
+    wiring,
+)
+from graphsparse.metanet.network_graph import NetworkGraph
+from graphsparse.metanet.structure import Kernel
+from graphsparse.metanet.views import kernel_name
+from graphsparse.whole import written_whole
+
+Mode = Literal["change", "repair"]
+FORMAT = "graphsparse.metanet.metanetwork/1"
+PRETRAINED = Path(__file__).parent / "pretrained"
+
+_LARGEST_CHANGE = 0.3  # of a kernel, in units of its tensor's root mean square, per unit of the decoder's output
+_LEAST_SCALE = 0.1  # of a node feature: a fresh norm (gamma 1, beta 0) must be able to move
+
+
+class NetworkConv(MessagePassing):  # type: ignore[misc]
+    r"""One layer: messages along typed edges in both directions with shared weights, and an update of the edges.
+
+    .. math::
+        m_{ij} = f_1(h_j) \odot f_2(h_i) \odot e_{ij}, \quad
+        h_i \mathrel{+}= W [\mathrm{mean} \| \mathrm{std} \| \max \| \min]_j m_{ij}, \quad
+        e_{ij} \mathrel{+}= f_3(h_j) \odot f_4(h_i) \odot e_{ij}
+
+    with :math:`f = \mathrm{SiLU}(\mathrm{Linear}(\mathrm{LayerNorm}(h)))`. Against the direction of an edge the same
+    weights work on :math:`e \odot s`, where s is +1 in one half of the channels and -1 in the other.
+
+    Source: "Meta Pruning via Graph Metanetworks", arXiv 2506.12041, section 3.
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__(aggr=MultiAggregation(["mean", "std", "max", "min"]), node_dim=0)
+        self.norm = nn.LayerNorm(hidden)
+        self.f = nn.ModuleList([nn.Linear(hidden, hidden) for _ in range(4)])
+        self.combine = nn.Linear(4 * hidden, hidden)
+        sign = torch.ones(hidden)
+        sign[hidden // 2 :] = -1.0
+        self.register_buffer("sign", sign, persistent=False)
+
+    def forward(self, h: Tensor, e: Tensor, edge_index: Tensor, chunks: Chunks | None = None) -> tuple[Tensor, Tensor]:
+        """New features of nodes ``[N, H]`` and edges ``[E, H]``; ``chunks`` of edges are worked on in turn."""
+        normed = self.norm(h)
+        a, b, c, d = (functional.silu(f(normed)) for f in self.f)
+        total = self._gather(edge_index, a, b, e, chunks.forward if chunks else None)
+        total = total + self._gather(edge_index.flip(0), a, b, e * self.sign, chunks.backward if chunks else None)
+        if chunks is None:
+            return h + self.combine(total), e + self._edge_change(edge_index, c, d, e)
+        parts = [_sparing(self._edge_change, edge_index[:, p], c, d, e[p]) for p in chunks.slices]
+        return h + self.combine(total), e + torch.cat(parts)
+
+    def message(self, a_j: Tensor, b_i: Tensor, e: Tensor) -> Tensor:
+        """The message of each edge, ``[E, H]``."""
+        return a_j * b_i * e
+
+    def _gather(self, index: Tensor, a: Tensor, b: Tensor, e: Tensor, parts: tuple[Tensor, ...] | None) -> Tensor:
+        if parts is None:
+            return self._part(index, a, b, e)
+        whole = a.new_zeros(len(a), 4 * a.shape[1])
+        for part in parts:  # all edges of a node lie in one part, so that parts touch different rows
+            whole = whole + _sparing(self._part, index[:, part], a, b, e[part])
+        return whole
+
+    def _part(self, index: Tensor, a: Tensor, b: Tensor, e: Tensor) -> Tensor:
+        return cast(Tensor, self.propagate(index, a=a, b=b, e=e))
+
+    def _edge_change(self, index: Tensor, c: Tensor, d: Tensor, e: Tensor) -> Tensor:
+        src, dst = index
+        return (c[src] * d[dst] + c[dst] * d[src] * self.sign) * e
+
+
+class Chunks:
+    """Edges in parts of about ``limit``; a node's incoming (outgoing) edges stay in one part of a direction."""
+
+    def __init__(self, edge_index: Tensor, limit: int) -> None:
+        self.forward, self.backward = (_by_node(row, limit) for row in (edge_index[1], edge_index[0]))
+        count = edge_index.shape[1]
+        self.slices = [slice(start, min(start + limit, count)) for start in range(0, count, limit)]
+
+
+def _by_node(node: Tensor, limit: int) -> tuple[Tensor, ...]:
+    order = torch.argsort(node, stable=True)
+    ends = torch.bincount(node).cumsum(0).tolist()
+    cuts, start = [], 0
+    for previous, end in zip([0, *ends], ends, strict=False):
+        if end - start > limit and previous > start:
+            cuts.append(previous - start)
+            start = previous
+    return torch.split(order, [*cuts, len(order) - start])
+
+
+def _sparing(function: Callable[..., Tensor], *args: Tensor) -> Tensor:
+    """Call the function; where gradients are wanted, compute it again in the backward pass instead of storing it."""
+    if torch.is_grad_enabled():
+        return cast(Tensor, checkpoint(function, *args, use_reentrant=False))
+    return function(*args)
+
+
+class MetaNetwork(nn.Module):
+    r"""A graph neural network on network graphs.
+
+    ``mode="change"`` (the paper's) returns :math:`x + a\,s\,\mathrm{Dec}(h)`: a network that is easier to prune.
+    ``mode="repair"`` is also told which channels stay and returns a network without the others, in which the kernels
+    that stay have become :math:`w (1 + \tfrac12 \tanh u) + a\,s\,d`, the norms' scales
+    :math:`\gamma \exp(\tfrac12 \tanh u)`, and other node features :math:`x + s\,n`. The scale :math:`s` is each
+    tensor's root mean square (of node features: the standard deviation, with a floor). Decoders start at zero: an
+    untrained metanetwork is the identity. Running statistics are read and never changed.
+
+    One metanetwork works on graphs of every architecture whose kernel sizes it has, whatever widths and depths;
+    permuting channels of the network permutes the result.
+
+    Args:
+        kernels: kernel sizes, ``()`` for linear layers.
+        mode: "change" or "repair".
+        hidden: width H of node and edge features, even.
+        layers: number of message-passing layers.
+        chunk_edges: with more edges than this, edges are worked on in parts, to save memory.
+
+    Source: "Meta Pruning via Graph Metanetworks", arXiv 2506.12041, section 3; mode "repair" is ours.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+        >>> graph = NetworkGraph.from_module(net, torch.zeros(1, 2))
+        >>> metanet = MetaNetwork.for_graph(graph, mode="change", hidden=8, layers=2)
+        >>> torch.equal(metanet(graph).to_module()[0].weight, net[0].weight)  # untrained: nothing changes
+        True
+    """
+
+    def __init__(
+        self,
+        kernels: Iterable[Kernel],
+        *,
+        mode: Mode = "repair",
+        hidden: int = 32,
+        layers: int = 4,
+        chunk_edges: int = 1 << 20,
+    ) -> None:
+        super().__init__()
+        if mode not in ("change", "repair"):
+            raise ValueError(f"mode is 'change' or 'repair', not {mode!r}")
+        if hidden < 2 or hidden % 2 or layers < 1 or chunk_edges < 1:
+            raise ValueError(
+                f"hidden must be even and at least 2, layers and chunk_edges at least 1; "
+                f"got {hidden}, {layers}, {chunk_edges}"
+            )
+        self.kernels = tuple(sorted(set(kernels)))
+        self.mode, self.hidden, self.layers, self.chunk_edges = mode, hidden, layers, chunk_edges
+        flags = 2 if mode == "repair" else 0
+        sizes = {kernel_name(kernel): int(torch.Size(kernel).numel()) for kernel in self.kernels}
+        self.node_encoder = nn.Linear(NODE_FIGURES + flags, hidden)
+        self.bank_encoders = nn.ModuleDict({kind: nn.Linear(1, hidden, bias=False) for kind in KINDS})
+        self.edge_encoders = nn.ModuleDict({n: nn.Linear(size + 1 + flags, hidden) for n, size in sizes.items()})
+        self.relation_encoder = nn.Linear(len(RELATIONS) + flags, hidden)
+        self.convs = nn.ModuleList([NetworkConv(hidden) for _ in range(layers)])
+        outputs = 2 if mode == "repair" else 1
+        self.bank_decoders = nn.ModuleDict({k: nn.Linear(hidden, 1) for k in KINDS if not k.startswith("running_")})
+        self.edge_decoders = nn.ModuleDict({n: nn.Linear(hidden, outputs * size) for n, size in sizes.items()})
+        for decoder in [*self.bank_decoders.values(), *self.edge_decoders.values()]:
+            nn.init.zeros_(cast(nn.Linear, decoder).weight)
+            nn.init.zeros_(cast(nn.Linear, decoder).bias)
+
+    @staticmethod
+    def for_graph(*graphs: NetworkGraph, mode: Mode = "repair", hidden: int = 32, layers: int = 4) -> MetaNetwork:
+        """A metanetwork with the kernel sizes that these graphs have; initial weights from torch's generator."""
+        return MetaNetwork({k for graph in graphs for k in graph.edges}, mode=mode, hidden=hidden, layers=layers)
+
+    def forward(self, graph: NetworkGraph, keep: Tensor | None = None) -> NetworkGraph:
+        """The changed network; with ``mode="repair"``, the network of the kept channels, repaired.
+
+        Args:
+            graph: the network; its values are not changed.
+            keep: bool ``[num_nodes]``, which channels stay: given exactly when the mode is "repair".
+
+        Raises:
+            ValueError: ``keep`` is given or missing against the mode or is no mask of this graph, or the graph has a
+                kernel size that the metanetwork lacks, or weights that are not finite.
+        """
+        self._check(graph, keep)
+        wires = graph.once(wiring)
+        kept = None if keep is None else kept_figures(graph, keep).to(self.dtype)
+        h = self._encode_nodes(graph, kept)
+        e = self._encode_edges(graph, wires, kept)
+        chunks = None
+        if e.shape[0] > self.chunk_edges:
+            chunks = Chunks(wires.edge_index, self.chunk_edges)
+        for conv in self.convs:
+            h, e = conv(h, e, wires.edge_index, chunks)
+        changed = graph.with_values(self._decode_edges(graph, wires, e), self._decode_banks(graph, h))
+        return changed if keep is None else masked(changed, keep)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that the metanetwork computes in."""
+        return self.node_encoder.weight.dtype
+
+    def save(self, path: str | Path, **notes: Any) -> None:
+        """Write weights and settings to one safetensors file; ``notes`` (plain values) go into its header."""
+        path = Path(path)
+        config = {
+            "kernels": [list(kernel) for kernel in self.kernels],
+            "mode": self.mode,
+            "hidden": self.hidden,
+            "layers": self.layers,
+        }
+        metadata = {"format": FORMAT, "config": json.dumps(config), "notes": json.dumps(notes)}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as partial:
+            partial.write_bytes(
+                save({n: t.detach().cpu().contiguous() for n, t in self.state_dict().items()}, metadata)
+            )
+
+    @staticmethod
+    def load(path: str | Path) -> MetaNetwork:
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: the file is missing, damaged, or no metanetwork.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if metadata.get("format") != FORMAT:
+                raise DataError(f"{path} is no metanetwork of this version")
+            config = json.loads(metadata["config"])
+            found = MetaNetwork([tuple(kernel) for kernel in config.pop("kernels")], **config)
+            found.load_state_dict(tensors)
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise DataError(f"{path} is missing or no undamaged metanetwork ({error})") from error
+        return found
+
+    @staticmethod
+    def from_pretrained(name: str = "resnet-tiny") -> MetaNetwork:
+        """A metanetwork that comes with the package.
+
+        Raises:
+            ValueError: there is none of that name.
+        """
+        path = PRETRAINED / f"{name}.safetensors"
+        if not path.is_file():
+            known = ", ".join(sorted(file.stem for file in PRETRAINED.glob("*.safetensors"))) or "none"
+            raise ValueError(f"there is no pretrained metanetwork {name!r}; there are: {known}")
+        return MetaNetwork.load(path)
+
+    def _check(self, graph: NetworkGraph, keep: Tensor | None) -> None:
+        if (keep is None) == (self.mode == "repair"):
+            needs = "needs keep, the mask of channels that stay" if keep is None else "takes no keep"
+            raise ValueError(f"a metanetwork of mode {self.mode!r} {needs}")
+        if keep is not None:
+            check_mask(graph, keep)
+        missing = [kernel_name(kernel) for kernel in graph.edges if kernel not in self.kernels]
+        if missing:
+            raise ValueError(
+                f"the network has kernels of size {', '.join(missing)}, and this metanetwork knows "
+                f"{', '.join(map(kernel_name, self.kernels))}: train one on graphs that have them"
+            )
+        for kernel, edges in graph.edges.items():
+            if not bool(torch.isfinite(edges.values).all()):
+                raise ValueError(f"weights of kernel size {kernel_name(kernel)} are not finite")
+
+    def _encode_nodes(self, graph: NetworkGraph, kept: Tensor | None) -> Tensor:
+        with torch.no_grad():
+            figures = node_figures(graph).to(self.dtype)
+        h = cast(Tensor, self.node_encoder(figures if kept is None else torch.cat([figures, kept], dim=1)))
+        for name, bank in graph.banks.items():
+            kind = name.split(".")[0]
+            value = bank.values.to(self.dtype).mean(1, keepdim=True)
+            value = torch.log(value.clamp(min=1e-5)) if kind == "running_var" else value
+            h = h.index_add(0, bank.nodes, self.bank_encoders[kind](value))
+        return h
+
+    def _encode_edges(self, graph: NetworkGraph, wires: Wiring, kept: Tensor | None) -> Tensor:
+        src, dst = wires.edge_index
+        parts: list[tuple[nn.Module, Kernel | str, Tensor]] = []
+        for kernel, edges in graph.edges.items():
+            scale = tensor_scale(edges.values, wires.tensor_of[kernel]).clamp(min=1e-8).unsqueeze(1)
+            described = torch.cat([edges.values / scale, scale.log()], dim=1)
+            parts.append((self.edge_encoders[kernel_name(kernel)], kernel, described.to(self.dtype)))
+        for kind, pairs in graph.relations.items():
+            one_hot = src.new_zeros(pairs.shape[1], len(RELATIONS), dtype=self.dtype)
+            one_hot[:, RELATIONS.index(kind)] = 1.0
+            parts.append((self.relation_encoder, kind, one_hot))
+        encoded = []
+        for encoder, key, columns in parts:
+            ends = wires.slices[key]
+            flags = [] if kept is None else [kept[src[ends], :1], kept[dst[ends], :1]]
+            encoded.append(encoder(torch.cat([columns, *flags], dim=1)))
+        return torch.cat(encoded) if encoded else torch.zeros(0, self.hidden, dtype=self.dtype, device=src.device)
+
+    def _decode_edges(self, graph: NetworkGraph, wires: Wiring, e: Tensor) -> dict[Kernel, Tensor]:
+        changed = {}
+        for kernel, edges in graph.edges.items():
+            scale = tensor_scale(edges.values, wires.tensor_of[kernel]).unsqueeze(1)
+            out = self.edge_decoders[kernel_name(kernel)](e[wires.slices[kernel]]).to(edges.values.dtype)
+            values = edges.values
+            if self.mode == "repair":
+                values, out = values * (1.0 + 0.5 * torch.tanh(out[:, ::2])), out[:, 1::2]
+            changed[kernel] = values + _LARGEST_CHANGE * scale * out
+        return changed
+
+    def _decode_banks(self, graph: NetworkGraph, h: Tensor) -> dict[str, Tensor]:
+        changed = {}
+        for name, bank in graph.banks.items():
+            if bank.input_only:
+                continue
+            kind = name.split(".")[0]
+            out = self.bank_decoders[kind](h[bank.nodes]).to(bank.values.dtype)
+            if kind == "gamma" and self.mode == "repair":
+                changed[name] = bank.values * torch.exp(0.5 * torch.tanh(out))
+            else:
+                changed[name] = bank.values + bank_scale(graph, bank, _LEAST_SCALE) * out
+        return changed
