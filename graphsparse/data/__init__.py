@@ -1,7 +1,8 @@
-"""Data sets: real graphs by name, offline first."""
+"""Data sets: real graphs and images by name, offline first."""
 
 from graphsparse.data.folders import cache_root, data_root
 from graphsparse.data.graphs import load, names
+from graphsparse.data.images import ImageSet, image_names, load_images
 from graphsparse.data.ogb import OgbTask, load_ogb
 
-__all__ = ["OgbTask", "cache_root", "data_root", "load", "load_ogb", "names"]
+__all__ = ["ImageSet", "OgbTask", "cache_root", "data_root", "image_names", "load", "load_images", "load_ogb", "names"]
