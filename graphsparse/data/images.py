@@ -255,11 +255,13 @@ def _unpacked(path: Path) -> dict[str, bytes]:
     """Return the contents of the six batches, in order; nothing is written."""
     found: dict[str, bytes] = {}
     try:
-        with tarfile.open(path, "r:gz") as archive:
+        with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
             for member in archive:
                 file = archive.extractfile(member)
                 if file is not None and Path(member.name).name in _CIFAR_FILES:
                     found[Path(member.name).name] = file.read()
+            while stream.read(1 << 20):  # tarfile stops before the checksum, which lies behind the last byte
+                pass
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
         raise DataError(f"{path} is damaged or no .tar.gz file ({error}).") from error
     missing = [file for file in _CIFAR_FILES if file not in found]

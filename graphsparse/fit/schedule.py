@@ -21,6 +21,8 @@ class Schedule:
 
     Args:
         make: from the optimizer to a ``torch.optim.lr_scheduler`` that counts optimizer steps, not epochs.
+            A checkpoint knows a run by its scheduler's state, in which a plain function (of ``LambdaLR``) leaves no
+            trace: an object with ``__call__`` and attributes does.
 
     Raises:
         TypeError: on attaching, if ``make`` gives no scheduler, or one that needs a figure (``ReduceLROnPlateau``).
