@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from typing import Any
@@ -26,7 +27,10 @@ def tensor_hash(*tensors: Tensor | None) -> str:
 
 
 def name_of(function: object) -> str:
-    """What a function or class is called, the same in every process."""
+    """What a function or class is called, the same in every process; of a partial, its keywords too."""
+    if isinstance(function, functools.partial):
+        options = ", ".join(f"{name}={value!r}" for name, value in sorted(function.keywords.items()))
+        return f"{name_of(function.func)}({options})"
     named = function if hasattr(function, "__qualname__") else type(function)
     return f"{named.__module__}.{named.__qualname__}"
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from graphsparse.metanet.network_graph import NetworkGraph
+from graphsparse.metanet.network_graph import NetworkGraph, components
 from graphsparse.select import Keep, kept_count
 
-Distribution = Literal["uniform", "global"]
+Distribution = Literal["uniform", "global", "raw"]
 
 # Attention ties channels to heads, whose number is written into the modules: these channels stay.
 _HELD = frozenset({"k-v", "q-k", "score"})
@@ -66,10 +64,7 @@ def _find(graph: NetworkGraph) -> Channels:
     set_of = graph.coupled().cpu()
     layer = graph.layer.cpu()
     num_sets, num_layers = int(set_of.max()) + 1, len(graph.layer_names)
-    joint = coo_matrix(
-        ([True] * len(layer), (layer.numpy(), num_layers + set_of.numpy())), shape=(num_layers + num_sets,) * 2
-    )
-    part = torch.from_numpy(connected_components(joint, directed=False)[1].astype("int64"))
+    part = components(torch.stack([layer, num_layers + set_of]), num_layers + num_sets)
     _, group = torch.unique(part[num_layers:], return_inverse=True)
     order = torch.full((int(group.max()) + 1,), num_sets).scatter_reduce(0, group, torch.arange(num_sets), "amin")
     group_of = order.argsort().argsort()[group]  # numbered as the forward pass meets them
@@ -94,7 +89,7 @@ def removal_order(
     """The order in which sets go: steps, each the sets (ids) of one group that are removed at once.
 
     ``"uniform"`` removes equal fractions of every group, the least important first; ``"global"`` compares importance,
-    divided by its mean over the group, across groups.
+    divided by its mean over the group, across groups; ``"raw"`` compares it as it is.
 
     Args:
         channels: the units.
@@ -113,7 +108,7 @@ def removal_order(
         members = torch.nonzero(channels.group_of == group)[:, 0].cpu()
         value = importance[members].double().cpu()
         ranked = torch.argsort(value, stable=True)
-        relative = value / value.mean() if float(value.mean()) > 0 else value
+        relative = value if distribution == "raw" or float(value.mean()) <= 0 else value / value.mean()
         width = len(members)
         least = math.ceil(kept_count(min_keep, width) / round_to) * round_to
         left = width
@@ -174,8 +169,8 @@ def check_mask(graph: NetworkGraph, keep: Tensor) -> None:
 
 
 def _check(channels: Channels, importance: Tensor, distribution: str, round_to: int) -> None:
-    if distribution not in ("uniform", "global"):
-        raise ValueError(f"distribution is 'uniform' or 'global', not {distribution!r}")
+    if distribution not in get_args(Distribution):
+        raise ValueError(f"distribution is one of {', '.join(get_args(Distribution))}, not {distribution!r}")
     if round_to < 1:
         raise ValueError(f"round_to must be at least 1, got {round_to}")
     if importance.shape != channels.group_of.shape:

@@ -22,13 +22,13 @@ def arguments(example_inputs: Tensor | tuple[Any, ...]) -> tuple[Any, ...]:
     return example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
 
 
-def flops(module: nn.Module, example_inputs: Tensor | tuple[Any, ...]) -> int:
+def count_flops(module: nn.Module, example_inputs: Tensor | tuple[Any, ...]) -> int:
     """Floating-point operations of one forward pass: two per multiply-accumulate of matrix products and convolutions.
 
     Counted by PyTorch's own counter as the pass runs; pointwise functions and norms are left out.
 
     Example:
-        >>> flops(nn.Linear(4, 3), torch.zeros(1, 4))
+        >>> count_flops(nn.Linear(4, 3), torch.zeros(1, 4))
         24
     """
     with torch.no_grad(), evaluating(module), FlopCounterMode(display=False) as counter:
@@ -36,7 +36,7 @@ def flops(module: nn.Module, example_inputs: Tensor | tuple[Any, ...]) -> int:
     return int(counter.get_total_flops())
 
 
-def parameters(module: nn.Module) -> int:
+def count_parameters(module: nn.Module) -> int:
     """Number of parameters, tied ones once."""
     return sum(parameter.numel() for parameter in module.parameters())
 
@@ -81,7 +81,7 @@ def flop_cost(graph: NetworkGraph, module: nn.Module, example_inputs: Tensor | t
         for name, start, stop in zip(edges.names, edges.ptr, edges.ptr[1:], strict=False):
             cost[start:stop] = 2.0 * edges.values.shape[1] * positions.get(name, 0)
         per_edge[kernel] = cost.to(graph.layer.device)
-    total = flops(module, example_inputs)
+    total = count_flops(module, example_inputs)
     rest = max(0.0, total - sum(float(cost.sum()) for cost in per_edge.values()))
     return Cost(per_edge, torch.zeros(graph.num_nodes, dtype=torch.float64, device=graph.layer.device), rest)
 
@@ -97,7 +97,7 @@ def parameter_cost(graph: NetworkGraph, module: nn.Module) -> Cost:
     for bank in graph.banks.values():
         if not bank.input_only:
             per_node[bank.nodes] += bank.values.shape[1]
-    rest = parameters(module) - sum(float(c.sum()) for c in per_edge.values()) - float(per_node.sum())
+    rest = count_parameters(module) - sum(float(c.sum()) for c in per_edge.values()) - float(per_node.sum())
     return Cost(per_edge, per_node, max(0.0, rest))
 
 

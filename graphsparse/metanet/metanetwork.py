@@ -93,7 +93,8 @@ class NetworkConv(MessagePassing):  # type: ignore[misc]
 
     def _edge_change(self, index: Tensor, c: Tensor, d: Tensor, e: Tensor) -> Tensor:
         src, dst = index
-        return (c[src] * d[dst] + c[dst] * d[src] * self.sign) * e
+        change: Tensor = (c[src] * d[dst] + c[dst] * d[src] * self.sign) * e
+        return change
 
 
 class Chunks:

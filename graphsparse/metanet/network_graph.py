@@ -224,10 +224,8 @@ class NetworkGraph:
         Two nodes are in one set if relations of the types in ``COUPLING`` connect them.
         """
         kinds = [pairs.cpu() for kind, pairs in self.relations.items() if kind in COUPLING]
-        src, dst = torch.cat([*kinds, torch.empty(2, 0, dtype=torch.int64)], dim=1).numpy()
-        matrix = coo_matrix(([True] * len(src), (src, dst)), shape=(self.num_nodes, self.num_nodes))
-        sets = connected_components(matrix, directed=False)[1]
-        return torch.from_numpy(sets.astype("int64")).to(self.layer.device)
+        pairs = torch.cat([*kinds, torch.empty(2, 0, dtype=torch.int64)], dim=1)
+        return components(pairs, self.num_nodes).to(self.layer.device)
 
     def to_data(self) -> HeteroData:
         """The graph for PyTorch Geometric: node type ``channel``, an edge type for each kernel class and relation."""
@@ -287,6 +285,13 @@ class NetworkGraph:
         else:
             named |= self._shell.state_dict(keep_vars=True)
         return {name: first[id(tensor)] for name, tensor in named.items() if id(tensor) in first}
+
+
+def components(pairs: Tensor, count: int) -> Tensor:
+    """Number [count] of the connected component of each of ``count`` things that ``pairs`` [2, n] join."""
+    src, dst = pairs.numpy()
+    matrix = coo_matrix(([True] * len(src), (src, dst)), shape=(count, count))
+    return torch.from_numpy(connected_components(matrix, directed=False)[1].astype("int64"))
 
 
 def clear_cache() -> None:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from graphsparse.errors import GraphsparseError
-from graphsparse.metanet.channels import check_mask
+from graphsparse.fit.measure import evaluating
+from graphsparse.metanet.channels import check_mask, masked
 from graphsparse.metanet.cost import arguments
 from graphsparse.metanet.network_graph import NetworkGraph
 
@@ -28,6 +30,9 @@ _LAYERS = (
     nn.ConvTranspose2d,
     nn.ConvTranspose3d,
 )
+
+
+_OVER_CHANNELS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)
 
 
 class ShrinkError(GraphsparseError):
@@ -61,7 +66,9 @@ def shrink(graph: NetworkGraph, keep: Tensor, example_inputs: Tensor | tuple[Any
     check_mask(graph, keep)
     module = graph.to_module()
     kept = kept_channels(graph, keep, module)
-    return cut(module, kept, example_inputs), kept
+    cut(module, kept, example_inputs)
+    _check_same(masked(graph, keep).to_module(), module, arguments(example_inputs))
+    return module, kept
 
 
 def kept_channels(graph: NetworkGraph, keep: Tensor, module: nn.Module) -> Kept:
@@ -131,6 +138,24 @@ def cut(module: nn.Module, kept: Mapping[str, Sequence[int]], example_inputs: Te
     return module
 
 
+def _check_same(wide: nn.Module, small: nn.Module, inputs: tuple[Any, ...]) -> None:
+    """Torch-Pruning may cut the wrong channels, or a module's code may count on its widths: compare outputs."""
+    with torch.no_grad(), evaluating(wide), evaluating(small):
+        try:
+            outputs = pytree.tree_leaves(small(*inputs))
+        except Exception as error:
+            raise ShrinkError(f"the cut {type(small).__name__} does not run: {error}") from error
+        if any(isinstance(part, _OVER_CHANNELS) for part in small.modules()):
+            return
+        for expected, found in zip(pytree.tree_leaves(wide(*inputs)), outputs, strict=True):
+            if not isinstance(expected, Tensor) or not bool(torch.isfinite(expected).all()):
+                continue
+            if expected.shape != found.shape or float((expected - found).abs().max()) > 1e-3 * float(
+                expected.abs().max() + 1e-3
+            ):
+                raise ShrinkError(f"the cut {type(small).__name__} computes something else than the masked one")
+
+
 def _dependencies(module: nn.Module, example_inputs: Tensor | tuple[Any, ...]) -> tp.DependencyGraph:
     import torch_pruning as tp
 
@@ -159,7 +184,7 @@ def _outputs(graph: NetworkGraph, layer: nn.Module, weight: str) -> Tensor:
     for slot in graph.slots(weight):
         if slot.kind != "edge":
             continue
-        shape: torch.Size = layer.weight.shape  # type: ignore[union-attr, assignment]
+        shape: torch.Size = layer.weight.shape  # type: ignore[assignment]
         ends = graph.edges[slot.group].dst[slot.row.to(graph.layer.device)].cpu()  # type: ignore[index]
         if isinstance(layer, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
             inputs, outputs = torch.unravel_index(slot.element, shape)[:2]

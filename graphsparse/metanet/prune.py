@@ -1,0 +1,419 @@
+"""Pruning a network: choose channels, let a metanetwork change or repair it, shrink, fine-tune."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.optim.swa_utils import update_bn
+
+from graphsparse.fit import FitResult, Report, Task, cosine, fit
+from graphsparse.fit.measure import evaluating, inference_ms
+from graphsparse.metanet.channels import Channels, Distribution, keep_after, removal_order
+from graphsparse.metanet.cost import (
+    Cost,
+    arguments,
+    count_flops,
+    count_parameters,
+    flop_cost,
+    parameter_cost,
+    prefix_for,
+)
+from graphsparse.metanet.criteria import Evidence, importance
+from graphsparse.metanet.metanetwork import MetaNetwork
+from graphsparse.metanet.network_graph import NetworkGraph
+from graphsparse.metanet.regular import GroupSparsity
+from graphsparse.metanet.shrink import Kept, ShrinkError, shrink
+from graphsparse.select import Keep
+
+_CALIBRATION_BATCHES = 16
+_LOSS_BATCHES = 8
+_LATENCY_EXAMPLES = 32
+
+
+@dataclass(frozen=True)
+class FineTune:
+    """How a network is trained after a change: SGD with Nesterov momentum 0.9 and a cosine schedule.
+
+    Args:
+        epochs: passes over the training part; 0 only recalibrates batch norms.
+        lr: the rate at the start.
+        weight_decay: L2 penalty.
+    """
+
+    epochs: int = 4
+    lr: float = 0.05
+    weight_decay: float = 5e-4
+
+    def __post_init__(self) -> None:
+        if self.epochs < 0 or not self.lr > 0:
+            raise ValueError(f"fine-tuning needs epochs >= 0 and lr > 0, got {self.epochs} and {self.lr}")
+
+    def run(
+        self,
+        module: nn.Module,
+        task: Task,
+        *,
+        seed: int = 0,
+        progress: bool | Report | None = None,
+        callbacks: tuple[Any, ...] = (),
+    ) -> FitResult | None:
+        """Recalibrate batch norms and train in place; the best epoch on validation data stays. None without epochs."""
+        recalibrate(module, task)
+        if self.epochs == 0:
+            return None
+        steps = sum(1 for _ in task.batches("train"))
+        sgd = functools.partial(torch.optim.SGD, momentum=0.9, nesterov=True)
+        return fit(
+            module,
+            task,
+            epochs=self.epochs,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            seed=seed,
+            optimizer=sgd,
+            callbacks=[*callbacks, cosine(self.epochs * steps)],
+            progress=progress,
+        )
+
+
+@dataclass(frozen=True)
+class PruneResult:
+    """A pruned network and its figures; pairs are (before, after).
+
+    Args:
+        module: the small network, trained, in evaluation mode.
+        kept: layer -> indices of the output channels that stayed.
+        flops: of one example.
+        params: numbers of parameters.
+        latency_ms: measured time of one pass over up to 32 examples.
+        metric: name of the task's metric.
+        accuracy_before: test metric of the network that was given.
+        accuracy_untuned: test metric after shrinking and recalibration of batch norms, before fine-tuning.
+        accuracy: test metric of ``module``.
+        val: validation metric of ``module``.
+        example_inputs: what the network was traced with.
+    """
+
+    module: nn.Module = field(repr=False)
+    kept: Kept = field(repr=False)
+    flops: tuple[int, int]
+    params: tuple[int, int]
+    latency_ms: tuple[float, float]
+    metric: str
+    accuracy_before: float
+    accuracy_untuned: float
+    accuracy: float
+    val: float
+    example_inputs: tuple[Any, ...] = field(repr=False)
+
+    @property
+    def speedup(self) -> float:
+        """FLOPs before over FLOPs after."""
+        return self.flops[0] / self.flops[1]
+
+    def figures(self) -> dict[str, Any]:
+        """All numbers as plain values, for JSON and tables."""
+        names = ("flops", "params", "latency_ms")
+        pairs = {f"{n}{end}": getattr(self, n)[i] for n in names for i, end in enumerate(("_before", ""))}
+        rest = ("metric", "accuracy_before", "accuracy_untuned", "accuracy", "val")
+        return {"speedup": self.speedup, **pairs, **{name: getattr(self, name) for name in rest}}
+
+
+@dataclass(frozen=True)
+class Target:
+    """How small a network is to become: exactly one of the three.
+
+    Args:
+        speedup: FLOPs before over FLOPs after, at least 1.
+        flops, params: the fraction that may stay, in (0, 1], or the number of FLOPs or parameters, above 1.
+    """
+
+    speedup: float | None = None
+    flops: float | None = None
+    params: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("speedup", "flops", "params") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of speedup, flops and params, got {', '.join(given) or 'none'}")
+        value = getattr(self, given[0])
+        if not (math.isfinite(value) and value > 0 and (given[0] != "speedup" or value >= 1)):
+            raise ValueError(f"{given[0]} must be a number {'>= 1' if given[0] == 'speedup' else '> 0'}, got {value}")
+
+    def limit(self, module: nn.Module, inputs: tuple[Any, ...]) -> float:
+        """The largest cost that reaches the target."""
+        if self.speedup is not None:
+            return count_flops(module, inputs) / self.speedup
+        value = self.flops if self.flops is not None else self.params
+        assert value is not None
+        return value if value > 1 else value * self.exact(module, inputs)
+
+    def exact(self, module: nn.Module, inputs: tuple[Any, ...]) -> int:
+        """The cost of a module."""
+        return count_parameters(module) if self.params is not None else count_flops(module, inputs)
+
+    def spread(self, graph: NetworkGraph, module: nn.Module, inputs: tuple[Any, ...]) -> Cost:
+        """The cost spread over a graph."""
+        return parameter_cost(graph, module) if self.params is not None else flop_cost(graph, module, inputs)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How channels are chosen.
+
+    Args:
+        criterion: a name of `graphsparse.metanet.CRITERIA`, or "sparse-learning".
+        distribution: "uniform": each group loses the same fraction; "global": importances are compared across groups.
+        min_keep: the fraction of every group that stays.
+        round_to: widths become multiples of this.
+        seed: of random choices.
+    """
+
+    criterion: str = "group-l2"
+    distribution: Distribution = "uniform"
+    min_keep: Keep = 0.2
+    round_to: int = 1
+    seed: int = 0
+
+
+def prune(
+    net: nn.Module,
+    metanet: MetaNetwork | None,
+    task: Task,
+    *,
+    speedup: float | None = None,
+    flops: float | None = None,
+    params: float | None = None,
+    criterion: str = "group-l2",
+    distribution: Distribution = "uniform",
+    min_keep: Keep = 0.2,
+    round_to: int = 1,
+    fine_tune: FineTune | None = None,
+    prepare: FineTune | None = None,
+    example_inputs: Any = None,
+    seed: int = 0,
+    progress: bool | Report | None = None,
+) -> PruneResult:
+    """Prune a network to a target, in the order of the metanetwork's mode; the network that is given is not changed.
+
+    ``mode="repair"``: choose channels by ``criterion``, pass with the mask, shrink, recalibrate batch norms, fine-tune.
+    ``mode="change"``: pass, recalibrate, fine-tune (``prepare``), choose, shrink, recalibrate, fine-tune. Without a
+    metanetwork: choose, shrink, recalibrate, fine-tune: the baseline. Of all networks that the order of removal goes
+    through, the least pruned one that reaches the target is taken.
+
+    Args:
+        net: any network that can be traced and that Torch-Pruning can cut.
+        metanet: a trained metanetwork, or None.
+        task: trains, validates and tests; the test part is read for the reported figures only.
+        speedup, flops, params: the target, see `Target`.
+        criterion: "group-l2", "bn-scale", "taylor", "random", or "sparse-learning": train with a group-norm penalty
+            (``prepare``) first, then group-l2.
+        distribution, min_keep, round_to: see `Plan`.
+        fine_tune: the training at the end; None is ``FineTune()``.
+        prepare: the training before channels are chosen (``mode="change"`` and "sparse-learning").
+        example_inputs: as for `NetworkGraph.from_module`; None takes one example of the training part.
+        seed: of random choices and of fine-tuning.
+        progress: as for `graphsparse.fit.fit`.
+
+    Raises:
+        ValueError: the target is out of reach with ``min_keep``, or an argument is out of range.
+        TraceError: an operation of the network is not covered.
+        ShrinkError: Torch-Pruning cannot cut it.
+
+    Example:
+        >>> x, y = torch.randn(64, 4), torch.arange(64) % 2
+        >>> net = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 2))
+        >>> task = Task((x, y), (x, y), (x, y))
+        >>> prune(net, None, task, speedup=4, fine_tune=FineTune(epochs=1)).speedup
+        4.0
+    """
+    target = Target(speedup, flops, params)
+    plan = Plan(criterion, distribution, min_keep, round_to, seed)
+    fine_tune = FineTune() if fine_tune is None else fine_tune
+    inputs = example_of(task) if example_inputs is None else arguments(example_inputs)
+    module, kept = carve(net, metanet, task, target, plan, inputs, prepare or FineTune(), progress)
+    recalibrate(module, task)
+    untuned = task.score(module, "test")
+    tuned = fine_tune.run(module, task, seed=seed, progress=progress)
+    module.eval()
+    batch = next(task.batches("train")).inputs[:_LATENCY_EXAMPLES] if example_inputs is None else inputs
+    return PruneResult(
+        module=module,
+        kept=kept,
+        flops=(count_flops(net, inputs), count_flops(module, inputs)),
+        params=(count_parameters(net), count_parameters(module)),
+        latency_ms=_latency(net, module, arguments(batch)),
+        metric=task.metric.name,
+        accuracy_before=task.score(net, "test"),
+        accuracy_untuned=untuned,
+        accuracy=untuned if tuned is None else tuned.test,
+        val=task.score(module, "val") if tuned is None else tuned.val,
+        example_inputs=inputs,
+    )
+
+
+def carve(
+    net: nn.Module,
+    metanet: MetaNetwork | None,
+    task: Task,
+    target: Target,
+    plan: Plan,
+    inputs: tuple[Any, ...],
+    prepare: FineTune,
+    progress: bool | Report | None = None,
+) -> tuple[nn.Module, Kept]:
+    """The part of `prune` before the last fine-tuning: the shrunk network and the channels that it kept."""
+    limit = target.limit(net, inputs)
+    graph = NetworkGraph.from_module(net, inputs)
+    mode = None if metanet is None else metanet.mode
+    criterion = plan.criterion
+    if mode == "change" or criterion == "sparse-learning":
+        module = graph.to_module()
+        if metanet is not None and mode == "change":
+            with torch.no_grad():
+                module = metanet(graph).to_module()
+        callbacks: tuple[Any, ...] = ()
+        if criterion == "sparse-learning":
+            criterion, callbacks = "group-l2", (GroupSparsity(module, inputs),)
+        prepare.run(module, task, seed=plan.seed, progress=progress, callbacks=callbacks)
+        graph = NetworkGraph.from_module(module, inputs)
+    evidence = Evidence(graph, plan.seed, functools.partial(_training_loss, graph.to_module(), task))
+    value = importance(evidence, criterion)
+    channels, cost = Channels.of(graph), target.spread(graph, net, inputs)
+    allowed = limit
+    while True:
+        steps = removal_order(
+            channels, value, distribution=plan.distribution, min_keep=plan.min_keep, round_to=plan.round_to
+        )
+        keep = _least_pruned(graph, channels, steps, cost, allowed, limit, plan)
+        repaired = graph
+        if metanet is not None and mode == "repair":
+            with torch.no_grad():
+                repaired = metanet(graph, keep)
+        try:
+            module, kept = shrink(repaired, keep, inputs)
+        except ShrinkError:
+            channels = _cuttable(graph, channels, inputs)
+            continue
+        exact = target.exact(module, inputs)
+        if exact <= limit:
+            return module, kept
+        allowed *= min(limit / exact, 1 - 1e-6)  # products of activations made the estimate a little small
+
+
+def example_of(task: Task) -> tuple[Any, ...]:
+    """One example of the training part, as the arguments of a module.
+
+    Raises:
+        ValueError: its inputs are no plain tensors.
+    """
+    found = next(task.batches("train")).inputs
+    if not isinstance(found, Tensor):
+        raise ValueError("give example_inputs: the training part's inputs are no plain tensors")
+    return (found[:1],)
+
+
+def recalibrate(module: nn.Module, task: Task, batches: int = _CALIBRATION_BATCHES) -> None:
+    """Set the running statistics of batch norms to those of training batches, in place; other state stays as it is.
+
+    Example:
+        >>> x, y = torch.randn(64, 4), torch.arange(64) % 2
+        >>> net = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 2))
+        >>> recalibrate(net, Task((x, y), (x, y), (x, y)))
+        >>> torch.allclose(net[0].running_mean, x.mean(0), atol=1e-6)
+        True
+    """
+    modes = {part: part.training for part in module.modules()}
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    update_bn((batch.inputs for batch in islice(task.batches("train", device), batches)), _Called(module, task))
+    for part, mode in modes.items():
+        part.training = mode
+
+
+class _Called(nn.Module):
+    """A module that is called as its task calls it, with only its batch norms in training mode."""
+
+    def __init__(self, module: nn.Module, task: Task) -> None:
+        super().__init__()
+        self.module, self.task = module, task
+
+    def train(self, mode: bool = True) -> _Called:
+        """Dropout stays off: statistics are those of evaluation."""
+        batch_statistics(self.module.eval()) if mode else self.module.eval()
+        return self
+
+    def forward(self, inputs: Any) -> Tensor:
+        return self.task.forward(self.module, inputs)
+
+
+def batch_statistics(module: nn.Module) -> nn.Module:
+    """Put the batch norms of a module, and nothing else, into training mode."""
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.train()
+    return module
+
+
+def _least_pruned(
+    graph: NetworkGraph,
+    channels: Channels,
+    steps: list[Tensor],
+    cost: Cost,
+    allowed: float,
+    limit: float,
+    plan: Plan,
+) -> Tensor:
+    count = prefix_for(len(steps), lambda k: cost.left(graph, keep_after(channels, steps[:k])), allowed)
+    if count > len(steps):
+        least = cost.left(graph, keep_after(channels, steps))
+        raise ValueError(
+            f"the target cannot be reached: with min_keep={plan.min_keep} and round_to={plan.round_to} at least "
+            f"{least / cost.left(graph):.3f} of the cost stays, and {limit / cost.left(graph):.3f} is asked for"
+        )
+    return keep_after(channels, steps[:count])
+
+
+def _cuttable(graph: NetworkGraph, channels: Channels, inputs: tuple[Any, ...]) -> Channels:
+    """The same units with only those groups prunable of which one channel can in fact be cut."""
+    groups = torch.unique(channels.group_of[channels.prunable]).tolist()
+    bad = _uncuttable(graph, channels, inputs, groups)
+    if not bad or len(bad) == len(groups):
+        name = type(graph.to_module()).__name__
+        raise ShrinkError(f"Torch-Pruning can cut no channels of this {name}" if bad else f"{name} cannot be cut so")
+    held = torch.isin(channels.group_of, torch.tensor(bad, device=channels.group_of.device))
+    return replace(channels, prunable=channels.prunable & ~held)
+
+
+def _uncuttable(graph: NetworkGraph, channels: Channels, inputs: tuple[Any, ...], groups: list[int]) -> list[int]:
+    first = [torch.nonzero(channels.group_of == group)[:1, 0].cpu() for group in groups]
+    try:
+        shrink(graph, keep_after(channels, first), inputs)
+    except ShrinkError:
+        if len(groups) == 1:
+            return groups
+        half = len(groups) // 2
+        return [bad for part in (groups[:half], groups[half:]) for bad in _uncuttable(graph, channels, inputs, part)]
+    return []
+
+
+def _training_loss(module: nn.Module, task: Task, state: dict[str, Tensor]) -> Tensor:
+    module.eval()
+    losses = []
+    for batch in islice(task.batches("train"), _LOSS_BATCHES):
+        call: Callable[..., Any] = functools.partial(functional_call, module, state)
+        losses.append(task.loss(task.forward(call, batch.inputs), batch.targets))  # type: ignore[arg-type]
+    return torch.stack(losses).mean()
+
+
+def _latency(before: nn.Module, after: nn.Module, inputs: tuple[Any, ...]) -> tuple[float, float]:
+    with torch.no_grad(), evaluating(before), evaluating(after):
+        first, second = inference_ms([lambda: before(*inputs), lambda: after(*inputs)])
+    return first, second
