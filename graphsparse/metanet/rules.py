@@ -105,7 +105,7 @@ def convolution(
         src, dst = src.transpose(1, 2), dst.transpose(1, 2)
     if isinstance(weight, Elements):
         ledger.edges(tuple(weight.shape[2:]), weight, src, dst)
-    if len(source) == groups:
+    if 1 < groups == len(source):  # one input channel of an ordinary convolution feeds all, and is tied to none
         ledger.relate("depthwise", src, dst)
     else:
         relate_groups(ledger, source.view(groups, -1))

@@ -139,3 +139,11 @@ def test_sources_joined_into_a_sequence_are_aligned(raw):
     assert graph.relations["align"].shape[1] == 8
     assert set(graph.inputs[0].tolist()) == set(layers["input 0"].tolist())
     assert torch.equal(graph.to_state_dict()["head.weight"], module.head.weight)
+
+
+def test_a_single_input_channel_is_not_depthwise():
+    """A grey image feeds every channel of the first convolution and is tied to none."""
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3))
+    graph = NetworkGraph.from_module(net, torch.zeros(1, 1, 8, 8))
+    assert "depthwise" not in graph.relations
+    assert len(torch.unique(graph.coupled())) == 7
