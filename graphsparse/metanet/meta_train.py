@@ -173,7 +173,9 @@ def through(
         batch_norms: "batch": they use the statistics of each batch; "running": their stored ones.
     """
     state = changed.to_state_dict()
-    leaves = {name: tensor.detach().clone().requires_grad_(tensor.requires_grad) for name, tensor in state.items()}
+    distinct = {id(tensor): tensor for tensor in state.values()}  # tied parameters are one tensor under several names
+    copies = {key: t.detach().clone().requires_grad_(t.requires_grad) for key, t in distinct.items()}
+    leaves = {name: copies[id(tensor)] for name, tensor in state.items()}
     module = member.module.eval()
     if batch_norms == "batch":
         batch_statistics(module)
@@ -185,7 +187,7 @@ def through(
         value += float(loss.detach())
     module.eval()
     linear = torch.stack(
-        [(state[name] * leaf.grad).sum() for name, leaf in leaves.items() if leaf.grad is not None]
+        [(distinct[key] * leaf.grad).sum() for key, leaf in copies.items() if leaf.grad is not None]
     ).sum()
     return linear - linear.detach() + value
 
@@ -258,7 +260,7 @@ def meta_train(
 
     Each step takes one network at random. After every epoch (``steps`` steps) the held-out networks are pruned with
     the metanetwork, fine-tuned shortly and scored on the task's validation part (see `Validation`); the test part is
-    never read. AdamW with a cosine schedule.
+    never evaluated. AdamW with a cosine schedule.
 
     Args:
         metanet: the metanetwork; its mode must be that of the objective.

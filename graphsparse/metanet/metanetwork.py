@@ -17,6 +17,7 @@ from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.aggr import MultiAggregation
 
 from graphsparse.errors import DataError
+from graphsparse.fit.tree import digest
 from graphsparse.metanet.channels import check_mask, masked
 from graphsparse.metanet.features import (
     KINDS,
@@ -144,6 +145,8 @@ class MetaNetwork(nn.Module):
         layers: number of message-passing layers.
         chunk_edges: with more edges than this, edges are worked on in parts, to save memory.
 
+    ``notes`` holds what `save` was told to write beside the weights, once `load` has read it.
+
     Source: "Meta Pruning via Graph Metanetworks", arXiv 2506.12041, section 3; mode "repair" is ours.
 
     Example:
@@ -173,6 +176,7 @@ class MetaNetwork(nn.Module):
             )
         self.kernels = tuple(sorted(set(kernels)))
         self.mode, self.hidden, self.layers, self.chunk_edges = mode, hidden, layers, chunk_edges
+        self.notes: dict[str, Any] = {}
         flags = 2 if mode == "repair" else 0
         sizes = {kernel_name(kernel): int(torch.Size(kernel).numel()) for kernel in self.kernels}
         self.node_encoder = nn.Linear(NODE_FIGURES + flags, hidden)
@@ -230,12 +234,12 @@ class MetaNetwork(nn.Module):
             "hidden": self.hidden,
             "layers": self.layers,
         }
-        metadata = {"format": FORMAT, "config": json.dumps(config), "notes": json.dumps(notes)}
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        metadata = {"format": FORMAT, "config": json.dumps(config), "notes": json.dumps(notes, allow_nan=False)}
+        metadata["sha256"] = digest(metadata["config"], tensors)
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(path) as partial:
-            partial.write_bytes(
-                save({n: t.detach().cpu().contiguous() for n, t in self.state_dict().items()}, metadata)
-            )
+            partial.write_bytes(save(tensors, metadata))
 
     @staticmethod
     def load(path: str | Path) -> MetaNetwork:
@@ -250,9 +254,12 @@ class MetaNetwork(nn.Module):
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             if metadata.get("format") != FORMAT:
                 raise DataError(f"{path} is no metanetwork of this version")
+            if "sha256" in metadata and metadata["sha256"] != digest(metadata["config"], tensors):
+                raise DataError(f"{path} is damaged: its hash differs")
             config = json.loads(metadata["config"])
             found = MetaNetwork([tuple(kernel) for kernel in config.pop("kernels")], **config)
             found.load_state_dict(tensors)
+            found.notes = json.loads(metadata.get("notes", "{}"))
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise DataError(f"{path} is missing or no undamaged metanetwork ({error})") from error
         return found
@@ -285,6 +292,9 @@ class MetaNetwork(nn.Module):
         for kernel, edges in graph.edges.items():
             if not bool(torch.isfinite(edges.values).all()):
                 raise ValueError(f"weights of kernel size {kernel_name(kernel)} are not finite")
+        for name, bank in graph.banks.items():
+            if not bool(torch.isfinite(bank.values).all()):
+                raise ValueError(f"values of {name} are not finite")
 
     def _encode_nodes(self, graph: NetworkGraph, kept: Tensor | None) -> Tensor:
         with torch.no_grad():

@@ -20,6 +20,7 @@ from torch import nn
 from graphsparse.data.images import ImageSet, load_images
 from graphsparse.errors import DataError
 from graphsparse.fit import Task
+from graphsparse.fit.tree import digest
 from graphsparse.metanet.prune import FineTune, PruneResult, prune
 from graphsparse.metanet.shrink import Kept, cut
 from graphsparse.nn.cnn import make_cnn
@@ -68,6 +69,9 @@ class Recipe:
         seed: of initial weights and training.
         epochs, lr: of training with SGD and a cosine schedule.
         speedup: mild pruning (uniform group-l2, then half as many epochs of fine-tuning) at the end, None for none.
+
+    Raises:
+        ValueError: ``epochs``, ``lr`` or ``speedup`` is out of range.
     """
 
     arch: str = "resnet8"
@@ -76,6 +80,12 @@ class Recipe:
     epochs: int = 8
     lr: float = 0.1
     speedup: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or not self.lr > 0:
+            raise ValueError(f"a data model needs epochs >= 1 and lr > 0, got {self.epochs} and {self.lr}")
+        if self.speedup is not None and not self.speedup >= 1:
+            raise ValueError(f"the speed-up of mild pruning must be at least 1, got {self.speedup}")
 
     @property
     def name(self) -> str:
@@ -107,8 +117,8 @@ def make_network(recipe: Recipe, images: Images, task: Task | None = None) -> tu
         ValueError: the recipe names no architecture, or an option is out of range.
     """
     task = images.task() if task is None else task
-    x, y = task.parts["train"]
-    classes = int(y.max()) + 1
+    x = task.parts["train"][0]
+    classes = 1 + max(int(task.parts[part][1].max()) for part in ("train", "val"))
     net = make_cnn(recipe.arch, width=recipe.width, in_channels=x.shape[1], num_classes=classes, seed=recipe.seed)
     found = FineTune(recipe.epochs, recipe.lr).run(net, task, seed=recipe.seed)
     assert found is not None
@@ -130,6 +140,8 @@ def train_zoo(
 ) -> list[ZooNetwork]:
     """Train and save the networks that are not in the folder yet, and return all of these recipes, in order.
 
+    A network depends on its recipe and images alone (and, in the last bits, on the number of threads).
+
     Args:
         folder: one folder below it for each network: ``network.json`` and ``weights.safetensors``.
         recipes: what to train.
@@ -138,17 +150,32 @@ def train_zoo(
         report: called with (done, all, what happened) after each network.
 
     Raises:
-        DataError: a network in the folder is damaged or was trained on other images.
+        DataError: a network in the folder is damaged, or was trained on other images or otherwise.
+        ValueError: a recipe is not possible.
     """
     folder, recipes = Path(folder), list(recipes)
-    todo = [recipe for recipe in recipes if not (folder / recipe.name / HEADER).exists()]
-    done = len(recipes) - len(todo)
+    there: dict[Recipe, ZooNetwork] = {}
+    for recipe in recipes:
+        if (folder / recipe.name / HEADER).exists():
+            there[recipe] = _expected(folder, recipe, images)
+    todo = [recipe for recipe in dict.fromkeys(recipes) if recipe not in there]
+    if len({recipe.name for recipe in [*there, *todo]}) < len({*there, *todo}):
+        raise ValueError("two recipes differ only in what their folders' names do not say: train them into two folders")
+    done, total = len(there), len(there) + len(todo)
     say = report or (lambda number, total, text: None)
-    say(done, len(recipes), f"{done} networks were there")
+    say(done, total, f"{done} networks were there")
     for recipe, figures in _trained(folder, todo, images, jobs):
         done += 1
-        say(done, len(recipes), f"{recipe.name}: validation {figures['val']:.4f}")
-    return [load_network(folder / recipe.name, images) for recipe in recipes]
+        say(done, total, f"{recipe.name}: validation {figures['val']:.4f}")
+    there |= {recipe: _expected(folder, recipe, images) for recipe in todo}
+    return [there[recipe] for recipe in recipes]
+
+
+def _expected(folder: Path, recipe: Recipe, images: Images) -> ZooNetwork:
+    found = load_network(folder / recipe.name, images)
+    if found.recipe != recipe:
+        raise DataError(f"{folder / recipe.name} was made by {found.recipe}, not by {recipe}: choose another folder")
+    return found
 
 
 def _trained(folder: Path, todo: list[Recipe], images: Images, jobs: int) -> Iterable[tuple[Recipe, dict[str, Any]]]:
@@ -162,8 +189,11 @@ def _trained(folder: Path, todo: list[Recipe], images: Images, jobs: int) -> Ite
     try:
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
             futures = {pool.submit(_train_one, folder, recipe, images): recipe for recipe in todo}
-            for future in as_completed(futures):
-                yield futures[future], future.result()
+            try:
+                for future in as_completed(futures):
+                    yield futures[future], future.result()
+            finally:  # after an error, what has not begun is not trained first
+                pool.shutdown(wait=False, cancel_futures=True)
     finally:
         if before is None:
             del os.environ["OMP_NUM_THREADS"]
@@ -172,15 +202,12 @@ def _trained(folder: Path, todo: list[Recipe], images: Images, jobs: int) -> Ite
 
 
 def _train_one(folder: Path, recipe: Recipe, images: Images, task: Task | None = None) -> dict[str, Any]:
+    task = images.task() if task is None else task
     module, kept, figures = make_network(recipe, images, task)
     header = {"recipe": dataclasses.asdict(recipe), "images": dataclasses.asdict(images), "figures": figures}
-    save_network(folder / recipe.name, module, kept, _inputs_of(images, task), header)
+    inputs = (torch.zeros_like(task.parts["train"][0][:1]),)
+    save_network(folder / recipe.name, module, kept, inputs, header)
     return figures
-
-
-def _inputs_of(images: Images, task: Task | None) -> tuple[torch.Tensor, ...]:
-    x = (images.task() if task is None else task).parts["train"][0]
-    return (torch.zeros_like(x[:1]),)
 
 
 def load_zoo(folder: str | Path) -> list[ZooNetwork]:
@@ -205,12 +232,16 @@ def load_network(folder: str | Path, images: Images | None = None) -> ZooNetwork
     try:
         recipe, learned = Recipe(**header["recipe"]), Images(**header["images"])
         classes, channels = header["outputs"], header["inputs"][0]["shape"][1]
-    except (KeyError, TypeError, IndexError) as error:
+        figures = {"val": float(header["figures"]["val"]), **header["figures"]}
+    except (KeyError, TypeError, ValueError, IndexError) as error:
         raise DataError(f"{folder} is no network of a zoo ({error})") from error
     if images is not None and images != learned:
         raise DataError(f"{folder} was trained on {learned}, not on {images}: choose another folder")
-    net = make_cnn(recipe.arch, width=recipe.width, in_channels=channels, num_classes=classes, seed=recipe.seed)
-    return ZooNetwork(restore(folder, net).eval(), recipe, learned, header["figures"])
+    try:
+        net = make_cnn(recipe.arch, width=recipe.width, in_channels=channels, num_classes=classes, seed=recipe.seed)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{folder} is no network of a zoo ({error})") from error
+    return ZooNetwork(restore(folder, net).eval(), recipe, learned, figures)
 
 
 def save_network(
@@ -231,23 +262,25 @@ def save_network(
         training = module.training
         outputs = module.eval()(*inputs)
         module.train(training)
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
     described = {
         "format": FORMAT,
         **(header or {}),
         "kept": kept,
         "inputs": [{"shape": list(t.shape), "dtype": str(t.dtype).removeprefix("torch.")} for t in inputs],
         "outputs": outputs.shape[-1] if isinstance(outputs, torch.Tensor) else None,
+        "sha256": digest("", state),
     }
     with written_whole(folder / WEIGHTS) as partial:
-        state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
         save_file(state, partial)
     with written_whole(folder / HEADER) as partial:
         partial.write_text(json.dumps(described, indent=1, allow_nan=False) + "\n")
 
 
-def save_pruned(folder: str | Path, result: PruneResult) -> None:
-    """Write the network of a `PruneResult` and its figures; `restore` brings it back."""
-    save_network(folder, result.module, result.kept, result.example_inputs, {"figures": result.figures()})
+def save_pruned(folder: str | Path, result: PruneResult, header: dict[str, Any] | None = None) -> None:
+    """Write the network of a `PruneResult` and its figures, and more plain values; `restore` brings it back."""
+    described = {"figures": result.figures(), **(header or {})}
+    save_network(folder, result.module, result.kept, result.example_inputs, described)
 
 
 def restore(folder: str | Path, net: nn.Module) -> nn.Module:
@@ -274,10 +307,13 @@ def restore(folder: str | Path, net: nn.Module) -> nn.Module:
         inputs = tuple(torch.zeros(part["shape"], dtype=getattr(torch, part["dtype"])) for part in header["inputs"])
         kept = header["kept"]
         state = load_file(Path(folder) / WEIGHTS)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        stays = {str(name): [int(channel) for channel in channels] for name, channels in kept.items()}
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise DataError(f"{folder} holds no undamaged network ({error})") from error
-    if kept:
-        cut(net, kept, inputs)
+    if header.get("sha256", digest("", state)) != digest("", state):
+        raise DataError(f"{folder} is damaged: the weights are not those that {HEADER} was written for")
+    if stays:
+        cut(net, stays, inputs)
     try:
         net.load_state_dict(state)
     except RuntimeError as error:
