@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from graphsparse.metanet.network_graph import NetworkGraph, components
-from graphsparse.select import Keep, kept_count
+from graphsparse.select import Keep, exact_fraction, kept_count
 
 Distribution = Literal["uniform", "global", "raw"]
 
@@ -101,14 +101,15 @@ def removal_order(
     Raises:
         ValueError: importance is NaN, of another length, or an option is out of range.
     """
-    _check(channels, importance, distribution, round_to)
+    check_options(distribution, min_keep, round_to)
+    _check(channels, importance)
     keys: list[tuple[float, float, int]] = []
     steps: list[Tensor] = []
     for group in torch.unique(channels.group_of[channels.prunable]).tolist():
         members = torch.nonzero(channels.group_of == group)[:, 0].cpu()
         value = importance[members].double().cpu()
         ranked = torch.argsort(value, stable=True)
-        relative = value if distribution == "raw" or float(value.mean()) <= 0 else value / value.mean()
+        relative = value if distribution == "raw" else _relative(value)
         width = len(members)
         least = math.ceil(kept_count(min_keep, width) / round_to) * round_to
         left = width
@@ -168,13 +169,25 @@ def check_mask(graph: NetworkGraph, keep: Tensor) -> None:
         raise ValueError(f"keep drops channels of '{name}', which must stay: inputs, outputs and attention are kept")
 
 
-def _check(channels: Channels, importance: Tensor, distribution: str, round_to: int) -> None:
+def check_options(distribution: str, min_keep: Keep, round_to: int) -> None:
+    """Raise ValueError unless these are options of `removal_order`."""
     if distribution not in get_args(Distribution):
         raise ValueError(f"distribution is one of {', '.join(get_args(Distribution))}, not {distribution!r}")
-    if round_to < 1:
-        raise ValueError(f"round_to must be at least 1, got {round_to}")
+    if not 0 < exact_fraction(min_keep, "min_keep") <= 1:
+        raise ValueError(f"min_keep must lie in (0, 1], got {min_keep}")
+    if not isinstance(round_to, int) or round_to < 1:
+        raise ValueError(f"round_to must be a whole number of at least 1, got {round_to}")
+
+
+def _check(channels: Channels, importance: Tensor) -> None:
     if importance.shape != channels.group_of.shape:
         raise ValueError(f"importance must have one value for each of {len(channels.group_of)} sets")
     bad = torch.nonzero(torch.isnan(importance))
     if len(bad):
         raise ValueError(f"the importance of channel set {int(bad[0, 0])} is NaN")
+
+
+def _relative(value: Tensor) -> Tensor:
+    """Importance over its mean in the group; as it is where the mean is no scale to divide by."""
+    mean = float(value.mean())
+    return value / mean if 0 < mean < math.inf else value

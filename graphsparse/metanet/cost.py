@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from graphsparse.fit.measure import evaluating
-from graphsparse.metanet.network_graph import NetworkGraph
+from graphsparse.metanet.channels import Channels
+from graphsparse.metanet.network_graph import NetworkGraph, Slot
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -79,7 +81,8 @@ def flop_cost(graph: NetworkGraph, module: nn.Module, example_inputs: Tensor | t
     for kernel, edges in graph.edges.items():
         cost = torch.zeros(len(edges.src), dtype=torch.float64)
         for name, start, stop in zip(edges.names, edges.ptr, edges.ptr[1:], strict=False):
-            cost[start:stop] = 2.0 * edges.values.shape[1] * positions.get(name, 0)
+            times = positions.get(name, [0])  # of each use, in turn, as the graph lists them
+            cost[start:stop] = 2.0 * edges.values.shape[1] * (times.pop(0) if len(times) > 1 else times[0])
         per_edge[kernel] = cost.to(graph.layer.device)
     total = count_flops(module, example_inputs)
     rest = max(0.0, total - sum(float(cost.sum()) for cost in per_edge.values()))
@@ -87,41 +90,98 @@ def flop_cost(graph: NetworkGraph, module: nn.Module, example_inputs: Tensor | t
 
 
 def parameter_cost(graph: NetworkGraph, module: nn.Module) -> Cost:
-    """Parameters of the module, spread over the graph's kernel edges and nodes."""
+    """Parameters of the module, spread over the graph's kernel edges and nodes; elements used twice count once."""
     device = graph.layer.device
     per_edge = {
-        kernel: torch.full((len(edges.src),), float(edges.values.shape[1]), dtype=torch.float64, device=device)
-        for kernel, edges in graph.edges.items()
+        kernel: torch.zeros(len(e.src), dtype=torch.float64, device=device) for kernel, e in graph.edges.items()
     }
     per_node = torch.zeros(graph.num_nodes, dtype=torch.float64, device=device)
-    for bank in graph.banks.values():
-        if not bank.input_only:
-            per_node[bank.nodes] += bank.values.shape[1]
-    rest = count_parameters(module) - sum(float(c.sum()) for c in per_edge.values()) - float(per_node.sum())
-    return Cost(per_edge, per_node, max(0.0, rest))
+    placed = 0
+    for name, parameter in module.named_parameters():
+        seen = torch.zeros(parameter.numel(), dtype=torch.bool)
+        for slot in graph.slots(name):
+            counted = _counted(graph, slot, seen)
+            placed += int(counted.sum())
+            if isinstance(slot.group, str):
+                per_node.index_add_(0, graph.banks[slot.group].nodes[slot.row.to(device)], counted.to(per_node))
+            else:
+                per_edge[slot.group].index_add_(0, slot.row.to(device), counted.to(per_node))
+    return Cost(per_edge, per_node, float(count_parameters(module) - placed))
 
 
-def prefix_for(steps: int, cost_after: Callable[[int], float], target: float) -> int:
+def _counted(graph: NetworkGraph, slot: Slot, seen: Tensor) -> Tensor:
+    """Which places of a slot stand for the whole element: its first one, as uses of one element are coupled.
+
+    A scalar that all channels share belongs to none of them. ``seen`` marks the elements that were counted before.
+    """
+    size, count = len(seen), len(slot.element)
+    place = torch.arange(count)
+    first = torch.full((size,), count).scatter_reduce(0, slot.element, place, "amin")
+    counted = (first[slot.element] == place) & ~seen[slot.element]
+    if slot.nodes is not None and count > 1:
+        sets = Channels.of(graph).set_of[slot.nodes].cpu()
+        low, high = (
+            torch.zeros(size, dtype=torch.int64).scatter_reduce(0, slot.element, sets, how, include_self=False)
+            for how in ("amin", "amax")
+        )
+        counted &= (low == high)[slot.element]
+    seen[slot.element] = True
+    return counted
+
+
+def prefix_for(steps: int, cost_after: Callable[[int], float], target: float | Fraction) -> int:
     """The smallest number of steps whose cost is at most ``target``; ``steps + 1`` if none is (the cost never rises).
 
     Example:
         >>> prefix_for(10, lambda k: 100 - 10 * k, 45)
         6
     """
-    low, high = 0, steps + 1
+    return _first(0, steps + 1, lambda k: cost_after(k) <= target)
+
+
+def first_reaching(steps: int, reaches: Callable[[int], bool], guess: int) -> int:
+    """The smallest number of steps that ``reaches``; ``steps + 1`` if none does; few are tried near a guess.
+
+    Example:
+        >>> tried = []
+        >>> first_reaching(1000, lambda k: tried.append(k) or k >= 333, guess=330), tried
+        (333, [330, 331, 333, 332])
+    """
+    low, high, stride = 0, steps + 1, 1
+    at = guess
+    if reaches(guess):
+        while low < (high := at):
+            at = max(low, high - stride)
+            stride *= 2
+            if not reaches(at):
+                low = at + 1
+                break
+        return _first(low, high, reaches)
+    low = guess + 1
+    while low < high:
+        at = min(high - 1, low + stride - 1)
+        stride *= 2
+        if reaches(at):
+            return _first(low, at, reaches)
+        low = at + 1
+    return high
+
+
+def _first(low: int, high: int, reaches: Callable[[int], bool]) -> int:
+    """The smallest number from ``low`` on that reaches; ``high`` if none below it does."""
     while low < high:
         middle = (low + high) // 2
-        if cost_after(middle) <= target:
+        if reaches(middle):
             high = middle
         else:
             low = middle + 1
     return low
 
 
-def _positions(module: nn.Module, inputs: tuple[Any, ...]) -> dict[str, int]:
-    """Weight name -> how often each of its kernels is applied in one pass."""
+def _positions(module: nn.Module, inputs: tuple[Any, ...]) -> dict[str, list[int]]:
+    """Weight name -> how often each of its kernels is applied in one pass, for each use."""
     names = {id(parameter): name for name, parameter in reversed([*module.named_parameters(remove_duplicate=False)])}
-    found: dict[str, int] = {}
+    found: dict[str, list[int]] = {}
 
     def look(layer: Any, args: tuple[Tensor, ...], output: Tensor) -> None:
         if isinstance(layer, nn.Linear):
@@ -130,7 +190,7 @@ def _positions(module: nn.Module, inputs: tuple[Any, ...]) -> dict[str, int]:
             times = args[0].numel() // layer.in_channels
         else:
             times = output.numel() // layer.out_channels
-        found[names[id(layer.weight)]] = times
+        found.setdefault(names[id(layer.weight)], []).append(times)
 
     layers = (layer for layer in module.modules() if isinstance(layer, (nn.Linear, *_CONVOLUTIONS, *_TRANSPOSED)))
     hooks = [layer.register_forward_hook(look) for layer in layers]

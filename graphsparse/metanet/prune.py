@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import islice
 from typing import Any
 
@@ -14,9 +15,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim.swa_utils import update_bn
 
-from graphsparse.fit import FitResult, Report, Task, cosine, fit
+from graphsparse.fit import FitResult, Report, Task, cosine, fit, rng
 from graphsparse.fit.measure import evaluating, inference_ms
-from graphsparse.metanet.channels import Channels, Distribution, keep_after, removal_order
+from graphsparse.fit.node_task import device_of
+from graphsparse.metanet.channels import Distribution, check_options, removal_order
 from graphsparse.metanet.cost import (
     Cost,
     arguments,
@@ -24,14 +26,13 @@ from graphsparse.metanet.cost import (
     count_parameters,
     flop_cost,
     parameter_cost,
-    prefix_for,
 )
-from graphsparse.metanet.criteria import Evidence, importance
+from graphsparse.metanet.criteria import CRITERIA, Evidence, importance
 from graphsparse.metanet.metanetwork import MetaNetwork
 from graphsparse.metanet.network_graph import NetworkGraph
 from graphsparse.metanet.regular import GroupSparsity
-from graphsparse.metanet.shrink import Kept, ShrinkError, shrink
-from graphsparse.select import Keep
+from graphsparse.metanet.shrink import Kept, least_pruned, shrink
+from graphsparse.select import Keep, exact_fraction
 
 _CALIBRATION_BATCHES = 16
 _LOSS_BATCHES = 8
@@ -148,12 +149,11 @@ class Target:
         if not (math.isfinite(value) and value > 0 and (given[0] != "speedup" or value >= 1)):
             raise ValueError(f"{given[0]} must be a number {'>= 1' if given[0] == 'speedup' else '> 0'}, got {value}")
 
-    def limit(self, module: nn.Module, inputs: tuple[Any, ...]) -> float:
-        """The largest cost that reaches the target."""
+    def limit(self, module: nn.Module, inputs: tuple[Any, ...]) -> Fraction:
+        """The largest cost that reaches the target; the target is read as the decimal that was written."""
         if self.speedup is not None:
-            return count_flops(module, inputs) / self.speedup
-        value = self.flops if self.flops is not None else self.params
-        assert value is not None
+            return self.exact(module, inputs) / exact_fraction(self.speedup, "speedup")
+        value = exact_fraction(self.flops if self.flops is not None else self.params or 0.0, "the target")
         return value if value > 1 else value * self.exact(module, inputs)
 
     def exact(self, module: nn.Module, inputs: tuple[Any, ...]) -> int:
@@ -175,6 +175,9 @@ class Plan:
         min_keep: the fraction of every group that stays.
         round_to: widths become multiples of this.
         seed: of random choices.
+
+    Raises:
+        ValueError: an option is unknown or out of range.
     """
 
     criterion: str = "group-l2"
@@ -182,6 +185,11 @@ class Plan:
     min_keep: Keep = 0.2
     round_to: int = 1
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.criterion not in (known := [*CRITERIA, "sparse-learning"]):
+            raise ValueError(f"there is no criterion {self.criterion!r}; there are {', '.join(known)}")
+        check_options(self.distribution, self.min_keep, self.round_to)
 
 
 def prune(
@@ -238,13 +246,18 @@ def prune(
     target = Target(speedup, flops, params)
     plan = Plan(criterion, distribution, min_keep, round_to, seed)
     fine_tune = FineTune() if fine_tune is None else fine_tune
-    inputs = example_of(task) if example_inputs is None else arguments(example_inputs)
-    module, kept = carve(net, metanet, task, target, plan, inputs, prepare or FineTune(), progress)
-    recalibrate(module, task)
-    untuned = task.score(module, "test")
-    tuned = fine_tune.run(module, task, seed=seed, progress=progress)
+    inputs = example_of(task, device_of(net)) if example_inputs is None else arguments(example_inputs)
+    device = device_of(net)
+    with rng.preserved(device):
+        rng.seed_all(seed, device)  # a loader that shuffles draws from torch's generator
+        module, kept = carve(net, metanet, task, target, plan, inputs, prepare or FineTune(), progress)
+        recalibrate(module, task)
+        untuned = task.score(module, "test", device)
+        tuned = fine_tune.run(module, task, seed=seed, progress=progress)
+        batch = next(task.batches("train", device)).inputs[:_LATENCY_EXAMPLES] if example_inputs is None else inputs
+        before = task.score(net, "test", device)
+        val = task.score(module, "val", device) if tuned is None else tuned.val
     module.eval()
-    batch = next(task.batches("train")).inputs[:_LATENCY_EXAMPLES] if example_inputs is None else inputs
     return PruneResult(
         module=module,
         kept=kept,
@@ -252,10 +265,10 @@ def prune(
         params=(count_parameters(net), count_parameters(module)),
         latency_ms=_latency(net, module, arguments(batch)),
         metric=task.metric.name,
-        accuracy_before=task.score(net, "test"),
+        accuracy_before=before,
         accuracy_untuned=untuned,
         accuracy=untuned if tuned is None else tuned.test,
-        val=task.score(module, "val") if tuned is None else tuned.val,
+        val=val,
         example_inputs=inputs,
     )
 
@@ -272,12 +285,11 @@ def carve(
 ) -> tuple[nn.Module, Kept]:
     """The part of `prune` before the last fine-tuning: the shrunk network and the channels that it kept."""
     limit = target.limit(net, inputs)
-    graph = NetworkGraph.from_module(net, inputs)
-    mode = None if metanet is None else metanet.mode
-    criterion = plan.criterion
-    if mode == "change" or criterion == "sparse-learning":
+    graph, criterion = NetworkGraph.from_module(net, inputs), plan.criterion
+    _check_finite(net)
+    if criterion == "sparse-learning" or (metanet is not None and metanet.mode == "change"):
         module = graph.to_module()
-        if metanet is not None and mode == "change":
+        if metanet is not None and metanet.mode == "change":
             with torch.no_grad():
                 module = metanet(graph).to_module()
         callbacks: tuple[Any, ...] = ()
@@ -286,36 +298,29 @@ def carve(
         prepare.run(module, task, seed=plan.seed, progress=progress, callbacks=callbacks)
         graph = NetworkGraph.from_module(module, inputs)
     evidence = Evidence(graph, plan.seed, functools.partial(_training_loss, graph.to_module(), task))
-    value = importance(evidence, criterion)
-    channels, cost = Channels.of(graph), target.spread(graph, net, inputs)
-    allowed = limit
-    while True:
-        steps = removal_order(
-            channels, value, distribution=plan.distribution, min_keep=plan.min_keep, round_to=plan.round_to
-        )
-        keep = _least_pruned(graph, channels, steps, cost, allowed, limit, plan)
-        repaired = graph
-        if metanet is not None and mode == "repair":
-            with torch.no_grad():
-                repaired = metanet(graph, keep)
-        try:
-            module, kept = shrink(repaired, keep, inputs)
-        except ShrinkError:
-            channels = _cuttable(graph, channels, inputs)
-            continue
-        exact = target.exact(module, inputs)
-        if exact <= limit:
-            return module, kept
-        allowed *= min(limit / exact, 1 - 1e-6)  # products of activations made the estimate a little small
+    order = functools.partial(
+        removal_order,
+        importance=importance(evidence, criterion),
+        distribution=plan.distribution,
+        min_keep=plan.min_keep,
+        round_to=plan.round_to,
+    )
+    cost = target.spread(graph, graph.to_module(), inputs)
+    keep, found = least_pruned(graph, order, cost, lambda small: target.exact(small, inputs), limit, inputs)
+    if metanet is None or metanet.mode == "change":
+        return found
+    with torch.no_grad():
+        repaired = metanet(graph, keep)
+    return shrink(repaired, keep, inputs)
 
 
-def example_of(task: Task) -> tuple[Any, ...]:
+def example_of(task: Task, device: torch.device | str = "cpu") -> tuple[Any, ...]:
     """One example of the training part, as the arguments of a module.
 
     Raises:
         ValueError: its inputs are no plain tensors.
     """
-    found = next(task.batches("train")).inputs
+    found = next(task.batches("train", device)).inputs
     if not isinstance(found, Tensor):
         raise ValueError("give example_inputs: the training part's inputs are no plain tensors")
     return (found[:1],)
@@ -332,8 +337,8 @@ def recalibrate(module: nn.Module, task: Task, batches: int = _CALIBRATION_BATCH
         True
     """
     modes = {part: part.training for part in module.modules()}
-    device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    update_bn((batch.inputs for batch in islice(task.batches("train", device), batches)), _Called(module, task))
+    inputs = (batch.inputs for batch in islice(task.batches("train", device_of(module)), batches))
+    update_bn(inputs, _Called(module, task))
     for part, mode in modes.items():
         part.training = mode
 
@@ -362,52 +367,16 @@ def batch_statistics(module: nn.Module) -> nn.Module:
     return module
 
 
-def _least_pruned(
-    graph: NetworkGraph,
-    channels: Channels,
-    steps: list[Tensor],
-    cost: Cost,
-    allowed: float,
-    limit: float,
-    plan: Plan,
-) -> Tensor:
-    count = prefix_for(len(steps), lambda k: cost.left(graph, keep_after(channels, steps[:k])), allowed)
-    if count > len(steps):
-        least = cost.left(graph, keep_after(channels, steps))
-        raise ValueError(
-            f"the target cannot be reached: with min_keep={plan.min_keep} and round_to={plan.round_to} at least "
-            f"{least / cost.left(graph):.3f} of the cost stays, and {limit / cost.left(graph):.3f} is asked for"
-        )
-    return keep_after(channels, steps[:count])
-
-
-def _cuttable(graph: NetworkGraph, channels: Channels, inputs: tuple[Any, ...]) -> Channels:
-    """The same units with only those groups prunable of which one channel can in fact be cut."""
-    groups = torch.unique(channels.group_of[channels.prunable]).tolist()
-    bad = _uncuttable(graph, channels, inputs, groups)
-    if not bad or len(bad) == len(groups):
-        name = type(graph.to_module()).__name__
-        raise ShrinkError(f"Torch-Pruning can cut no channels of this {name}" if bad else f"{name} cannot be cut so")
-    held = torch.isin(channels.group_of, torch.tensor(bad, device=channels.group_of.device))
-    return replace(channels, prunable=channels.prunable & ~held)
-
-
-def _uncuttable(graph: NetworkGraph, channels: Channels, inputs: tuple[Any, ...], groups: list[int]) -> list[int]:
-    first = [torch.nonzero(channels.group_of == group)[:1, 0].cpu() for group in groups]
-    try:
-        shrink(graph, keep_after(channels, first), inputs)
-    except ShrinkError:
-        if len(groups) == 1:
-            return groups
-        half = len(groups) // 2
-        return [bad for part in (groups[:half], groups[half:]) for bad in _uncuttable(graph, channels, inputs, part)]
-    return []
+def _check_finite(net: nn.Module) -> None:
+    for name, parameter in net.named_parameters():  # a buffer may be a mask of -inf
+        if not bool(torch.isfinite(parameter).all()):
+            raise ValueError(f"'{name}' of the network holds NaN or infinite values")
 
 
 def _training_loss(module: nn.Module, task: Task, state: dict[str, Tensor]) -> Tensor:
     module.eval()
     losses = []
-    for batch in islice(task.batches("train"), _LOSS_BATCHES):
+    for batch in islice(task.batches("train", device_of(module)), _LOSS_BATCHES):
         call: Callable[..., Any] = functools.partial(functional_call, module, state)
         losses.append(task.loss(task.forward(call, batch.inputs), batch.targets))  # type: ignore[arg-type]
     return torch.stack(losses).mean()

@@ -101,7 +101,10 @@ class GroupSparsity:
             {k: torch.zeros_like(v) if v.grad is None else v.grad for k, v in leaves.items()},
             {n: torch.zeros_like(v) if v.grad is None else v.grad for n, v in banks.items()},
         ).to_state_dict()
+        nothing = graph.with_values(
+            {k: torch.zeros_like(v) for k, v in leaves.items()}, {n: torch.zeros_like(v) for n, v in banks.items()}
+        ).to_state_dict()  # what lies outside the graph comes back as it is, in both
         with torch.no_grad():
             for name, parameter in self.module.named_parameters():
                 if parameter.grad is not None:
-                    parameter.grad.add_(slopes[name], alpha=self.strength)
+                    parameter.grad.add_(slopes[name] - nothing[name], alpha=self.strength)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,8 +14,8 @@ from torch.utils import _pytree as pytree
 
 from graphsparse.errors import GraphsparseError
 from graphsparse.fit.measure import evaluating
-from graphsparse.metanet.channels import check_mask, masked
-from graphsparse.metanet.cost import arguments
+from graphsparse.metanet.channels import Channels, check_mask, keep_after, masked
+from graphsparse.metanet.cost import Cost, arguments, first_reaching, prefix_for
 from graphsparse.metanet.network_graph import NetworkGraph
 
 if TYPE_CHECKING:
@@ -81,10 +83,11 @@ def kept_channels(graph: NetworkGraph, keep: Tensor, module: nn.Module) -> Kept:
     made = torch.zeros(graph.num_nodes, dtype=torch.bool)
     keep = keep.cpu()
     for name, layer in module.named_modules():
-        if not isinstance(layer, _LAYERS) or not graph.slots(f"{name}.weight" if name else "weight"):
+        uses = _outputs(graph, layer, f"{name}.weight" if name else "weight") if isinstance(layer, _LAYERS) else []
+        if not uses:
             continue
-        nodes = _outputs(graph, layer, f"{name}.weight" if name else "weight")
-        made[nodes] = True
+        made[torch.cat(uses)] = True
+        nodes = uses[0]  # a layer that is used twice has coupled channels
         if not bool(keep[nodes].all()):
             found[name] = torch.nonzero(keep[nodes])[:, 0].tolist()
     orphans = torch.nonzero(~keep & ~made)
@@ -127,20 +130,147 @@ def cut(module: nn.Module, kept: Mapping[str, Sequence[int]], example_inputs: Te
         raise
     except Exception as error:
         raise ShrinkError(f"Torch-Pruning cannot cut this {type(module).__name__}: {error}") from error
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+        for name, parameter in module.named_parameters():
+            parameter.requires_grad_(learns[name])
+            parameter.grad = None
     for name, stay in kept.items():
         if _width(layers[name]) != len(stay):
             raise ShrinkError(f"layer '{name}' was left with {_width(layers[name])} channels instead of {len(stay)}")
-    for part, mode in modes.items():
-        part.training = mode
-    for name, parameter in module.named_parameters():
-        parameter.requires_grad_(learns[name])
-        parameter.grad = None
     return module
+
+
+def least_pruned(
+    graph: NetworkGraph,
+    order: Callable[[Channels], list[Tensor]],
+    cost: Cost,
+    exact: Callable[[nn.Module], int],
+    limit: float | Fraction,
+    example_inputs: Tensor | tuple[Any, ...],
+) -> tuple[Tensor, tuple[nn.Module, Kept]]:
+    """The mask of the least-pruned network within a limit, and that network, of all that an order goes through.
+
+    A group that Torch-Pruning cannot cut stays whole.
+
+    Args:
+        graph: the network.
+        order: from units to the steps of removal, such as `removal_order` with its options.
+        cost: the network's cost, spread over the graph: exact, or a first guess.
+        exact: the cost of a module.
+        limit: the largest cost that will do.
+        example_inputs: as for `shrink`.
+
+    Raises:
+        ValueError: the limit is out of reach.
+        ShrinkError: Torch-Pruning can cut nothing of what has to go.
+    """
+    channels = Channels.of(graph)
+    while True:
+        search = _Search(graph, channels, order(channels), exact, example_inputs)
+        try:
+            at = search.first(cost, limit)
+            if at is not None:
+                return search.keep(at), search.shrunk(at)
+            left, whole = search.exact(len(search.steps)), search.exact(0)
+        except ShrinkError as error:
+            channels = cuttable(graph, channels, search.last, example_inputs, error)
+            continue
+        free = Channels.of(graph).prunable
+        held = int((free & ~channels.prunable).sum())
+        raise ValueError(
+            f"the target cannot be reached: with all groups cut down to what must stay (min_keep, round_to) "
+            f"{left / whole:.3f} of the cost is left, and {float(limit) / whole:.3f} is asked for"
+            + (f"; {held} of {int(free.sum())} sets of channels cannot be cut" if held else "")
+        )
+
+
+class _Search:
+    """The networks that an order of removal goes through, by the number of steps."""
+
+    def __init__(
+        self,
+        graph: NetworkGraph,
+        channels: Channels,
+        steps: list[Tensor],
+        measure: Callable[[nn.Module], int],
+        inputs: Tensor | tuple[Any, ...],
+    ) -> None:
+        self.graph, self.channels, self.steps, self.measure, self.inputs = graph, channels, steps, measure, inputs
+        self.last = self.keep(0)  # the mask that was shrunk last
+        self._costs: dict[int, int] = {}
+        self._found: tuple[int, tuple[nn.Module, Kept]] | None = None
+
+    def first(self, cost: Cost, limit: float | Fraction) -> int | None:
+        """The smallest number of steps within the limit, None if there is none."""
+        count = len(self.steps)
+        found = prefix_for(count, lambda k: cost.left(self.graph, self.keep(k)), limit)
+        at = min(found, count)
+        if self.exact(at) != cost.left(self.graph, self.keep(at)):  # products of activations: only an estimate
+            found = first_reaching(count, lambda k: self.exact(k) <= limit, at)
+        return None if found > count else found
+
+    def keep(self, count: int) -> Tensor:
+        """The mask after so many steps."""
+        return keep_after(self.channels, self.steps[:count])
+
+    def shrunk(self, count: int) -> tuple[nn.Module, Kept]:
+        """The network after so many steps."""
+        if self._found is None or self._found[0] != count:
+            self.last = self.keep(count)
+            self._found = count, shrink(self.graph, self.last, self.inputs)
+        return self._found[1]
+
+    def exact(self, count: int) -> int:
+        """The cost of the network after so many steps."""
+        if count not in self._costs:
+            self._costs[count] = self.measure(self.shrunk(count)[0])
+        return self._costs[count]
+
+
+def cuttable(
+    graph: NetworkGraph, channels: Channels, keep: Tensor, example_inputs: Tensor | tuple[Any, ...], cause: ShrinkError
+) -> Channels:
+    """The same units, with only those groups prunable that can be cut as a mask asks which cannot be cut as a whole.
+
+    Args:
+        graph: the network.
+        channels: its units.
+        keep: bool ``[num_nodes]``, a mask that `shrink` refused.
+        example_inputs: as for `shrink`.
+        cause: what `shrink` raised.
+
+    Raises:
+        ShrinkError: no group can be cut.
+    """
+    sets = torch.ones(len(channels.group_of), dtype=torch.bool, device=keep.device)
+    sets[channels.set_of] = keep
+    groups = torch.unique(channels.group_of[~sets]).tolist()
+    good: list[int] = []
+    bad: list[int] = []
+    parts = [groups[: len(groups) // 2], groups[len(groups) // 2 :]]
+    while parts:
+        part = parts.pop(0)
+        chosen = torch.tensor([*good, *part], device=sets.device, dtype=torch.int64)
+        try:
+            shrink(graph, channels.of_nodes(sets | ~torch.isin(channels.group_of, chosen)), example_inputs)
+            good += part
+        except ShrinkError:
+            if len(part) == 1:
+                bad += part
+            else:
+                parts[:0] = [part[: len(part) // 2], part[len(part) // 2 :]]
+    if not good:
+        raise ShrinkError(f"no channels can be cut: {cause}") from cause
+    held = torch.isin(channels.group_of, torch.tensor(bad, device=channels.group_of.device))
+    return replace(channels, prunable=channels.prunable & ~held)
 
 
 def _check_same(wide: nn.Module, small: nn.Module, inputs: tuple[Any, ...]) -> None:
     """Torch-Pruning may cut the wrong channels, or a module's code may count on its widths: compare outputs."""
     with torch.no_grad(), evaluating(wide), evaluating(small):
+        inputs = pytree.tree_map(_probe, inputs)
         try:
             outputs = pytree.tree_leaves(small(*inputs))
         except Exception as error:
@@ -154,6 +284,14 @@ def _check_same(wide: nn.Module, small: nn.Module, inputs: tuple[Any, ...]) -> N
                 expected.abs().max() + 1e-3
             ):
                 raise ShrinkError(f"the cut {type(small).__name__} computes something else than the masked one")
+
+
+def _probe(value: Any) -> Any:
+    """An input that tells channels apart: random numbers in the place of a constant such as zeros."""
+    if not isinstance(value, Tensor) or not value.is_floating_point() or bool((value != value.flatten()[:1]).any()):
+        return value
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(value.shape, generator=generator, dtype=torch.float32).to(value)
 
 
 def _dependencies(module: nn.Module, example_inputs: Tensor | tuple[Any, ...]) -> tp.DependencyGraph:
@@ -177,20 +315,18 @@ def _width(layer: nn.Module) -> int:
     return int(getattr(layer, "out_features", 0) or layer.out_channels)  # type: ignore[arg-type]
 
 
-def _outputs(graph: NetworkGraph, layer: nn.Module, weight: str) -> Tensor:
-    """The node of each output channel of a layer, ``[width]``, from where its weight lies in the graph."""
-    width = _width(layer)
-    nodes = torch.full((width,), -1, dtype=torch.int64)
+def _outputs(graph: NetworkGraph, layer: nn.Module, weight: str) -> list[Tensor]:
+    """For each use of a layer, the node of each output channel, from where its weight lies in the graph."""
+    shape: torch.Size = layer.weight.shape  # type: ignore[assignment]
+    uses = []
     for slot in graph.slots(weight):
         if slot.kind != "edge":
             continue
-        shape: torch.Size = layer.weight.shape  # type: ignore[assignment]
-        ends = graph.edges[slot.group].dst[slot.row.to(graph.layer.device)].cpu()  # type: ignore[index]
+        places = torch.unravel_index(slot.element, shape)
+        channel = places[0]
         if isinstance(layer, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
-            inputs, outputs = torch.unravel_index(slot.element, shape)[:2]
-            group = inputs // (shape[0] // int(layer.groups))
-            nodes[group * shape[1] + outputs] = ends
-        else:
-            nodes[torch.unravel_index(slot.element, shape)[0]] = ends
-        break  # a layer that is used twice has coupled channels
-    return nodes[nodes >= 0]
+            channel = channel // (shape[0] // int(layer.groups)) * shape[1] + places[1]
+        nodes = torch.empty(_width(layer), dtype=torch.int64)
+        nodes[channel] = graph.edges[slot.group].dst[slot.row.to(graph.layer.device)].cpu()  # type: ignore[index]
+        uses.append(nodes)
+    return uses
