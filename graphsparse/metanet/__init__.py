@@ -2,11 +2,13 @@
 
 from graphsparse.metanet.channels import Channels, masked
 from graphsparse.metanet.criteria import CRITERIA
+from graphsparse.metanet.importance import MetaImportance
 from graphsparse.metanet.meta_train import OBJECTIVES, GroupLasso, GroupNorm, Objective, Repair, Validation, meta_train
 from graphsparse.metanet.metanetwork import MetaNetwork
 from graphsparse.metanet.network_graph import COUPLING, EdgeSet, NetworkGraph, NodeBank, Slot, clear_cache
 from graphsparse.metanet.prune import FineTune, PruneResult, prune
 from graphsparse.metanet.shrink import ShrinkError, shrink
+from graphsparse.metanet.weights import WeightsResult, prune_weights
 from graphsparse.metanet.zoo import Images, Recipe, ZooNetwork, load_zoo, restore, save_pruned, train_zoo
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "GroupLasso",
     "GroupNorm",
     "Images",
+    "MetaImportance",
     "MetaNetwork",
     "NetworkGraph",
     "NodeBank",
@@ -29,12 +32,14 @@ __all__ = [
     "ShrinkError",
     "Slot",
     "Validation",
+    "WeightsResult",
     "ZooNetwork",
     "clear_cache",
     "load_zoo",
     "masked",
     "meta_train",
     "prune",
+    "prune_weights",
     "restore",
     "save_pruned",
     "shrink",

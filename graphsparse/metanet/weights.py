@@ -1,0 +1,169 @@
+"""Pruning single weights of a network, unstructured or N:M, after a metanetwork has changed it."""
+
+from __future__ import annotations
+
+import copy
+import re
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from graphsparse.fit import Report, Task, rng
+from graphsparse.fit.node_task import device_of
+from graphsparse.metanet.cost import arguments
+from graphsparse.metanet.metanetwork import MetaNetwork
+from graphsparse.metanet.network_graph import NetworkGraph
+from graphsparse.metanet.prune import FineTune, example_of, recalibrate
+from graphsparse.params import L0Projection, project_nm_, prunable, weights_kept
+from graphsparse.params.prunable import Which
+from graphsparse.select import Keep
+
+Masks = dict[str, Tensor]
+
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+@dataclass(frozen=True)
+class WeightsResult:
+    """A network with pruned weights and its figures.
+
+    Args:
+        module: the network, trained, in evaluation mode; removed weights are zero.
+        masks: parameter name -> bool mask, true where kept.
+        metric: name of the task's metric.
+        accuracy_before: test metric of the network that was given.
+        accuracy_untuned: test metric after pruning and recalibration of batch norms, before fine-tuning.
+        accuracy: test metric of ``module``.
+        val: validation metric of ``module``.
+        weights_kept, weights_kept_matrices: kept fraction of all weights, and of the matrices only.
+    """
+
+    module: nn.Module = field(repr=False)
+    masks: Masks = field(repr=False)
+    metric: str
+    accuracy_before: float
+    accuracy_untuned: float
+    accuracy: float
+    val: float
+    weights_kept: float
+    weights_kept_matrices: float
+
+    def figures(self) -> dict[str, Any]:
+        """All numbers as plain values, for JSON and tables."""
+        left_out = ("module", "masks")
+        return {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in left_out}
+
+
+def prune_weights(
+    net: nn.Module,
+    metanet: MetaNetwork | None,
+    task: Task,
+    *,
+    sparsity: Keep | None = None,
+    pattern: str | None = None,
+    fine_tune: FineTune | None = None,
+    prepare: FineTune | None = None,
+    which: Which = "matrices",
+    example_inputs: Any = None,
+    seed: int = 0,
+    progress: bool | Report | None = None,
+) -> WeightsResult:
+    """Prune the weights of smallest magnitude; the network that is given is not changed.
+
+    With a metanetwork: pass, recalibrate batch norms, fine-tune (``prepare``); then, and without one only: prune,
+    recalibrate, fine-tune with the removed weights held at zero.
+
+    Args:
+        net: any network; with a metanetwork, one that can be traced.
+        metanet: of mode "change", or None for the baseline.
+        task: trains, validates and tests; the test part is read for the reported figures only.
+        sparsity: the removed fraction, in [0, 1), of the selected weights together (global l1, the exact count).
+        pattern: or "N:M" such as "2:4": of every M consecutive input weights N stay.
+        fine_tune: the training at the end; None is ``FineTune()``.
+        prepare: the training between pass and pruning.
+        which: the weights that count, as in `graphsparse.params.prunable`; for a pattern, tensors of two dimensions
+            or more.
+        example_inputs: as for `NetworkGraph.from_module`; None takes one example of the training part.
+        seed: of fine-tuning.
+        progress: as for `graphsparse.fit.fit`.
+
+    Raises:
+        ValueError: not exactly one of ``sparsity`` and ``pattern`` is given, one is out of range, or the metanetwork
+            is of mode "repair".
+        TraceError: an operation of the network is not covered.
+
+    Source: arXiv 2506.12041 (unstructured and N:M pruning after a pass); Mishra et al. 2021 for N:M.
+
+    Example:
+        >>> x, y = torch.randn(64, 4), torch.arange(64) % 2
+        >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> task = Task((x, y), (x, y), (x, y))
+        >>> prune_weights(net, None, task, sparsity=0.75, fine_tune=FineTune(epochs=1)).weights_kept_matrices
+        0.25
+        >>> result = prune_weights(net, None, task, pattern="2:4", fine_tune=FineTune(epochs=1))
+        >>> result.masks["0.weight"].sum(1).tolist()
+        [2, 2, 2, 2, 2, 2, 2, 2]
+    """
+    if (sparsity is None) == (pattern is None):
+        raise ValueError("give exactly one of sparsity and pattern")
+    runs = None if pattern is None else _read_pattern(pattern)
+    if metanet is not None and metanet.mode != "change":
+        raise ValueError(f"single weights are pruned after a pass of mode 'change', not {metanet.mode!r}")
+    fine_tune = FineTune() if fine_tune is None else fine_tune
+    device = device_of(net)
+    with rng.preserved(device):
+        rng.seed_all(seed, device)  # a loader that shuffles draws from torch's generator
+        module = copy.deepcopy(net)
+        if metanet is not None:
+            inputs = example_of(task, device) if example_inputs is None else arguments(example_inputs)
+            with torch.no_grad():
+                module = metanet(NetworkGraph.from_module(net, inputs)).to_module()
+            (prepare or FineTune()).run(module, task, seed=seed, progress=progress)
+        held = _l0(module, sparsity, which) if runs is None else _n_of_m(module, *runs, which)
+        recalibrate(module, task)
+        untuned = task.score(module, "test", device)
+        tuned = fine_tune.run(module, task, seed=seed, progress=progress, callbacks=(held,))
+        before = task.score(net, "test", device)
+        val = task.score(module, "val", device) if tuned is None else tuned.val
+    module.eval()
+    return WeightsResult(
+        module=module,
+        masks=held.masks,
+        metric=task.metric.name,
+        accuracy_before=before,
+        accuracy_untuned=untuned,
+        accuracy=untuned if tuned is None else tuned.test,
+        val=val,
+        **weights_kept(module, held.masks),
+    )
+
+
+def _read_pattern(pattern: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+):(\d+)", pattern)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise ValueError(f"a pattern is 'N:M' with 1 <= N <= M, such as '2:4', not {pattern!r}")
+    return int(found[1]), int(found[2])
+
+
+def _l0(module: nn.Module, sparsity: Keep | None, which: Which) -> L0Projection:
+    """Project once onto the l0 ball; what comes back holds the mask in training."""
+    assert sparsity is not None
+    held = L0Projection(module, sparsity, which, revive=False)
+    held.apply()
+    return held
+
+
+def _n_of_m(module: nn.Module, n: int, m: int, which: Which) -> L0Projection:
+    """Project once onto the pattern; what comes back holds the mask in training."""
+    transposed = {id(part.weight) for part in module.modules() if isinstance(part, _TRANSPOSED)}
+    masks: Masks = {}
+    weights = prunable(module, which)
+    for name, weight in weights.items():
+        masks |= project_nm_({name: weight}, n, m, dim=0 if id(weight) in transposed else 1)
+    total, kept = sum(mask.numel() for mask in masks.values()), sum(int(mask.sum()) for mask in masks.values())
+    held = L0Projection(module, Fraction(total - kept, total), which, revive=False)
+    held.load_state_dict({**held.state_dict(), "masks": masks})  # exactly as many as its count: it removes no more
+    return held
