@@ -1,13 +1,15 @@
-"""The command ``graphsparse``: find a ticket, sparsify a file."""
+"""The command ``graphsparse``: find a ticket, sparsify a file, learn to prune networks."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
+
+Number = TypeVar("Number", int, float)
 
 app = typer.Typer(
     add_completion=False,
@@ -15,6 +17,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Make graphs, and the networks that learn on them, sparse.",
 )
+meta = typer.Typer(
+    no_args_is_help=True, help="Networks as graphs: train a metanetwork that prunes networks, and use it."
+)
+app.add_typer(meta, name="meta")
 
 
 @app.command()
@@ -87,6 +93,126 @@ def sparsify(
     rules = {"keep": keep, "per_node": per_node, "guard": guard, "forest": forest}
     report = sparsify_file(source, target, method, undirected=undirected, seed=seed, rules=rules)
     Console().print(report, highlight=False, soft_wrap=True)
+
+
+@meta.command()
+def zoo(
+    dataset: Annotated[str, typer.Option(help="digits, fashion-mnist or cifar10.")] = "digits",
+    size: Annotated[int | None, typer.Option(min=1, help="Side of the resized images.  [default: as they are]")] = None,
+    train: Annotated[int | None, typer.Option(min=1, help="Number of training images.  [default: all]")] = None,
+    val: Annotated[int, typer.Option(min=1, help="Number of validation images (digits: always 359).")] = 5000,
+    arch: Annotated[
+        list[str] | None, typer.Option(help="resnet8, vgg8 ...; several cycle.  [default: resnet8]")
+    ] = None,
+    width: Annotated[
+        list[str] | None, typer.Option(help="Channels of the first stage; several cycle.  [default: 8]")
+    ] = None,
+    epochs: Annotated[list[str] | None, typer.Option(help="Epochs of training; several cycle.  [default: 16]")] = None,
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = 0.1,
+    speedup: Annotated[float | None, typer.Option(help="Prune mildly at the end, to this speed-up.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Number of networks.")] = 12,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first network; the others follow.")] = 0,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder of the networks.")] = Path("zoo"),
+) -> None:
+    """Train data models: small networks that a metanetwork learns from. Those that are there are not trained again."""
+    from graphsparse.metanet.study import ZooStudy
+    from graphsparse.metanet.zoo import Images
+
+    study = ZooStudy(
+        images=Images(dataset, size, train, val),
+        archs=_words(arch, "resnet8"),
+        widths=_numbers("--width", width, "8", int),
+        epochs=_numbers("--epochs", epochs, "16", int),
+        lr=lr,
+        speedup=speedup,
+        count=count,
+        seed=seed,
+        jobs=jobs,
+    )
+    study.run(out, Console())
+
+
+@meta.command("train")
+def train_metanetwork(
+    zoo: Annotated[Path, typer.Option(help="Folder of networks, from 'graphsparse meta zoo'.")] = Path("zoo"),
+    objective: Annotated[str, typer.Option(help="repair, group-norm (the paper's) or group-lasso.")] = "repair",
+    hidden: Annotated[int, typer.Option(min=2, help="Width of the metanetwork, even.")] = 32,
+    layers: Annotated[int, typer.Option(min=1, help="Layers of the metanetwork.")] = 4,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs; after each one the held-out networks judge.")] = 16,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of an epoch.")] = 50,
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = 3e-3,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of initial weights and training.")] = 0,
+    val_count: Annotated[int, typer.Option(min=1, help="Held-out networks: those of the highest seeds.")] = 2,
+    out: Annotated[Path, typer.Option(help="File of the metanetwork.")] = Path("metanet.safetensors"),
+) -> None:
+    """Train a metanetwork over the networks of a zoo; an interrupted run goes on from its checkpoint."""
+    from graphsparse.metanet.study import TrainStudy
+
+    if out.suffix != ".safetensors":
+        raise ValueError(f"the metanetwork is written as safetensors: --out must end in .safetensors, got {out}")
+    TrainStudy(
+        zoo=zoo,
+        objective=objective,
+        hidden=hidden,
+        layers=layers,
+        epochs=epochs,
+        steps=steps,
+        lr=lr,
+        seed=seed,
+        val_count=val_count,
+    ).run(out, Console())
+
+
+@meta.command("prune")
+def prune_networks(
+    zoo: Annotated[Path, typer.Option(help="Folder of networks, or of one network.")] = Path("zoo"),
+    metanet: Annotated[str, typer.Option(help="A file, a pretrained metanetwork's name, or none.")] = "resnet-tiny",
+    speedup: Annotated[
+        list[str] | None, typer.Option(help="FLOPs before over after; several are fine.  [default: 2,4,6]")
+    ] = None,
+    criterion: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Baselines: group-l2, bn-scale, taylor, random, sparse-learning; differences are to the first.  "
+            "[default: group-l2,taylor]"
+        ),
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=0, help="Epochs of fine-tuning in all; 0: batch norms only.")] = 4,
+    lr: Annotated[float, typer.Option(help="Learning rate of fine-tuning.")] = 0.05,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of random choices and fine-tuning.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for the networks, the plot and the figures.")] = Path("pruned"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
+) -> None:
+    """Prune networks with a metanetwork and by plain criteria; what is done already is not done again."""
+    from graphsparse.metanet.prune_study import PruneStudy
+
+    study = PruneStudy(
+        zoo=zoo,
+        metanet=metanet,
+        speedups=_numbers("--speedup", speedup, "2,4,6", float),
+        criteria=_words(criterion, "group-l2,taylor"),
+        epochs=epochs,
+        lr=lr,
+        seed=seed,
+    )
+    study.run(out, Console(stderr=as_json))
+    if as_json:
+        print((out / "metrics.json").read_text(), end="")
+
+
+def _words(given: list[str] | None, default: str) -> list[str]:
+    """What an option that may be repeated, or hold commas, lists: each word once."""
+    words = [word.strip() for part in given or [default] for word in part.split(",")]
+    return list(dict.fromkeys(word for word in words if word))
+
+
+def _numbers(option: str, given: list[str] | None, default: str, kind: type[Number]) -> list[Number]:
+    try:
+        return [kind(word) for word in _words(given, default)]
+    except ValueError as error:
+        whole = "whole " if kind is int else ""
+        raise ValueError(f"{option} takes {whole}numbers, separated by commas; got {','.join(given or [])}") from error
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Plots: a metric against sparsity, with intervals, beside the dense figure."""
+"""Plots: a metric against sparsity or speed-up, with intervals, beside a level such as the dense figure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Curve:
 
     Attributes:
         label: its name in the legend.
-        x: sparsities in [0, 1].
+        x: positions, such as sparsities in [0, 1].
         mean: the metric at each x.
         half_width: half widths of the 95 % intervals, NaN where there is none.
         notes: a few words on each point, drawn above the axes.
@@ -52,6 +52,31 @@ def plot_sparsity(
     Returns:
         The path that was written.
     """
+    return plot_curves(path, curves, level=("dense", *dense), title=title, x_label=x_label, y_label=y_label)
+
+
+def plot_curves(
+    path: str | os.PathLike[str],
+    curves: Sequence[Curve],
+    *,
+    level: tuple[str, float, float],
+    title: str,
+    x_label: str,
+    y_label: str,
+) -> Path:
+    """Draw ``curves`` with their 95 % intervals, and a level with its interval as a line and a band.
+
+    Args:
+        path: where to write; the suffix (``.png``, ``.svg``, ``.pdf``) chooses the format. Written atomically.
+        curves: lines to draw.
+        level: name, mean and half width (NaN: none) of what the curves are held against.
+        title: heading of the plot.
+        x_label: what the x axis shows.
+        y_label: what the y axis shows.
+
+    Returns:
+        The path that was written.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -59,8 +84,8 @@ def plot_sparsity(
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    mean, half = dense
-    axes.axhline(mean, color="black", linewidth=1, linestyle="--", label="dense")
+    name, mean, half = level
+    axes.axhline(mean, color="black", linewidth=1, linestyle="--", label=name)
     if not math.isnan(half):
         axes.axhspan(mean - half, mean + half, color="black", alpha=0.08, linewidth=0)
     for curve in curves:
