@@ -26,7 +26,8 @@ HERE = Path(__file__).parent
 ROWS = HERE / "results" / "tickets.jsonl"
 LEVELS = (5, 10, 15, 20)
 KEY = ("dataset", "model", "protocol", "features", "seed", "method", "guard", "level", "distill")
-NAMES = ("dataset", "model", "protocol", "features", "method", "guard", "level")
+PROBLEM = ("dataset", "model", "protocol", "features")
+NAMES = (*PROBLEM, "method", "guard", "level")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,12 +70,17 @@ PLAN = (
     ),
     Group("pubmed", "gcn", "transductive", 5, PAIR, (1.0,)),
     Group("pubmed", "gcn", "transductive", 5, CONTROLS, (1.0,), levels=(20,)),
-    Group("pubmed", "gcn", "transductive", 5, PAIR, (10.0,)),
+    Group("pubmed", "gcn", "transductive", 5, PAIR, (10.0,), levels=(20, 10, 15, 5)),
 )
 
 
-def run_seed(group: Group, seed: int, done: set[tuple[Any, ...]], hidden: int, epochs: int, out: Path) -> str:
-    """Train the dense model of one seed and every sparse run that is not done; append a line for each."""
+def run_seed(
+    groups: tuple[Group, ...], seed: int, done: set[tuple[Any, ...]], hidden: int, epochs: int, out: Path
+) -> str:
+    """Train the dense model of one seed and every sparse run that is not done; append a line for each.
+
+    The groups share a data set, a model, a protocol and features, and so the dense model.
+    """
     import torch
 
     import graphsparse as gs
@@ -82,9 +88,10 @@ def run_seed(group: Group, seed: int, done: set[tuple[Any, ...]], hidden: int, e
     from graphsparse.tickets import Problem, Training, train_dense
 
     torch.set_num_threads(1)  # two processes of one thread each finish more runs than one of two
-    names = ("dataset", "model", "protocol", "features")
-    shared = {name: getattr(group, name) for name in names} | {"seed": seed}
-    todo = [run for run in group.runs() if tuple((shared | run)[k] for k in KEY) not in done]
+    group = groups[0]
+    shared = {name: getattr(group, name) for name in PROBLEM} | {"seed": seed}
+    runs = (run for part in groups if seed < part.seeds for run in part.runs())
+    todo = [run for run in runs if tuple((shared | run)[k] for k in KEY) not in done]
     if not todo:
         return f"{group.dataset}-{group.model} {group.protocol} seed {seed}: nothing left to do"
     data = gs.data.load(group.dataset, normalize_features=group.features != "raw")
@@ -159,10 +166,13 @@ def run(arguments: argparse.Namespace) -> None:
     done = {tuple(row[k] for k in KEY) for row in read_rows(arguments.out)}
     groups = [g for g in PLAN if arguments.only is None or arguments.only in f"{g.dataset}-{g.model}-{g.protocol}"]
     with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool, Progress() as progress:
+        problems: dict[tuple[Any, ...], list[Group]] = defaultdict(list)
+        for group in groups:
+            problems[tuple(getattr(group, name) for name in PROBLEM)].append(group)
         futures = [
-            pool.submit(run_seed, group, seed, done, arguments.hidden, arguments.epochs, arguments.out)
-            for group in groups
-            for seed in range(group.seeds)
+            pool.submit(run_seed, tuple(parts), seed, done, arguments.hidden, arguments.epochs, arguments.out)
+            for parts in problems.values()
+            for seed in range(max(part.seeds for part in parts))
         ]
         bar = progress.add_task("tickets", total=len(futures))
         for future in as_completed(futures):
