@@ -83,6 +83,13 @@ class Repair(Objective):
     min_keep: float = 0.2
     batches: int = 1
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.speedups[0] <= self.speedups[1] or not 0 <= self.teacher <= 1:
+            raise ValueError(
+                f"repair needs two ascending speedups from 1 on and a teacher weight in [0, 1], "
+                f"got {self.speedups} and {self.teacher}"
+            )
+
     def loss(self, metanet: MetaNetwork, member: Member, batches: Sequence[Batch]) -> Tensor:
         changed = metanet(member.graph, self._mask(member))
 
@@ -291,8 +298,10 @@ def meta_train(
         raise ValueError(f"there is no objective {objective!r}; there are {', '.join(OBJECTIVES)}")
     if found.mode != metanet.mode:
         raise ValueError(f"the objective trains mode {found.mode!r}, and the metanetwork is of mode {metanet.mode!r}")
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
+    if epochs < 1 or steps < 1:
+        raise ValueError(f"epochs and steps must be at least 1, got {epochs} and {steps}")
+    if found.batches < 1:
+        raise ValueError(f"a step of meta-training needs at least one batch, got {found.batches}")
     networks = list(networks)
     if val_networks is None:
         held = max(1, len(networks) // 5)
@@ -371,7 +380,8 @@ class _MetaSession:
         return Evaluation(area, lambda: (area, torch.tensor([area])))
 
     def generators(self) -> list[torch.Generator]:
-        return self.task.task.start(nn.Linear(1, 1), torch.device("cpu")).generators()
+        # a model without weights: making some would draw random numbers whenever a checkpoint is written
+        return self.task.task.start(nn.Identity(), torch.device("cpu")).generators()
 
     def _stream(self) -> Iterator[Batch]:
         while True:
