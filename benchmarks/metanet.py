@@ -1,0 +1,518 @@
+"""Metanetworks beside plain criteria: unseen networks, three speed-ups, three fine-tuning budgets.
+
+    python benchmarks/metanet.py run --study fashion --jobs 2    # resumes where it stopped
+    python benchmarks/metanet.py table                           # results/metanet.json and docs/metanet.md
+
+A study trains a zoo, metanetworks of each objective and seed (the choice of the epoch on held-out networks), chooses
+every method's fine-tuning rate on held-out networks' validation data, and then prunes test networks that played no part
+in any choice. One line per pruned network and budget goes to results/metanet.jsonl. Zoo and metanetworks lie in
+``--work`` and are made again if they are missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import dataclasses
+import json
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from common import provenance, write_json
+
+HERE = Path(__file__).parent
+ROWS = HERE / "results" / "metanet.jsonl"
+SPEEDUPS = (2.0, 4.0, 6.0)
+RATES = (0.02, 0.05, 0.1)
+BUDGETS = {"none": 0, "short": 1, "long": 4}  # epochs
+SEEDS = {"repair": 3, "group-lasso": 1, "group-norm": 1}  # metanetworks of each objective
+TRANSFER = ("group-l2", "taylor", "repair")  # what is run on networks of other widths and depths
+KEY = ("study", "group", "net", "method", "seed", "speedup", "budget")
+
+
+@dataclasses.dataclass(frozen=True)
+class Nets:
+    """A group of test networks: what is new about them."""
+
+    arch: str
+    width: int
+    count: int
+    epochs: int
+    first_seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """Images, the zoo that metanetworks learn from, and the test networks."""
+
+    name: str
+    dataset: str
+    size: int
+    archs: tuple[str, ...]
+    widths: tuple[int, ...]
+    count: int
+    held_out: int
+    groups: dict[str, Nets]
+    epochs: tuple[int, ...] = (4, 6, 8, 12)
+    metanets_of: str | None = None  # whose metanetworks are used: another study's, for transfer
+    objectives: tuple[str, ...] = ("repair", "group-lasso", "group-norm")
+
+    @property
+    def images(self) -> Any:
+        """8,000 training and 2,000 validation images, small."""
+        from graphsparse.metanet import Images
+
+        return Images(self.dataset, self.size, 8000, 2000)
+
+    def recipes(self) -> dict[str, list[Any]]:
+        """Zoo, held-out networks (validation) and test networks by group."""
+        from graphsparse.metanet import Recipe
+
+        def varied(i: int) -> Any:
+            arch, width = self.archs[i % len(self.archs)], self.widths[i % len(self.widths)]
+            return Recipe(arch, width, 100 + i, self.epochs[(i // len(self.archs)) % len(self.epochs)])
+
+        seen = self.groups["unseen"]
+        found = {
+            "zoo": [varied(i) for i in range(self.count)],
+            "held-out": [Recipe(seen.arch, seen.width, 500 + i, seen.epochs) for i in range(self.held_out)],
+        }
+        for group, nets in self.groups.items():
+            found[group] = [Recipe(nets.arch, nets.width, nets.first_seed + i, nets.epochs) for i in range(nets.count)]
+        return found
+
+
+RESNETS = ("resnet8", "resnet8", "resnet8", "resnet14")
+FASHION = Study(
+    name="fashion",
+    dataset="fashion-mnist",
+    size=14,
+    archs=RESNETS,
+    widths=(6, 8, 10),
+    count=40,
+    held_out=3,
+    groups={
+        "unseen": Nets("resnet8", 8, 6, 8, 1000),
+        "wider": Nets("resnet8", 14, 3, 8, 2000),
+        "deeper": Nets("resnet20", 8, 3, 8, 3000),
+    },
+)
+CIFAR = dataclasses.replace(
+    FASHION, name="cifar", dataset="cifar10", size=16, groups={"unseen": Nets("resnet8", 8, 6, 12, 1000)}
+)
+VGG = dataclasses.replace(
+    FASHION,
+    name="fashion-vgg",
+    archs=("vgg8",),
+    widths=(4, 6, 8),
+    objectives=("repair",),
+    groups={"unseen": Nets("vgg8", 6, 6, 8, 1000)},
+)
+STUDIES = {
+    study.name: study
+    for study in (
+        FASHION,
+        CIFAR,
+        VGG,
+        dataclasses.replace(
+            FASHION,
+            name="cifar from fashion",
+            dataset="cifar10",
+            size=16,
+            groups=CIFAR.groups,
+            metanets_of="fashion",
+            objectives=("repair",),
+        ),
+    )
+}
+BASELINES = {
+    "group-l2": {"criterion": "group-l2"},
+    "group-l2 global": {"criterion": "group-l2", "distribution": "global"},
+    "taylor": {"criterion": "taylor"},
+    "random": {"criterion": "random"},
+    "sparse learning": {"criterion": "sparse-learning"},
+}
+CONTROLS = ("weight scale", "classifier refit")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """All stages of a study; what is there is not made again."""
+    from rich.progress import Progress
+
+    os.environ["OMP_NUM_THREADS"] = "1"
+    study, work = STUDIES[arguments.study], arguments.work / arguments.study
+    with Progress() as progress:
+        for stage, jobs in (
+            ("zoo", zoo_jobs),
+            ("metanetworks", metanet_jobs),
+            ("rates", rate_jobs),
+            ("test", test_jobs),
+        ):
+            todo = list(jobs(study, work, arguments))
+            bar = progress.add_task(stage, total=len(todo))
+            with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
+                for future in as_completed([pool.submit(function, *args) for function, *args in todo]):
+                    progress.console.print(future.result(), highlight=False)
+                    progress.advance(bar)
+
+
+Job = tuple[Any, ...]
+
+
+def zoo_jobs(study: Study, work: Path, arguments: argparse.Namespace) -> Iterator[Job]:
+    """One job for each network that is not there."""
+    for part, recipes in study.recipes().items():
+        if part in ("zoo",) and study.metanets_of:
+            continue
+        for recipe in recipes:
+            if not (work / part / recipe.name / "network.json").exists():
+                yield train_network, study, work / part, recipe
+
+
+def train_network(study: Study, folder: Path, recipe: Any) -> str:
+    """Train and save one network."""
+    import torch
+
+    from graphsparse.metanet import train_zoo
+
+    torch.set_num_threads(1)
+    (found,) = train_zoo(folder, [recipe], study.images)
+    return f"{folder.name} {recipe.name}: test {found.figures['test']:.4f}"
+
+
+def metanet_jobs(study: Study, work: Path, arguments: argparse.Namespace) -> Iterator[Job]:
+    """One job for each objective and seed whose metanetwork is not there."""
+    if study.metanets_of is None:
+        for objective in study.objectives:
+            for seed in range(SEEDS[objective]):
+                path = metanet_path(study, work, objective, seed)
+                if not path.exists():
+                    yield train_metanet, study, work, objective, seed, path
+
+
+def metanet_path(study: Study, work: Path, objective: str, seed: int) -> Path:
+    """Where a trained metanetwork lies."""
+    return work.parent / (study.metanets_of or study.name) / "metanets" / f"{objective}-{seed}.safetensors"
+
+
+def networks_of(study: Study, work: Path, part: str) -> list[Any]:
+    """The modules of a part of the study, in the order of its recipes."""
+    from graphsparse.metanet.zoo import load_network
+
+    return [load_network(work / part / recipe.name, study.images).module for recipe in study.recipes()[part]]
+
+
+def train_metanet(study: Study, work: Path, objective: str, seed: int, path: Path) -> str:
+    """Meta-train one metanetwork on the zoo; its epoch is chosen on the held-out networks."""
+    import torch
+
+    from graphsparse.metanet import OBJECTIVES, FineTune, MetaNetwork, NetworkGraph, Validation, meta_train
+
+    torch.set_num_threads(1)
+    start = time.perf_counter()
+    task, zoo = study.images.task(), networks_of(study, work, "zoo")
+    held_out = networks_of(study, work, "held-out")
+    repair = objective == "repair"
+    graph = NetworkGraph.from_module(zoo[0], task.parts["train"][0][:1])
+    torch.manual_seed(seed)
+    metanet = MetaNetwork.for_graph(graph, mode=OBJECTIVES[objective].mode)
+    # A change of mode "change" shows only after the fine-tuning that follows it, which costs twice the time.
+    speedups = SPEEDUPS if repair else SPEEDUPS[:2]
+    validation = Validation(speedups=speedups, fine_tune=FineTune(epochs=1), examples=None)
+    options = {"epochs": 16} if repair else {"epochs": 6, "lr": 1e-3}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    result = meta_train(
+        metanet,
+        zoo,
+        task,
+        objective=objective,
+        val_networks=held_out,
+        validation=validation,
+        steps=100,
+        seed=seed,
+        checkpoint=path.with_suffix(".checkpoint"),
+        **options,
+    )
+    plain = validation.area(None, held_out, task)
+    seconds = time.perf_counter() - start
+    metanet.save(
+        path,
+        study=study.name,
+        objective=objective,
+        seed=seed,
+        baseline_area=plain,
+        area=result.val,
+        epoch=result.best_epoch,
+        history=result.history,
+        seconds=seconds,
+        **{k: v for k, v in provenance("metanet").items() if k in ("commit", "versions")},
+    )
+    return f"{objective} {seed}: area {result.val:.4f} (plain {plain:.4f}), epoch {result.best_epoch}, {seconds:.0f} s"
+
+
+def methods(study: Study) -> Iterator[tuple[str, int]]:
+    """Every method with its metanetwork seed (0 where there is none)."""
+    for method in BASELINES:
+        yield method, 0
+    for method in CONTROLS:
+        yield method, 0
+    for objective in study.objectives:
+        for seed in range(SEEDS[objective]):
+            yield objective, seed
+
+
+def rate_jobs(study: Study, work: Path, arguments: argparse.Namespace) -> Iterator[Job]:
+    """Rates are tuned at 4x on the held-out networks, with the first seed of a metanetwork."""
+    for method, seed in methods(study):
+        path = work / "rates" / f"{method}.json"
+        if seed == 0 and not path.exists():
+            yield choose_rates, study, work, method, path
+
+
+def choose_rates(study: Study, work: Path, method: str, path: Path) -> str:
+    """Write the rate with the best mean validation accuracy for each budget."""
+    import torch
+
+    torch.set_num_threads(1)
+    task = study.images.task()
+    scores: dict[str, dict[str, list[float]]] = {b: defaultdict(list) for b, epochs in BUDGETS.items() if epochs}
+    for net in networks_of(study, work, "held-out"):
+        for rate in RATES:
+            for budget in scores:
+                for figures in pruned(study, work, net, method, 0, 4.0, task, {budget: rate}):
+                    scores[budget][str(rate)].append(figures["val"])
+    means = {b: {rate: sum(v) / len(v) for rate, v in found.items()} for b, found in scores.items()}
+    best = {budget: float(max(found, key=lambda rate: found[rate])) for budget, found in means.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"best": best, "validation": means})
+    return f"rates of {method}: {best}"
+
+
+def test_jobs(study: Study, work: Path, arguments: argparse.Namespace) -> Iterator[Job]:
+    """One job for each test network and method."""
+    done = {tuple(row[k] for k in KEY) for row in read_rows(arguments.out)}
+    for group in study.groups:
+        for number, recipe in enumerate(study.recipes()[group]):
+            for method, seed in methods(study):
+                base = {"study": study.name, "group": group, "net": number, "method": method, "seed": seed}
+                todo = [s for s in SPEEDUPS if not all(_key(base, s, b) in done for b in BUDGETS)]
+                if todo and (group == "unseen" or method in TRANSFER):
+                    yield test_network, study, work, base, recipe, todo, arguments.out
+
+
+def _key(base: dict[str, Any], speedup: float, budget: str) -> tuple[Any, ...]:
+    row = base | {"speedup": speedup, "budget": budget}
+    return tuple(row[k] for k in KEY)
+
+
+def test_network(study: Study, work: Path, base: dict[str, Any], recipe: Any, speedups: list[float], out: Path) -> str:
+    """Prune one test network by one method; a line for each speed-up and budget."""
+    import torch
+
+    from graphsparse.metanet.zoo import load_network
+
+    torch.set_num_threads(1)
+    task = study.images.task()
+    net = load_network(work / base["group"] / recipe.name, study.images).module
+    rates = json.loads((work / "rates" / f"{base['method']}.json").read_text())["best"]
+    commit = provenance("metanet")["commit"]
+    for speedup in speedups:
+        start = time.perf_counter()
+        for figures in pruned(study, work, net, base["method"], base["seed"], speedup, task, {"none": 0.0, **rates}):
+            dense = {"dense": task.score(net, "test")} if figures["budget"] == "none" else {}
+            row = base | {"speedup": speedup} | figures | dense | {"commit": commit}
+            append(out, row | {"seconds": time.perf_counter() - start})
+    return f"{base['group']} {base['net']} {base['method']} {base['seed']}"
+
+
+def pruned(
+    study: Study, work: Path, net: Any, method: str, seed: int, speedup: float, task: Any, rates: dict[str, float]
+) -> Iterable[dict[str, Any]]:
+    """Prune a network by a method to a speed-up; figures for each budget, with its rate."""
+    from graphsparse.fit import Task
+    from graphsparse.metanet import FineTune, MetaNetwork
+    from graphsparse.metanet.cost import count_flops
+    from graphsparse.metanet.prune import Plan, Target, carve, example_of, recalibrate
+
+    blind = Task(
+        task.parts["train"], task.parts["val"], task.parts["val"]
+    )  # fine-tuning does not look at the test part
+    inputs = example_of(task)
+    plan = Plan(**BASELINES.get(method, BASELINES["group-l2"]), seed=seed)
+    metanet = None
+    if method not in BASELINES and method != "classifier refit":
+        objective = "repair" if method == "weight scale" else method
+        metanet = MetaNetwork.load(metanet_path(study, work, objective, seed))
+    before = method == "sparse learning" or (metanet is not None and metanet.mode == "change")
+
+    def cut(prepare: FineTune) -> Any:
+        module, _ = carve(net, metanet, blind, Target(speedup=speedup), plan, inputs, prepare)
+        if method == "weight scale":
+            plain, _ = carve(net, None, blind, Target(speedup=speedup), plan, inputs, prepare)
+            module = rescaled(plain, module)
+        elif method == "classifier refit":
+            recalibrate(module, blind)
+            refit_classifier(module, blind)
+        return module
+
+    shared = None if before else cut(FineTune(epochs=0))
+    for budget, rate in rates.items():
+        epochs = BUDGETS[budget]
+        # What trains before the cut gets half of the long budget for it, and at the short one as much again.
+        prepare = FineTune(epochs=max(1, epochs // 2) if epochs else 0, lr=rate or 0.05)
+        module = copy.deepcopy(shared) if shared is not None else cut(prepare)
+        tune = FineTune(epochs=epochs // 2 if before and epochs > 1 else epochs, lr=rate or 0.05)
+        tune.run(module, blind, seed=seed)
+        yield {
+            "budget": budget,
+            "rate": rate,
+            "val": task.score(module, "val"),
+            "test": task.score(module, "test"),
+            "flops": count_flops(net, inputs) / count_flops(module, inputs),
+        }
+
+
+def rescaled(plain: Any, repaired: Any) -> Any:
+    """The control "weight scale": the plain network with each weight tensor at the norm that the repair gave it."""
+    import torch
+
+    with torch.no_grad():
+        for ours, theirs in zip(plain.parameters(), repaired.parameters(), strict=True):
+            if ours.dim() > 1:
+                ours.mul_(theirs.norm() / ours.norm().clamp(min=1e-12))
+    return plain
+
+
+def refit_classifier(module: Any, task: Any) -> None:
+    """The control "classifier refit": logistic regression on the features of the cut network, labels only."""
+    import torch
+    from sklearn.linear_model import LogisticRegression
+
+    features: list[Any] = []
+    handle = module.head.register_forward_pre_hook(lambda layer, args: features.append(args[0]))
+    targets = torch.cat([batch.targets for batch in task.batches("train")])
+    task.predict(module, "train")
+    handle.remove()
+    x = torch.cat(features)
+    mean, std = x.mean(0), x.std(0).clamp(min=1e-6)
+    found = LogisticRegression(max_iter=200).fit(((x - mean) / std).numpy(), targets.numpy())
+    weight = torch.from_numpy(found.coef_).float() / std
+    with torch.no_grad():
+        module.head.weight.copy_(weight)
+        module.head.bias.copy_(torch.from_numpy(found.intercept_).float() - weight @ mean)
+
+
+def append(path: Path, row: dict[str, Any]) -> None:
+    """Add one line at once: a killed study loses at most the run that it was in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """All finished runs, the last of each."""
+    if not path.exists():
+        return []
+    rows = {}
+    for line in path.read_text().splitlines():
+        row = json.loads(line)
+        rows[tuple(row[k] for k in KEY)] = row
+    return list(rows.values())
+
+
+def tabulate(arguments: argparse.Namespace) -> None:
+    """Write the JSON and the Markdown tables of all runs so far, and print them."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    summaries = summarise(read_rows(arguments.out))
+    write_json(HERE / "results" / "metanet.json", {**provenance("metanet"), "summaries": summaries})
+    text = pages(summaries)
+    target = HERE.parent / "docs" / "metanet.md"
+    head = target.read_text().split("<!-- tables -->")[0] if target.exists() else "# Metanetworks\n\n"
+    target.write_text(f"{head}<!-- tables -->\n\n{text}\n")
+    Console().print(Markdown(text))
+
+
+def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean over test networks of each network's mean over metanetwork seeds, and paired differences from group-l2.
+
+    Intervals are over networks; a network's figure is its mean over seeds of metanetworks.
+    """
+    from graphsparse.fit import finite_or_none, mean_ci, paired_difference
+
+    cells: dict[tuple[Any, ...], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        cells[tuple(row[k] for k in ("study", "group", "speedup", "budget", "method"))][row["net"]].append(row["test"])
+    summaries = []
+    for key, by_net in sorted(cells.items()):
+        plain = cells[(*key[:4], "group-l2")]
+        nets = sorted(set(by_net) & set(plain))
+        ours = [sum(by_net[n]) / len(by_net[n]) for n in nets]
+        mean, half = mean_ci(ours)
+        entry = dict(zip(("study", "group", "speedup", "budget", "method"), key, strict=True))
+        entry |= {"networks": len(nets), "seeds": min(len(by_net[n]) for n in nets), "test": mean}
+        entry["test_ci95"] = finite_or_none(half)
+        if key[4] != "group-l2":
+            paired = paired_difference(ours, [plain[n][0] for n in nets])
+            entry |= {"minus_group_l2": paired.mean, "minus_group_l2_ci95": finite_or_none(paired.half_width)}
+            entry |= {"wins": paired.wins}
+        summaries.append(entry)
+    return summaries
+
+
+def pages(summaries: list[dict[str, Any]]) -> str:
+    """For each study and group two tables: accuracy, and the paired difference from uniform group-l2."""
+    from graphsparse.report import interval, markdown
+
+    groups: dict[tuple[str, str], dict[tuple[str, float, str], dict[str, Any]]] = defaultdict(dict)
+    for s in summaries:
+        groups[s["study"], s["group"]][s["method"], s["speedup"], s["budget"]] = s
+    columns = [(speed, budget) for budget in BUDGETS for speed in SPEEDUPS]
+    parts = []
+    for (study, group), cells in groups.items():
+        names = list(dict.fromkeys(m for m, _, _ in cells))
+        order = ["repair", "group-lasso", "group-norm", *BASELINES, *CONTROLS]
+        names.sort(key=order.index)
+        header = [f"{budget} {speed:g}x" for speed, budget in columns]
+
+        def row(name: str, value: Callable[[dict[str, Any]], str], cells: Any = cells) -> list[str]:
+            found = [cells.get((name, speed, budget)) for speed, budget in columns]
+            return [name, *["-" if s is None else value(s) for s in found]]
+
+        nets = max(s["networks"] for s in cells.values())
+        accuracy = [row(n, lambda s: interval(s["test"], s["test_ci95"], scale=100, digits=1)) for n in names]
+        paired = [
+            row(n, lambda s: _signed(s["minus_group_l2"], s["minus_group_l2_ci95"])) for n in names if n != "group-l2"
+        ]
+        parts.append(f"### {study}: {group} ({nets} networks)\n\n{markdown(['test accuracy, %', *header], accuracy)}")
+        parts.append(markdown(["minus group-l2, points", *header], paired))
+    return "\n\n".join(parts)
+
+
+def _signed(mean: float, half: float | None) -> str:
+    from graphsparse.report import interval
+
+    return ("+" if mean >= 0 else "") + interval(mean, half, scale=100, digits=1)
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=("run", "table"))
+    parser.add_argument("--study", choices=tuple(STUDIES), default="fashion")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--work", type=Path, default=Path("metanet-study"), help="where zoo and metanetworks lie")
+    parser.add_argument("--out", type=Path, default=ROWS)
+    arguments = parser.parse_args()
+    run(arguments) if arguments.action == "run" else tabulate(arguments)
+
+
+if __name__ == "__main__":
+    main()
