@@ -161,6 +161,9 @@ def train_zoo(
     todo = [recipe for recipe in dict.fromkeys(recipes) if recipe not in there]
     if len({recipe.name for recipe in [*there, *todo]}) < len({*there, *todo}):
         raise ValueError("two recipes differ only in what their folders' names do not say: train them into two folders")
+    for recipe in todo:  # what cannot be made is found before hours of training
+        with torch.device("meta"):
+            make_cnn(recipe.arch, width=recipe.width, seed=0)
     done, total = len(there), len(there) + len(todo)
     say = report or (lambda number, total, text: None)
     say(done, total, f"{done} networks were there")
