@@ -225,7 +225,7 @@ def train_metanet(study: Study, work: Path, objective: str, seed: int, path: Pat
     # A change of mode "change" shows only after the fine-tuning that follows it, which costs twice the time.
     speedups = SPEEDUPS if repair else SPEEDUPS[:2]
     validation = Validation(speedups=speedups, fine_tune=FineTune(epochs=1), examples=None)
-    options = {"epochs": 16} if repair else {"epochs": 6, "lr": 1e-3}
+    options = {"epochs": 16, "steps": 200} if repair else {"epochs": 6, "steps": 100, "lr": 1e-3}
     path.parent.mkdir(parents=True, exist_ok=True)
     result = meta_train(
         metanet,
@@ -234,7 +234,6 @@ def train_metanet(study: Study, work: Path, objective: str, seed: int, path: Pat
         objective=objective,
         val_networks=held_out,
         validation=validation,
-        steps=100,
         seed=seed,
         checkpoint=path.with_suffix(".checkpoint"),
         **options,
