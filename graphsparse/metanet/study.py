@@ -51,7 +51,13 @@ class ZooStudy:
     jobs: int
 
     def recipes(self) -> list[Recipe]:
-        """What is trained."""
+        """What is trained.
+
+        Raises:
+            ValueError: an option is out of range, or nothing is given to choose from.
+        """
+        if not (self.archs and self.widths and self.epochs):
+            raise ValueError("a zoo needs at least one architecture, one width and one number of epochs")
         turns = itertools.cycle(itertools.product(self.archs, self.widths, self.epochs))
         return [
             Recipe(arch, width, self.seed + number, epochs, self.lr, self.speedup)
