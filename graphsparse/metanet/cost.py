@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+from torch_geometric.nn.dense.linear import Linear as GraphLinear
 
 from graphsparse.fit.measure import evaluating
 from graphsparse.metanet.channels import Channels
@@ -192,7 +193,9 @@ def _positions(module: nn.Module, inputs: tuple[Any, ...]) -> dict[str, list[int
             times = output.numel() // layer.out_channels
         found.setdefault(names[id(layer.weight)], []).append(times)
 
-    layers = (layer for layer in module.modules() if isinstance(layer, (nn.Linear, *_CONVOLUTIONS, *_TRANSPOSED)))
+    layers = (
+        layer for layer in module.modules() if isinstance(layer, (nn.Linear, GraphLinear, *_CONVOLUTIONS, *_TRANSPOSED))
+    )
     hooks = [layer.register_forward_hook(look) for layer in layers]
     try:
         with torch.no_grad(), evaluating(module):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
+from torch_geometric.nn.dense.linear import Linear as GraphLinear  # the linear layers inside of GCNConv and SAGEConv
 
 from graphsparse.errors import GraphsparseError
 from graphsparse.fit.measure import evaluating
@@ -31,6 +32,7 @@ _LAYERS = (
     nn.ConvTranspose1d,
     nn.ConvTranspose2d,
     nn.ConvTranspose3d,
+    GraphLinear,
 )
 
 
@@ -77,7 +79,7 @@ def kept_channels(graph: NetworkGraph, keep: Tensor, module: nn.Module) -> Kept:
     """For each layer that loses channels, the indices that stay.
 
     Raises:
-        ShrinkError: a dropped channel is made by no linear or convolution layer.
+        ShrinkError: a dropped channel is made by no linear layer or convolution.
     """
     found: Kept = {}
     made = torch.zeros(graph.num_nodes, dtype=torch.bool)
@@ -93,7 +95,7 @@ def kept_channels(graph: NetworkGraph, keep: Tensor, module: nn.Module) -> Kept:
     orphans = torch.nonzero(~keep & ~made)
     if len(orphans):
         where = graph.layer_names[int(graph.layer[orphans[0, 0]])]
-        raise ShrinkError(f"channels of '{where}' are made by no nn.Linear or convolution: they cannot be cut")
+        raise ShrinkError(f"channels of '{where}' are made by no linear layer or convolution: they cannot be cut")
     return found
 
 
@@ -309,7 +311,39 @@ def _dependencies(module: nn.Module, example_inputs: Tensor | tuple[Any, ...]) -
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         inputs = arguments(example_inputs)
-        return tp.DependencyGraph().build_dependency(module, example_inputs=inputs if len(inputs) > 1 else inputs[0])
+        return tp.DependencyGraph().build_dependency(
+            module,
+            example_inputs=inputs if len(inputs) > 1 else inputs[0],
+            customized_pruners={GraphLinear: _graph_linear_pruner()},
+        )
+
+
+def _graph_linear_pruner() -> Any:
+    """How Torch-Pruning cuts PyG's linear layer, whose widths have names of their own."""
+    from torch_pruning.pruner.function import BasePruningFunc
+
+    class GraphLinearPruner(BasePruningFunc):  # type: ignore[misc]
+        def prune_out_channels(self, layer: Any, idxs: Sequence[int]) -> Any:
+            return self._cut(layer, "out_channels", 0, idxs)
+
+        def prune_in_channels(self, layer: Any, idxs: Sequence[int]) -> Any:
+            return self._cut(layer, "in_channels", 1, idxs)
+
+        def get_out_channels(self, layer: Any) -> int:
+            return int(layer.out_channels)
+
+        def get_in_channels(self, layer: Any) -> int:
+            return int(layer.in_channels)
+
+        def _cut(self, layer: Any, width: str, axis: int, gone: Sequence[int]) -> Any:
+            stay = sorted(set(range(getattr(layer, width))) - set(gone))
+            setattr(layer, width, len(stay))
+            layer.weight = self._prune_parameter_and_grad(layer.weight, stay, axis)
+            if axis == 0 and layer.bias is not None:
+                layer.bias = self._prune_parameter_and_grad(layer.bias, stay, 0)
+            return layer
+
+    return GraphLinearPruner()
 
 
 def _cut_layer(dependency: tp.DependencyGraph, layer: nn.Module, gone: list[int]) -> None:

@@ -36,6 +36,8 @@ EXACT = [
     "resnext",
     "unet",
     "vit-torch",
+    "gcn",
+    "sage",
 ]
 
 
