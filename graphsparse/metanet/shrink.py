@@ -112,7 +112,10 @@ def cut(module: nn.Module, kept: Mapping[str, Sequence[int]], example_inputs: Te
     """
     layers = dict(module.named_modules())
     modes = {part: part.training for part in layers.values()}
-    learns = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
+    named = dict(module.named_parameters(remove_duplicate=False))
+    learns = {name: parameter.requires_grad for name, parameter in named.items()}
+    first = {id(parameter): name for name, parameter in reversed(named.items())}
+    ties = {name: first[id(parameter)] for name, parameter in named.items() if first[id(parameter)] != name}
     width = {}
     for name, stay in kept.items():
         if name not in layers or not isinstance(layers[name], _LAYERS):
@@ -138,10 +141,21 @@ def cut(module: nn.Module, kept: Mapping[str, Sequence[int]], example_inputs: Te
         for name, parameter in module.named_parameters():
             parameter.requires_grad_(learns[name])
             parameter.grad = None
+    _tie(module, ties)
     for name, stay in kept.items():
         if _width(layers[name]) != len(stay):
             raise ShrinkError(f"layer '{name}' was left with {_width(layers[name])} channels instead of {len(stay)}")
     return module
+
+
+def _tie(module: nn.Module, ties: Mapping[str, str]) -> None:
+    """Make one parameter of those that were one: Torch-Pruning gives each layer its own."""
+    for name, first in ties.items():
+        mine, other = module.get_parameter(name), module.get_parameter(first)
+        if mine.shape != other.shape or not torch.equal(mine.detach(), other.detach()):
+            raise ShrinkError(f"'{name}' and '{first}' are one parameter and were cut differently")
+        path, _, attribute = name.rpartition(".")
+        setattr(module.get_submodule(path), attribute, other)
 
 
 def least_pruned(

@@ -132,6 +132,33 @@ def test_torn_masks_are_refused():
         shrink(graph, keep, inputs)
 
 
+class Tied(nn.Module):
+    """Two layers with one weight, between coupled channels; or one layer that is used twice."""
+
+    def __init__(self, layers):
+        super().__init__()
+        self.first, self.middle, self.head = nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2)
+        self.again = self.middle if layers == 1 else nn.Linear(8, 8)
+        self.again.weight = self.middle.weight
+
+    def forward(self, x):
+        return self.head(self.again(self.middle(self.first(x)).relu()).relu())
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_tied_weights_stay_tied(layers):
+    torch.manual_seed(0)
+    net, x = Tied(layers), torch.randn(5, 4)
+    graph = NetworkGraph.from_module(net, x)
+    keep = some_keep(graph, 0, 0.5)
+    small, kept = shrink(graph, keep, x)
+    assert kept
+    assert small.again.weight is small.middle.weight
+    assert len(list(small.parameters())) == len(list(net.parameters()))
+    with torch.no_grad():
+        torch.testing.assert_close(small(x), masked(graph, keep).to_module()(x), rtol=1e-4, atol=1e-5)
+
+
 class HardCoded(nn.Module):
     """Counts on a width in its code."""
 
