@@ -57,6 +57,8 @@ class NetworkConv(MessagePassing):  # type: ignore[misc]
     Source: "Meta Pruning via Graph Metanetworks", arXiv 2506.12041, section 3.
     """
 
+    sign: Tensor
+
     def __init__(self, hidden: int) -> None:
         super().__init__(aggr=MultiAggregation(["mean", "std", "max", "min"]), node_dim=0)
         self.norm = nn.LayerNorm(hidden)
@@ -72,8 +74,8 @@ class NetworkConv(MessagePassing):  # type: ignore[misc]
         """New features of nodes ``[N, H]`` and edges ``[E, H]``; ``chunks`` of edges are worked on in turn."""
         normed = self.norm(h)
         a, b, c, d = (functional.silu(f(normed)) for f in self.f)
-        total = self._gather(edge_index, a, b, e, chunks.forward if chunks else None)
-        total = total + self._gather(edge_index.flip(0), a, b, e * self.sign, chunks.backward if chunks else None)
+        total = self._gather(edge_index, a, b, e, None, chunks.forward if chunks else None)
+        total = total + self._gather(edge_index.flip(0), a, b, e, self.sign, chunks.backward if chunks else None)
         if chunks is None:
             return h + self.combine(total), e + self._edge_change(edge_index, c, d, e)
         parts = [_sparing(self._edge_change, edge_index[:, p], c, d, e[p]) for p in chunks.slices]
@@ -83,16 +85,18 @@ class NetworkConv(MessagePassing):  # type: ignore[misc]
         """The message of each edge, ``[E, H]``."""
         return a_j * b_i * e
 
-    def _gather(self, index: Tensor, a: Tensor, b: Tensor, e: Tensor, parts: tuple[Tensor, ...] | None) -> Tensor:
+    def _gather(
+        self, index: Tensor, a: Tensor, b: Tensor, e: Tensor, sign: Tensor | None, parts: tuple[Tensor, ...] | None
+    ) -> Tensor:
         if parts is None:
-            return self._part(index, a, b, e)
+            return self._part(index, a, b, e, sign)
         whole = a.new_zeros(len(a), 4 * a.shape[1])
         for part in parts:  # all edges of a node lie in one part, so that parts touch different rows
-            whole = whole + _sparing(self._part, index[:, part], a, b, e[part])
+            whole = whole + _sparing(self._part, index[:, part], a, b, e[part], sign)
         return whole
 
-    def _part(self, index: Tensor, a: Tensor, b: Tensor, e: Tensor) -> Tensor:
-        return cast(Tensor, self.propagate(index, a=a, b=b, e=e))
+    def _part(self, index: Tensor, a: Tensor, b: Tensor, e: Tensor, sign: Tensor | None) -> Tensor:
+        return cast(Tensor, self.propagate(index, a=a, b=b, e=e if sign is None else e * sign))
 
     def _edge_change(self, index: Tensor, c: Tensor, d: Tensor, e: Tensor) -> Tensor:
         src, dst = index
@@ -120,7 +124,7 @@ def _by_node(node: Tensor, limit: int) -> tuple[Tensor, ...]:
     return torch.split(order, [*cuts, len(order) - start])
 
 
-def _sparing(function: Callable[..., Tensor], *args: Tensor) -> Tensor:
+def _sparing(function: Callable[..., Tensor], *args: Tensor | None) -> Tensor:
     """Call the function; where gradients are wanted, compute it again in the backward pass instead of storing it."""
     if torch.is_grad_enabled():
         return cast(Tensor, checkpoint(function, *args, use_reentrant=False))
