@@ -57,14 +57,12 @@ class NetworkConv(MessagePassing):  # type: ignore[misc]
     Source: "Meta Pruning via Graph Metanetworks", arXiv 2506.12041, section 3.
     """
 
-    sign: Tensor
-
     def __init__(self, hidden: int) -> None:
         super().__init__(aggr=MultiAggregation(["mean", "std", "max", "min"]), node_dim=0)
         self.norm = nn.LayerNorm(hidden)
         self.f = nn.ModuleList([nn.Linear(hidden, hidden) for _ in range(4)])
         for f in self.f[:2]:
-            nn.init.ones_(f.bias)  # messages start as their edges' own features, and not near zero
+            nn.init.ones_(cast(nn.Linear, f).bias)  # messages start as their edges' own features, and not near zero
         self.combine = nn.Linear(4 * hidden, hidden)
         sign = torch.ones(hidden)
         sign[hidden // 2 :] = -1.0
