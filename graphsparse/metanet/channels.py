@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from graphsparse.metanet.network_graph import NetworkGraph, components
+from graphsparse.metanet.network_graph import NetworkGraph, Slot, components
 from graphsparse.select import Keep, exact_fraction, kept_count
 
 Distribution = Literal["uniform", "global", "raw"]
@@ -137,7 +137,7 @@ def masked(graph: NetworkGraph, keep: Tensor) -> NetworkGraph:
     """The graph with every value of a dropped channel set to zero: what a shrunk network computes, at full width.
 
     Kernels that come from or go to a dropped node become zero, and so do its norm and bias parameters; running
-    statistics stay. Gradients flow through.
+    statistics stay, and so does a scalar that other channels share. Gradients flow through.
 
     Args:
         graph: the network.
@@ -148,8 +148,29 @@ def masked(graph: NetworkGraph, keep: Tensor) -> NetworkGraph:
     """
     check_mask(graph, keep)
     edges = {k: e.values * (keep[e.src] & keep[e.dst]).unsqueeze(1) for k, e in graph.edges.items()}
-    banks = {k: b.values * keep[b.nodes].unsqueeze(1) for k, b in graph.banks.items() if not b.input_only}
+    common = graph.once(_common)
+    banks = {k: b.values * (keep[b.nodes].unsqueeze(1) | common[k]) for k, b in graph.banks.items() if not b.input_only}
     return graph.with_values(edges, banks)
+
+
+def in_common(graph: NetworkGraph, slot: Slot) -> Tensor:
+    """For each place of a node slot, whether its element lies in several sets: a scalar that channels share."""
+    assert slot.nodes is not None
+    sets = Channels.of(graph).set_of[slot.nodes].cpu()
+    none = torch.zeros(int(slot.element.max()) + 1 if len(slot.element) else 0, dtype=torch.int64)
+    low = none.scatter_reduce(0, slot.element, sets, "amin", include_self=False)
+    high = none.scatter_reduce(0, slot.element, sets, "amax", include_self=False)
+    return (low != high)[slot.element]
+
+
+def _common(graph: NetworkGraph) -> dict[str, Tensor]:
+    """For each bank, which of its values stand for elements that lie in several sets."""
+    common = {name: torch.zeros(bank.values.shape, dtype=torch.bool) for name, bank in graph.banks.items()}
+    for name in graph.to_state_dict():
+        for slot in graph.slots(name):
+            if isinstance(slot.group, str):
+                common[slot.group][slot.row, slot.column] = in_common(graph, slot)
+    return {name: values.to(graph.layer.device) for name, values in common.items()}
 
 
 def check_mask(graph: NetworkGraph, keep: Tensor) -> None:

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch_geometric.nn.dense.linear import Linear as GraphLinear
 
 from graphsparse.fit.measure import evaluating
-from graphsparse.metanet.channels import Channels
+from graphsparse.metanet.channels import in_common
 from graphsparse.metanet.network_graph import NetworkGraph, Slot
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -119,13 +119,8 @@ def _counted(graph: NetworkGraph, slot: Slot, seen: Tensor) -> Tensor:
     place = torch.arange(count)
     first = torch.full((size,), count).scatter_reduce(0, slot.element, place, "amin")
     counted = (first[slot.element] == place) & ~seen[slot.element]
-    if slot.nodes is not None and count > 1:
-        sets = Channels.of(graph).set_of[slot.nodes].cpu()
-        low, high = (
-            torch.zeros(size, dtype=torch.int64).scatter_reduce(0, slot.element, sets, how, include_self=False)
-            for how in ("amin", "amax")
-        )
-        counted &= (low == high)[slot.element]
+    if slot.nodes is not None:
+        counted &= ~in_common(graph, slot)
     seen[slot.element] = True
     return counted
 

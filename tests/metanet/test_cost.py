@@ -37,6 +37,7 @@ EXACT = [
     "unet",
     "vit-torch",
     "gcn",
+    "gin",
     "sage",
 ]
 
