@@ -29,8 +29,8 @@ def ticket(
     model: Annotated[str, typer.Option(help="gcn, gin, gat, sage or transformer.")] = "gcn",
     hidden: Annotated[int, typer.Option(min=1, help="Hidden units.")] = 64,
     method: Annotated[str, typer.Option(help="teddy, random (the control), or another edge score.")] = "teddy",
-    edge_keep: Annotated[str | None, typer.Option(help="Fraction of edges to keep.  [default: 0.6]")] = None,
-    weight_keep: Annotated[str | None, typer.Option(help="Fraction of weights to keep.  [default: 0.1]")] = None,
+    edge_keep: Annotated[str | None, typer.Option(help="Fraction of edges to keep.", show_default="0.6")] = None,
+    weight_keep: Annotated[str | None, typer.Option(help="Fraction of weights to keep.", show_default="0.1")] = None,
     tolerance: Annotated[
         float | None,
         typer.Option(help="Instead of the keeps: take the sparsest level this close to dense on validation."),
@@ -81,7 +81,7 @@ def sparsify(
     keep: Annotated[str | None, typer.Option(help="Fraction of edges to keep, in (0, 1].")] = None,
     per_node: Annotated[int | None, typer.Option(help="Instead of --keep: each node's best edges.")] = None,
     undirected: Annotated[
-        bool | None, typer.Option("--undirected/--directed", help="How to read the edges.  [default: look]")
+        bool | None, typer.Option("--undirected/--directed", help="How to read the edges.", show_default="look")
     ] = None,
     guard: Annotated[str | None, typer.Option(help="cover or isolated: against nodes that lose all edges.")] = None,
     forest: Annotated[bool, typer.Option(help="Keep a maximum spanning forest first.")] = False,
@@ -98,16 +98,20 @@ def sparsify(
 @meta.command()
 def zoo(
     dataset: Annotated[str, typer.Option(help="digits, fashion-mnist or cifar10.")] = "digits",
-    size: Annotated[int | None, typer.Option(min=1, help="Side of the resized images.  [default: as they are]")] = None,
-    train: Annotated[int | None, typer.Option(min=1, help="Number of training images.  [default: all]")] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Side of the resized images.", show_default="as they are")
+    ] = None,
+    train: Annotated[int | None, typer.Option(min=1, help="Number of training images.", show_default="all")] = None,
     val: Annotated[int, typer.Option(min=1, help="Number of validation images (digits: always 359).")] = 5000,
     arch: Annotated[
-        list[str] | None, typer.Option(help="resnet8, vgg8 ...; several cycle.  [default: resnet8]")
+        list[str] | None, typer.Option(help="resnet8, vgg8 ...; several cycle.", show_default="resnet8")
     ] = None,
     width: Annotated[
-        list[str] | None, typer.Option(help="Channels of the first stage; several cycle.  [default: 8]")
+        list[str] | None, typer.Option(help="Channels of the first stage; several cycle.", show_default="8")
     ] = None,
-    epochs: Annotated[list[str] | None, typer.Option(help="Epochs of training; several cycle.  [default: 16]")] = None,
+    epochs: Annotated[
+        list[str] | None, typer.Option(help="Epochs of training; several cycle.", show_default="16")
+    ] = None,
     lr: Annotated[float, typer.Option(help="Learning rate.")] = 0.1,
     speedup: Annotated[float | None, typer.Option(help="Prune mildly at the end, to this speed-up.")] = None,
     count: Annotated[int, typer.Option(min=1, help="Number of networks.")] = 12,
@@ -169,13 +173,13 @@ def prune_networks(
     zoo: Annotated[Path, typer.Option(help="Folder of networks, or of one network.")] = Path("zoo"),
     metanet: Annotated[str, typer.Option(help="A file, a pretrained metanetwork's name, or none.")] = "resnet-tiny",
     speedup: Annotated[
-        list[str] | None, typer.Option(help="FLOPs before over after; several are fine.  [default: 2,4,6]")
+        list[str] | None, typer.Option(help="FLOPs before over after; several are fine.", show_default="2,4,6")
     ] = None,
     criterion: Annotated[
         list[str] | None,
         typer.Option(
-            help="Baselines: group-l2, bn-scale, taylor, random, sparse-learning; differences are to the first.  "
-            "[default: group-l2,taylor]"
+            help="Baselines: group-l2, bn-scale, taylor, random, sparse-learning; differences are to the first.",
+            show_default="group-l2,taylor",
         ),
     ] = None,
     epochs: Annotated[int, typer.Option(min=0, help="Epochs of fine-tuning in all; 0: batch norms only.")] = 4,

@@ -293,3 +293,11 @@ def test_networks_of_different_images_are_refused(copied, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         cli.main()
     assert "learned different images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"), [("zoo", "resnet8"), ("train", "metanet.safetensors"), ("prune", "group-l2,taylor")]
+)
+def test_help_names_the_defaults(command, shown):
+    text = "".join(invoke(command, "--help").output.split())
+    assert f"default:({shown})" in text or f"default:{shown}" in text
