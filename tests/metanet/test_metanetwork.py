@@ -83,6 +83,18 @@ def test_dropped_channels_are_zero_and_the_others_are_not(name):
             assert not bank.values[~keep[bank.nodes]].any()
 
 
+def test_the_repair_of_what_stays_depends_on_what_goes():
+    _, _, graph = graph_of("resnet20")
+    metanet, masks = random_metanet(graph), [some_mask(graph, seed) for seed in (1, 2)]
+    with torch.no_grad():
+        first, second = (metanet(graph, keep) for keep in masks)
+    both = masks[0] & masks[1]
+    for kernel, edges in graph.edges.items():
+        stays = both[edges.src] & both[edges.dst]
+        gap = (first.edges[kernel].values - second.edges[kernel].values).abs().amax(1)
+        assert (gap[stays] > 0).float().mean() > 0.9
+
+
 def permuted_mlp(net, permutations):
     """The same function with its hidden neurons in another order."""
     linears = [layer for layer in net if isinstance(layer, nn.Linear)]
