@@ -2,6 +2,7 @@
 
     python benchmarks/metanet.py run --study fashion --jobs 2    # resumes where it stopped
     python benchmarks/metanet.py table                           # results/metanet.json and docs/metanet.md
+    python benchmarks/metanet.py ship --study fashion            # the best repair metanetwork becomes "resnet-tiny"
 
 A study trains a zoo, metanetworks of each objective and seed (the choice of the epoch on held-out networks), chooses
 every method's fine-tuning rate on held-out networks' validation data, and then prunes test networks that played no part
@@ -439,6 +440,21 @@ def tabulate(arguments: argparse.Namespace) -> None:
     Console().print(Markdown(text))
 
 
+def ship(arguments: argparse.Namespace) -> None:
+    """Put the metanetwork with the best area on held-out networks into the package."""
+    from graphsparse.metanet import MetaNetwork
+    from graphsparse.metanet.metanetwork import PRETRAINED
+
+    study = STUDIES[arguments.study]
+    folder = metanet_path(study, arguments.work / study.name, "repair", 0).parent
+    found = [MetaNetwork.load(path) for path in sorted(folder.glob("repair-*.safetensors"))]
+    best = max(found, key=lambda metanet: metanet.notes["area"])
+    best.save(PRETRAINED / "resnet-tiny.safetensors", **best.notes)
+    print(
+        f"seed {best.notes['seed']}: area {best.notes['area']:.4f}, plain criterion {best.notes['baseline_area']:.4f}"
+    )
+
+
 def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Mean over test networks of each network's mean over metanetwork seeds, and paired differences from group-l2.
 
@@ -504,13 +520,13 @@ def _signed(mean: float, half: float | None) -> str:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=("run", "table"))
+    parser.add_argument("action", choices=("run", "table", "ship"))
     parser.add_argument("--study", choices=tuple(STUDIES), default="fashion")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--work", type=Path, default=Path("metanet-study"), help="where zoo and metanetworks lie")
     parser.add_argument("--out", type=Path, default=ROWS)
     arguments = parser.parse_args()
-    run(arguments) if arguments.action == "run" else tabulate(arguments)
+    {"run": run, "table": tabulate, "ship": ship}[arguments.action](arguments)
 
 
 if __name__ == "__main__":
