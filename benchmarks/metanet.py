@@ -190,11 +190,10 @@ def train_network(study: Study, folder: Path, recipe: Any) -> str:
 def metanet_jobs(study: Study, work: Path, arguments: argparse.Namespace) -> Iterator[Job]:
     """One job for each objective and seed whose metanetwork is not there."""
     if study.metanets_of is None:
-        for objective in study.objectives:
-            for seed in range(SEEDS[objective]):
-                path = metanet_path(study, work, objective, seed)
-                if not path.exists():
-                    yield train_metanet, study, work, objective, seed, path
+        for objective, seed in methods(study, arguments):
+            path = metanet_path(study, work, objective, seed)
+            if objective in SEEDS and not path.exists():
+                yield train_metanet, study, work, objective, seed, path
 
 
 def metanet_path(study: Study, work: Path, objective: str, seed: int) -> Path:
@@ -256,20 +255,17 @@ def train_metanet(study: Study, work: Path, objective: str, seed: int, path: Pat
     return f"{objective} {seed}: area {result.val:.4f} (plain {plain:.4f}), epoch {result.best_epoch}, {seconds:.0f} s"
 
 
-def methods(study: Study) -> Iterator[tuple[str, int]]:
-    """Every method with its metanetwork seed (0 where there is none)."""
-    for method in BASELINES:
-        yield method, 0
-    for method in CONTROLS:
-        yield method, 0
-    for objective in study.objectives:
-        for seed in range(SEEDS[objective]):
-            yield objective, seed
+def methods(study: Study, arguments: argparse.Namespace) -> Iterator[tuple[str, int]]:
+    """Every method that this sitting runs, with its metanetwork seed (0 where there is none)."""
+    for method in (*BASELINES, *CONTROLS, *study.objectives):
+        if arguments.methods is None or method in arguments.methods.split(","):
+            for seed in range(min(arguments.seeds, SEEDS.get(method, 1))):
+                yield method, seed
 
 
 def rate_jobs(study: Study, work: Path, arguments: argparse.Namespace) -> Iterator[Job]:
     """Rates are tuned at 4x on the held-out networks, with the first seed of a metanetwork."""
-    for method, seed in methods(study):
+    for method, seed in methods(study, arguments):
         path = work / "rates" / f"{method}.json"
         if seed == 0 and not path.exists():
             yield choose_rates, study, work, method, path
@@ -299,7 +295,7 @@ def test_jobs(study: Study, work: Path, arguments: argparse.Namespace) -> Iterat
     done = {tuple(row[k] for k in KEY) for row in read_rows(arguments.out)}
     for group in study.groups:
         for number, recipe in enumerate(study.recipes()[group]):
-            for method, seed in methods(study):
+            for method, seed in methods(study, arguments):
                 base = {"study": study.name, "group": group, "net": number, "method": method, "seed": seed}
                 todo = [s for s in SPEEDUPS if not all(_key(base, s, b) in done for b in BUDGETS)]
                 if todo and (group == "unseen" or method in TRANSFER):
@@ -523,6 +519,8 @@ def main() -> None:
     parser.add_argument("action", choices=("run", "table", "ship"))
     parser.add_argument("--study", choices=tuple(STUDIES), default="fashion")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--methods", help="run only these in this sitting, comma separated")
+    parser.add_argument("--seeds", type=int, default=3, help="metanetworks of an objective in this sitting")
     parser.add_argument("--work", type=Path, default=Path("metanet-study"), help="where zoo and metanetworks lie")
     parser.add_argument("--out", type=Path, default=ROWS)
     arguments = parser.parse_args()
