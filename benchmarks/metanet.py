@@ -25,7 +25,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from common import provenance, write_json
+from common import append_row, provenance, read_rows, write_json
 
 HERE = Path(__file__).parent
 ROWS = HERE / "results" / "metanet.jsonl"
@@ -292,7 +292,7 @@ def choose_rates(study: Study, work: Path, method: str, path: Path) -> str:
 
 def test_jobs(study: Study, work: Path, arguments: argparse.Namespace) -> Iterator[Job]:
     """One job for each test network and method."""
-    done = {tuple(row[k] for k in KEY) for row in read_rows(arguments.out)}
+    done = {tuple(row[k] for k in KEY) for row in read_rows(arguments.out, KEY)}
     for group in study.groups:
         for number, recipe in enumerate(study.recipes()[group]):
             for method, seed in methods(study, arguments):
@@ -323,7 +323,7 @@ def test_network(study: Study, work: Path, base: dict[str, Any], recipe: Any, sp
         for figures in pruned(study, work, net, base["method"], base["seed"], speedup, task, {"none": 0.0, **rates}):
             dense = {"dense": task.score(net, "test")} if figures["budget"] == "none" else {}
             row = base | {"speedup": speedup} | figures | dense | {"commit": commit}
-            append(out, row | {"seconds": time.perf_counter() - start})
+            append_row(out, row | {"seconds": time.perf_counter() - start})
     return f"{base['group']} {base['net']} {base['method']} {base['seed']}"
 
 
@@ -404,30 +404,12 @@ def refit_classifier(module: Any, task: Any) -> None:
         module.head.bias.copy_(torch.from_numpy(found.intercept_).float() - weight @ mean)
 
 
-def append(path: Path, row: dict[str, Any]) -> None:
-    """Add one line at once: a killed study loses at most the run that it was in."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(json.dumps(row) + "\n")
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """All finished runs, the last of each."""
-    if not path.exists():
-        return []
-    rows = {}
-    for line in path.read_text().splitlines():
-        row = json.loads(line)
-        rows[tuple(row[k] for k in KEY)] = row
-    return list(rows.values())
-
-
 def tabulate(arguments: argparse.Namespace) -> None:
     """Write the JSON and the Markdown tables of all runs so far, and print them."""
     from rich.console import Console
     from rich.markdown import Markdown
 
-    summaries = summarise(read_rows(arguments.out))
+    summaries = summarise(read_rows(arguments.out, KEY))
     write_json(HERE / "results" / "metanet.json", {**provenance("metanet"), "summaries": summaries})
     text = pages(summaries)
     target = HERE.parent / "docs" / "metanet.md"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 import time
 from collections import defaultdict
@@ -20,7 +19,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from common import provenance, write_json
+from common import append_row, provenance, read_rows, write_json
 
 HERE = Path(__file__).parent
 ROWS = HERE / "results" / "tickets.jsonl"
@@ -102,12 +101,12 @@ def run_seed(
     dense = train_dense(problem)
     shared["commit"] = provenance("tickets")["commit"]
     row = shared | {"method": "dense", "guard": None, "level": 0, "distill": 0.0, "val": dense.val, "test": dense.test}
-    append(out, row | {"seconds": time.perf_counter() - start})
+    append_row(out, row | {"seconds": time.perf_counter() - start})
     for run in todo:
         start = time.perf_counter()
         figures = sparse_run(problem, dense, run)
         figures |= {"dense_val": dense.val, "dense_test": dense.test, "seconds": time.perf_counter() - start}
-        append(out, shared | run | figures)
+        append_row(out, shared | run | figures)
     return f"{group.dataset}-{group.model} {group.protocol} seed {seed}: {len(todo)} runs"
 
 
@@ -140,30 +139,12 @@ def sparse_run(problem: Any, dense: Any, run: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def append(path: Path, row: dict[str, Any]) -> None:
-    """Add one line; a line is written at once, so a killed study loses at most the run that it was in."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(json.dumps(row) + "\n")
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """All finished runs; a dense model that was trained again counts once."""
-    if not path.exists():
-        return []
-    rows = {}
-    for line in path.read_text().splitlines():
-        row = json.loads(line)
-        rows[tuple(row[k] for k in KEY)] = row
-    return list(rows.values())
-
-
 def run(arguments: argparse.Namespace) -> None:
     """Run what is left of the plan on ``--jobs`` processes of one thread each."""
     from rich.progress import Progress
 
     os.environ["OMP_NUM_THREADS"] = "1"
-    done = {tuple(row[k] for k in KEY) for row in read_rows(arguments.out)}
+    done = {tuple(row[k] for k in KEY) for row in read_rows(arguments.out, KEY)}
     groups = [g for g in PLAN if arguments.only is None or arguments.only in f"{g.dataset}-{g.model}-{g.protocol}"]
     with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool, Progress() as progress:
         problems: dict[tuple[Any, ...], list[Group]] = defaultdict(list)
@@ -222,7 +203,7 @@ def tabulate(arguments: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.markdown import Markdown
 
-    rows = read_rows(arguments.out)
+    rows = read_rows(arguments.out, KEY)
     summaries = chosen(rows)
     write_json(HERE / "results" / "tickets.json", {**provenance("tickets"), "runs": len(rows), "summaries": summaries})
     text = pages(summaries)

@@ -385,3 +385,24 @@ def same_bits(left, right):
         and left[k].contiguous().view(-1).view(torch.uint8).equal(right[k].contiguous().view(-1).view(torch.uint8))
         for k in left
     )
+
+
+# Torch-Pruning can cut all groups of these at once (and PyG's own Linear, with our help).
+CUT_WHOLE = [
+    "mlp",
+    "resnet20-equal",
+    "resnet20-downsampled",
+    "bottleneck",
+    "vgg19",
+    "vgg19-equal",
+    "densenet",
+    "inception",
+    "mobilenet",
+    "mobilenet-equal",
+    "resnext",
+    "unet",
+    "vit-torch",
+    "gcn",
+    "gin",
+    "sage",
+]

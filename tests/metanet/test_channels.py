@@ -7,28 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from metanet_networks import NETWORKS, ResNet, graph_of, images, randomised
+from metanet_networks import CUT_WHOLE, NETWORKS, ResNet, graph_of, images, randomised
 from torch import nn
 
 from graphsparse.metanet import Channels, NetworkGraph, masked
 from graphsparse.metanet.channels import check_mask, keep_after, removal_order
-
-# Torch-Pruning can cut all groups of these at once.
-CUTTABLE = [
-    "mlp",
-    "resnet20-equal",
-    "resnet20-downsampled",
-    "bottleneck",
-    "vgg19",
-    "vgg19-equal",
-    "densenet",
-    "inception",
-    "mobilenet",
-    "mobilenet-equal",
-    "resnext",
-    "unet",
-    "vit-torch",
-]
 
 
 def layer_nodes(graph, name):
@@ -218,7 +201,7 @@ def test_masks_that_are_no_masks():
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.sampled_from(CUTTABLE), st.integers(0, 10**6), st.floats(0, 1))
+@given(st.sampled_from(CUT_WHOLE), st.integers(0, 10**6), st.floats(0, 1))
 def test_masked_is_zero_where_channels_went_and_the_same_elsewhere(name, seed, share):
     _, _, graph = graph_of(name)
     channels = Channels.of(graph)

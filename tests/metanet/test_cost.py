@@ -7,7 +7,7 @@ import torch
 import torch_pruning as tp
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from metanet_networks import NETWORKS, graph_of, make
+from metanet_networks import CUT_WHOLE, NETWORKS, graph_of, make
 from torch import nn
 
 from graphsparse.metanet import Channels, NetworkGraph, shrink
@@ -21,29 +21,9 @@ from graphsparse.metanet.cost import (
     prefix_for,
 )
 
-# Torch-Pruning can cut all groups of these at once, and all FLOPs are those of layers.
-EXACT = [
-    "mlp",
-    "resnet20-equal",
-    "resnet20-downsampled",
-    "bottleneck",
-    "vgg19",
-    "vgg19-equal",
-    "densenet",
-    "inception",
-    "mobilenet",
-    "mobilenet-equal",
-    "resnext",
-    "unet",
-    "vit-torch",
-    "gcn",
-    "gin",
-    "sage",
-]
-
 
 @settings(deadline=None, max_examples=25)
-@given(st.sampled_from(EXACT), st.integers(0, 10**6), st.floats(0, 1))
+@given(st.sampled_from(CUT_WHOLE), st.integers(0, 10**6), st.floats(0, 1))
 def test_what_a_mask_leaves_is_what_the_cut_module_has(name, seed, share):
     module, inputs, graph = graph_of(name)
     channels = Channels.of(graph)

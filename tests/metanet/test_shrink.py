@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from metanet_networks import NETWORKS, ResNet, graph_of, images, some_inputs
+from metanet_networks import CUT_WHOLE, NETWORKS, ResNet, graph_of, images, some_inputs
 from torch import nn
 
 from graphsparse.metanet import Channels, NetworkGraph, ShrinkError, masked, shrink
@@ -14,24 +14,6 @@ from graphsparse.metanet.channels import keep_after, removal_order
 from graphsparse.metanet.cost import count_flops, flop_cost
 from graphsparse.metanet.shrink import cut, cuttable, least_pruned
 
-CUTTABLE = [
-    "mlp",
-    "resnet20-equal",
-    "resnet20-downsampled",
-    "bottleneck",
-    "vgg19",
-    "vgg19-equal",
-    "densenet",
-    "inception",
-    "mobilenet",
-    "mobilenet-equal",
-    "resnext",
-    "unet",
-    "vit-torch",
-    "gcn",
-    "gin",
-    "sage",
-]
 IN_PART = ["resnet20", "shuffle", "vit", "vit-fused"]
 
 
@@ -64,7 +46,7 @@ def prepared(name):
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.sampled_from(CUTTABLE), st.integers(0, 10**6), st.floats(0.05, 1))
+@given(st.sampled_from(CUT_WHOLE), st.integers(0, 10**6), st.floats(0.05, 1))
 def test_the_small_module_computes_what_the_masked_one_does(name, seed, share):
     _, inputs, graph = prepared(name)
     keep = some_keep(graph, seed, share)
