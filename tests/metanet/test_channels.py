@@ -201,8 +201,8 @@ def test_masks_that_are_no_masks():
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.sampled_from(CUT_WHOLE), st.integers(0, 10**6), st.floats(0, 1))
-def test_masked_is_zero_where_channels_went_and_the_same_elsewhere(name, seed, share):
+@given(st.sampled_from(sorted({*CUT_WHOLE} - {"gin"})), st.integers(0, 10**6), st.floats(0, 1))
+def test_masked_is_zero_where_channels_went_and_the_same_elsewhere(name, seed, share):  # GIN shares eps
     _, _, graph = graph_of(name)
     channels = Channels.of(graph)
     importance = torch.rand(len(channels.group_of), generator=torch.Generator().manual_seed(seed))
