@@ -480,6 +480,8 @@ def pages(summaries: list[dict[str, Any]]) -> str:
             return [name, *["-" if s is None else value(s) for s in found]]
 
         nets = max(s["networks"] for s in cells.values())
+        if nets < 2:  # begun, and nothing to say an interval of
+            continue
         accuracy = [row(n, lambda s: interval(s["test"], s["test_ci95"], scale=100, digits=1)) for n in names]
         paired = [
             row(n, lambda s: _signed(s["minus_group_l2"], s["minus_group_l2_ci95"])) for n in names if n != "group-l2"
