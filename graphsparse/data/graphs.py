@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from graphsparse.data.archives import (
     read_wordnet,
 )
 from graphsparse.data.digits import read_digits
+from graphsparse.data.naming import known_key
 from graphsparse.data.ogb import read_ogb_node
 from graphsparse.data.planetoid import read_planetoid
 from graphsparse.data.raw import RawGraph
@@ -104,13 +104,7 @@ def load(
         >>> data.num_nodes, data.num_features, data.num_classes, data.split
         (1797, 64, 10, 'random 5 per class/500/rest, seed 0')
     """
-    if not isinstance(name, str):
-        raise TypeError(f"the name of a data set is a text such as 'cora', not {type(name).__name__}.")
-    key = name.lower().replace("_", "-")
-    if key not in _CATALOGUE:
-        close = difflib.get_close_matches(key, _CATALOGUE, n=3)
-        rather = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(_CATALOGUE)}."
-        raise ValueError(f"there is no data set {name!r}; {rather}")
+    key = known_key(name, _CATALOGUE, what="data set", example="cora")
     entry = _CATALOGUE[key]
     raw = entry.read(root)
     masks, described = choose(key, split, public=raw.public, random=entry.random, y=raw.y, seed=seed)

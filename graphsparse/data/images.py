@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import gzip
 import hashlib
 import io
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from graphsparse.data.folders import cache_root, data_root, locate
+from graphsparse.data.naming import known_key
 from graphsparse.data.raw import read_npz
 from graphsparse.errors import DataError
 from graphsparse.whole import written_whole
@@ -112,7 +112,7 @@ def load_images(
         >>> images.train[0].shape, images.val[0].shape, images.in_channels, images.num_classes
         (torch.Size([500, 1, 8, 8]), torch.Size([359, 1, 8, 8]), 1, 10)
     """
-    key = _known(name)
+    key = known_key(name, _CATALOGUE, what="set of images", example="cifar10")
     if size is not None and size < 1:
         raise ValueError(f"size is a number of pixels, at least 1, got {size}")
     if seed < 0:
@@ -132,17 +132,6 @@ def load_images(
     _normalise(pixels)
     parts = {part: (pixels[part], torch.from_numpy(raw.y[rows].astype(np.int64))) for part, rows in chosen.items()}
     return ImageSet(key, **parts, num_classes=len(raw.classes), classes=raw.classes, note=raw.note)
-
-
-def _known(name: str) -> str:
-    if not isinstance(name, str):
-        raise TypeError(f"the name of a data set is a text such as 'cifar10', not {type(name).__name__}.")
-    key = name.lower().replace("_", "-")
-    if key not in _CATALOGUE:
-        close = difflib.get_close_matches(key, _CATALOGUE, n=3)
-        rather = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(_CATALOGUE)}."
-        raise ValueError(f"there is no set of images {name!r}; {rather}")
-    return key
 
 
 def _interleaved(y: Array, seed: int) -> Array:

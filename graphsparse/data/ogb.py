@@ -5,7 +5,6 @@ Source: Hu et al., "Open Graph Benchmark: datasets for machine learning on graph
 
 from __future__ import annotations
 
-import difflib
 import os
 import threading
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import torch
 from torch_geometric.data import Data
 
 from graphsparse.data.folders import data_root
+from graphsparse.data.naming import rather
 from graphsparse.data.ogb_cache import open_dataset
 from graphsparse.data.ogb_classes import classes_of
 from graphsparse.data.raw import RawGraph
@@ -103,9 +103,7 @@ def load_ogb(name: str, *, root: str | os.PathLike[str] | None = None) -> OgbTas
 
 def _instead(name: str) -> str:
     """Name the tasks that the caller may have meant."""
-    known = [task for kind in _KINDS.values() for task in classes_of(kind).master]
-    close = difflib.get_close_matches(name, known, n=3)
-    return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}."
+    return rather(name, [task for kind in _KINDS.values() for task in classes_of(kind).master])
 
 
 def read_ogb_node(name: str, root: str | os.PathLike[str] | None) -> RawGraph:
