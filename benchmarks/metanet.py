@@ -169,7 +169,7 @@ Job = tuple[Any, ...]
 def zoo_jobs(study: Study, work: Path, arguments: argparse.Namespace) -> Iterator[Job]:
     """One job for each network that is not there."""
     for part, recipes in study.recipes().items():
-        if part in ("zoo",) and study.metanets_of:
+        if part == "zoo" and study.metanets_of:
             continue
         for recipe in recipes:
             if not (work / part / recipe.name / "network.json").exists():

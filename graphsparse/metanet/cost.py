@@ -16,8 +16,9 @@ from graphsparse.fit.measure import evaluating
 from graphsparse.metanet.channels import in_common
 from graphsparse.metanet.network_graph import NetworkGraph, Slot
 
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+# What makes channels and costs FLOPs; PyG's linear layer lies inside of GCNConv, SAGEConv ...
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED, GraphLinear)
 
 
 def arguments(example_inputs: Tensor | tuple[Any, ...]) -> tuple[Any, ...]:
@@ -182,16 +183,13 @@ def _positions(module: nn.Module, inputs: tuple[Any, ...]) -> dict[str, list[int
     def look(layer: Any, args: tuple[Tensor, ...], output: Tensor) -> None:
         if isinstance(layer, nn.Linear):
             times = output.numel() // layer.out_features
-        elif isinstance(layer, _TRANSPOSED):
+        elif isinstance(layer, TRANSPOSED):
             times = args[0].numel() // layer.in_channels
         else:
             times = output.numel() // layer.out_channels
         found.setdefault(names[id(layer.weight)], []).append(times)
 
-    layers = (
-        layer for layer in module.modules() if isinstance(layer, (nn.Linear, GraphLinear, *_CONVOLUTIONS, *_TRANSPOSED))
-    )
-    hooks = [layer.register_forward_hook(look) for layer in layers]
+    hooks = [layer.register_forward_hook(look) for layer in module.modules() if isinstance(layer, LAYERS)]
     try:
         with torch.no_grad(), evaluating(module):
             module(*inputs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,6 +16,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from graphsparse.fit import BaseTask, Batch, ClipNorm, Evaluation, FitResult, Metric, Report, Task, cosine, fit
+from graphsparse.fit.fingerprint import model_hash, tree_hash
 from graphsparse.metanet.channels import Channels, keep_after, removal_order
 from graphsparse.metanet.cost import Cost, flop_cost, prefix_for
 from graphsparse.metanet.features import group_rank
@@ -23,7 +24,6 @@ from graphsparse.metanet.metanetwork import MetaNetwork, Mode
 from graphsparse.metanet.network_graph import NetworkGraph
 from graphsparse.metanet.prune import FineTune, Plan, Target, batch_statistics, carve, example_of
 from graphsparse.metanet.regular import group_lasso, group_norm
-from graphsparse.metanet.signature import digest
 
 
 class Member:
@@ -341,8 +341,8 @@ class _MetaTask(BaseTask):
         self.members = [Member(net, task, inputs) for net in networks]
         self.held_out, self.task, self.objective = held_out, task, objective
         self.validation, self.steps = validation, steps
-        self.metric = Metric(f"area of {task.metric.name}", lambda outputs, targets: float(outputs), True)
-        self.metric = replace(self.metric, maximize=task.metric.maximize)
+        name = f"area of {task.metric.name}"
+        self.metric = Metric(name, lambda outputs, targets: float(outputs), task.metric.maximize)
 
     def start(self, model: nn.Module, device: torch.device, distill: Any = None) -> _MetaSession:
         assert isinstance(model, MetaNetwork)
@@ -350,10 +350,9 @@ class _MetaTask(BaseTask):
 
     def fingerprint(self) -> dict[str, str]:
         states = [*(member.module for member in self.members), *self.held_out]
-        content = "".join(digest(tensor) for module in states for tensor in module.state_dict().values())
         return {
             **self.task.fingerprint(),
-            "networks": digest(torch.frombuffer(bytearray(content.encode()), dtype=torch.uint8)),
+            "networks": tree_hash([model_hash(module) for module in states]),
             "objective": repr(self.objective),
             "validation": repr(self.validation),
             "steps": str(self.steps),

@@ -15,9 +15,8 @@ from rich.console import Console
 
 from graphsparse.fit import Bars, Task, finite_or_none, mean_ci, paired_difference
 from graphsparse.fit.fingerprint import model_hash
-from graphsparse.metanet.criteria import CRITERIA
 from graphsparse.metanet.metanetwork import MetaNetwork
-from graphsparse.metanet.prune import FineTune, prune
+from graphsparse.metanet.prune import FineTune, Plan, prune
 from graphsparse.metanet.study import provenance, say, write_json
 from graphsparse.metanet.zoo import HEADER, Images, ZooNetwork, load_network, load_zoo, read_header, save_pruned
 from graphsparse.report import Curve, interval, plot_curves, table
@@ -70,10 +69,8 @@ class PruneStudy:
     def _check(self) -> None:
         if not self.criteria or not self.speedups:
             raise ValueError("pruning needs at least one criterion and one speed-up")
-        known = [*CRITERIA, "sparse-learning"]
         for criterion in self.criteria:
-            if criterion not in known:
-                raise ValueError(f"there is no criterion {criterion!r}; there are {', '.join(known)}")
+            Plan(criterion)
         for speedup in self.speedups:
             if not 1 < speedup < math.inf:
                 raise ValueError(f"a speed-up must be a number above 1, got {speedup}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,8 +11,6 @@ from torch.optim import Optimizer
 from graphsparse.metanet.channels import Channels
 from graphsparse.metanet.criteria import square_sums
 from graphsparse.metanet.network_graph import NetworkGraph
-
-Penalty = Callable[[NetworkGraph], Tensor]
 
 
 def group_norm(graph: NetworkGraph, alpha: float = 4.0) -> Tensor:

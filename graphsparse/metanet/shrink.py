@@ -11,30 +11,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
-from torch_geometric.nn.dense.linear import Linear as GraphLinear  # the linear layers inside of GCNConv and SAGEConv
+from torch_geometric.nn.dense.linear import Linear as GraphLinear
 
 from graphsparse.errors import GraphsparseError
 from graphsparse.fit.measure import evaluating
 from graphsparse.metanet.channels import Channels, check_mask, keep_after, masked
-from graphsparse.metanet.cost import Cost, arguments, first_reaching, prefix_for
+from graphsparse.metanet.cost import LAYERS, TRANSPOSED, Cost, arguments, first_reaching, prefix_for
 from graphsparse.metanet.network_graph import NetworkGraph
 
 if TYPE_CHECKING:
     import torch_pruning as tp
 
 Kept = dict[str, list[int]]
-
-_LAYERS = (
-    nn.Linear,
-    nn.Conv1d,
-    nn.Conv2d,
-    nn.Conv3d,
-    nn.ConvTranspose1d,
-    nn.ConvTranspose2d,
-    nn.ConvTranspose3d,
-    GraphLinear,
-)
-
 
 _OVER_CHANNELS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)
 
@@ -85,7 +73,7 @@ def kept_channels(graph: NetworkGraph, keep: Tensor, module: nn.Module) -> Kept:
     made = torch.zeros(graph.num_nodes, dtype=torch.bool)
     keep = keep.cpu()
     for name, layer in module.named_modules():
-        uses = _outputs(graph, layer, f"{name}.weight" if name else "weight") if isinstance(layer, _LAYERS) else []
+        uses = _outputs(graph, layer, f"{name}.weight" if name else "weight") if isinstance(layer, LAYERS) else []
         if not uses:
             continue
         made[torch.cat(uses)] = True
@@ -118,7 +106,7 @@ def cut(module: nn.Module, kept: Mapping[str, Sequence[int]], example_inputs: Te
     ties = {name: first[id(parameter)] for name, parameter in named.items() if first[id(parameter)] != name}
     width = {}
     for name, stay in kept.items():
-        if name not in layers or not isinstance(layers[name], _LAYERS):
+        if name not in layers or not isinstance(layers[name], LAYERS):
             raise ShrinkError(f"the module has no linear or convolution layer named '{name}'")
         width[name] = _width(layers[name])
         if not stay or min(stay) < 0 or max(stay) >= width[name] or len(set(stay)) < len(stay):
@@ -381,7 +369,7 @@ def _outputs(graph: NetworkGraph, layer: nn.Module, weight: str) -> list[Tensor]
             continue
         places = torch.unravel_index(slot.element, shape)
         channel = places[0]
-        if isinstance(layer, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
+        if isinstance(layer, TRANSPOSED):
             channel = channel // (shape[0] // int(layer.groups)) * shape[1] + places[1]
         nodes = torch.empty(_width(layer), dtype=torch.int64)
         nodes[channel] = graph.edges[slot.group].dst[slot.row.to(graph.layer.device)].cpu()  # type: ignore[index]

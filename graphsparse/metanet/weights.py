@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from graphsparse.fit import Report, Task, rng
 from graphsparse.fit.node_task import device_of
-from graphsparse.metanet.cost import arguments
+from graphsparse.metanet.cost import TRANSPOSED, arguments
 from graphsparse.metanet.metanetwork import MetaNetwork
 from graphsparse.metanet.network_graph import NetworkGraph
 from graphsparse.metanet.prune import FineTune, example_of, recalibrate
@@ -22,8 +22,6 @@ from graphsparse.params.prunable import Which
 from graphsparse.select import Keep
 
 Masks = dict[str, Tensor]
-
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 @dataclass(frozen=True)
@@ -158,7 +156,7 @@ def _l0(module: nn.Module, sparsity: Keep | None, which: Which) -> L0Projection:
 
 def _n_of_m(module: nn.Module, n: int, m: int, which: Which) -> L0Projection:
     """Project once onto the pattern; what comes back holds the mask in training."""
-    transposed = {id(part.weight) for part in module.modules() if isinstance(part, _TRANSPOSED)}
+    transposed = {id(part.weight) for part in module.modules() if isinstance(part, TRANSPOSED)}
     masks: Masks = {}
     weights = prunable(module, which)
     for name, weight in weights.items():
