@@ -48,11 +48,13 @@ class Found:
         edge_mask: bool ``[E]`` over the caller's edges.
         weight_masks: bool mask of each pruned parameter, by name.
         result: the sparse run at its best validation epoch.
+        metrics: what the ticket's metrics say besides the figures, such as the size that the finder ignores.
     """
 
     edge_mask: Tensor
     weight_masks: Mapping[str, Tensor]
     result: FitResult
+    metrics: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Problem:
         folder: where checkpoints go, or None to keep none.
         progress: show progress bars.
         about: what the ticket records of the task: its name, protocol and split.
+        memory: what finders found in earlier calls and need again, by names of their own; a replaced problem has none.
     """
 
     model: nn.Module
@@ -80,6 +83,7 @@ class Problem:
     folder: Path | None = None
     progress: bool | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
+    memory: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def fresh_model(self) -> nn.Module:
         """A copy of the initial model; a graph that its layers have cached stays behind."""
