@@ -7,6 +7,7 @@ from graphsparse.metanet.meta_train import OBJECTIVES, GroupLasso, GroupNorm, Ob
 from graphsparse.metanet.metanetwork import MetaNetwork
 from graphsparse.metanet.network_graph import COUPLING, EdgeSet, NetworkGraph, NodeBank, Slot, clear_cache
 from graphsparse.metanet.prune import FineTune, PruneResult, prune
+from graphsparse.metanet.reconstruct import reconstruct
 from graphsparse.metanet.shrink import ShrinkError, shrink
 from graphsparse.metanet.weights import WeightsResult, prune_weights
 from graphsparse.metanet.zoo import Images, Recipe, ZooNetwork, load_zoo, restore, save_pruned, train_zoo
@@ -40,6 +41,7 @@ __all__ = [
     "meta_train",
     "prune",
     "prune_weights",
+    "reconstruct",
     "restore",
     "save_pruned",
     "shrink",

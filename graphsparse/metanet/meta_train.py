@@ -22,8 +22,11 @@ from graphsparse.metanet.cost import Cost, flop_cost, prefix_for
 from graphsparse.metanet.features import group_rank
 from graphsparse.metanet.metanetwork import MetaNetwork, Mode
 from graphsparse.metanet.network_graph import NetworkGraph
-from graphsparse.metanet.prune import FineTune, Plan, Target, batch_statistics, carve, example_of
+from graphsparse.metanet.prune import FineTune, Plan, Target, carve, example_of
+from graphsparse.metanet.reconstruct import batch_statistics, reconstruct
 from graphsparse.metanet.regular import group_lasso, group_norm
+
+_ROWS = 2048  # per layer and step of meta-training: enough for least squares, and quick
 
 
 class Member:
@@ -54,6 +57,11 @@ class Objective(ABC):
     mode: ClassVar[Mode]
     batches: int
 
+    @property
+    def draws(self) -> int:
+        """How many data batches a step is given."""
+        return self.batches
+
     @abstractmethod
     def loss(self, metanet: MetaNetwork, member: Member, batches: Sequence[Batch]) -> Tensor:
         """The loss of one network, with gradients into the metanetwork."""
@@ -65,8 +73,10 @@ class Repair(Objective):
 
     .. math:: (1 - \beta)\,\mathrm{CE}(f_{M(w, m)}(x), y) + \beta\,\mathrm{CE}(f_{M(w, m)}(x), \mathrm{softmax} f_w(x))
 
-    Masks are drawn anew at each step: sets go in the order of their rank by group l2, jittered per channel and per
-    group, until a speed-up is reached that is log-uniform in a range. Batch norms use the statistics of the batch.
+    The metanetwork works on what least squares make of the network and the mask (`graphsparse.metanet.reconstruct`), as
+    it does in `prune`. Masks are drawn anew at each step: sets go in the order of their rank by group l2, jittered per
+    channel and per group, until a speed-up is reached that is log-uniform in a range. Batch norms use the statistics of
+    the batch.
 
     Args:
         speedups: range of the speed-up.
@@ -74,6 +84,7 @@ class Repair(Objective):
         jitter: standard deviation of the jitter of a channel's rank, and of a group's (ranks lie in (-1/2, 1/2)).
         min_keep: the fraction of every group that stays.
         batches: data batches per step.
+        calibration: further data batches per step, for least squares; with 0 the metanetwork gets the network as it is.
     """
 
     mode: ClassVar[Mode] = "repair"
@@ -82,6 +93,11 @@ class Repair(Objective):
     jitter: tuple[float, float] = (0.15, 0.15)
     min_keep: float = 0.2
     batches: int = 1
+    calibration: int = 2
+
+    @property
+    def draws(self) -> int:
+        return self.batches + self.calibration
 
     def __post_init__(self) -> None:
         if not 1 <= self.speedups[0] <= self.speedups[1] or not 0 <= self.teacher <= 1:
@@ -91,13 +107,17 @@ class Repair(Objective):
             )
 
     def loss(self, metanet: MetaNetwork, member: Member, batches: Sequence[Batch]) -> Tensor:
-        changed = metanet(member.graph, self._mask(member))
+        keep, graph = self._mask(member), member.graph
+        if self.calibration:
+            seen = torch.cat([batch.inputs for batch in batches[self.batches :]])
+            graph = reconstruct(graph, keep, member.task, inputs=seen, rows=_ROWS)
+        changed = metanet(graph, keep)
 
         def of_batch(outputs: Tensor, batch: Batch) -> Tensor:
             soft = functional.cross_entropy(outputs, member.teacher(batch).softmax(-1))
             return (1 - self.teacher) * member.task.loss(outputs, batch.targets) + self.teacher * soft
 
-        return through(changed, member, batches, of_batch, batch_norms="batch")
+        return through(changed, member, batches[: self.batches], of_batch, batch_norms="batch")
 
     def _mask(self, member: Member) -> Tensor:
         channels, graph = member.channels, member.graph
@@ -370,7 +390,7 @@ class _MetaSession:
         stream = self._stream()
         for _ in range(self.task.steps):
             member = self.task.members[int(torch.randint(len(self.task.members), ()))]
-            batches = list(islice(stream, self.task.objective.batches))
+            batches = list(islice(stream, self.task.objective.draws))
             yield self.task.objective.loss(self.metanet, member, batches)
 
     def evaluate(self) -> Evaluation:

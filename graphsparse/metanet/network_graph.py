@@ -180,6 +180,13 @@ class NetworkGraph:
             node_banks[name] = replace(node_banks[name], values=values)
         return replace(self, edges=edge_sets, banks=node_banks)
 
+    def with_module(self, module: nn.Module) -> NetworkGraph:
+        """The same graph with the weights, biases and norms of a module that `to_module` gave and somebody changed."""
+        state = {name: tensor.detach() for name, tensor in tensors(module).items()}
+        values = gather(self._plan.structure, state)
+        banks = {name: values[name] for name, bank in self.banks.items() if not bank.input_only}
+        return self.with_values({kernel: values[kernel] for kernel in self.edges}, banks)
+
     def to(self, device: torch.device | str) -> NetworkGraph:
         """The graph with all its tensors on a device."""
         return replace(

@@ -30,6 +30,8 @@ from graphsparse.metanet.cost import (
 from graphsparse.metanet.criteria import CRITERIA, Evidence, importance
 from graphsparse.metanet.metanetwork import MetaNetwork
 from graphsparse.metanet.network_graph import NetworkGraph
+from graphsparse.metanet.reconstruct import batch_statistics
+from graphsparse.metanet.reconstruct import reconstruct as least_squares
 from graphsparse.metanet.regular import GroupSparsity
 from graphsparse.metanet.shrink import Kept, least_pruned, shrink
 from graphsparse.select import Keep, exact_fraction
@@ -175,6 +177,8 @@ class Plan:
         min_keep: the fraction of every group that stays.
         round_to: widths become multiples of this.
         seed: of random choices.
+        reconstruct: refit the weights that stay by least squares (`graphsparse.metanet.reconstruct`); None does so
+            exactly where a metanetwork of mode "repair" goes on from there.
 
     Raises:
         ValueError: an option is unknown or out of range.
@@ -185,6 +189,7 @@ class Plan:
     min_keep: Keep = 0.2
     round_to: int = 1
     seed: int = 0
+    reconstruct: bool | None = None
 
     def __post_init__(self) -> None:
         if self.criterion not in (known := [*CRITERIA, "sparse-learning"]):
@@ -204,6 +209,7 @@ def prune(
     distribution: Distribution = "uniform",
     min_keep: Keep = 0.2,
     round_to: int = 1,
+    reconstruct: bool | None = None,
     fine_tune: FineTune | None = None,
     prepare: FineTune | None = None,
     example_inputs: Any = None,
@@ -212,10 +218,11 @@ def prune(
 ) -> PruneResult:
     """Prune a network to a target, in the order of the metanetwork's mode; the network that is given is not changed.
 
-    ``mode="repair"``: choose channels by ``criterion``, pass with the mask, shrink, recalibrate batch norms, fine-tune.
-    ``mode="change"``: pass, recalibrate, fine-tune (``prepare``), choose, shrink, recalibrate, fine-tune. Without a
-    metanetwork: choose, shrink, recalibrate, fine-tune: the baseline. Of all networks that the order of removal goes
-    through, the least pruned one that reaches the target is taken.
+    ``mode="repair"``: choose channels by ``criterion``, reconstruct, pass with the mask, shrink, recalibrate batch
+    norms, fine-tune. ``mode="change"``: pass, recalibrate, fine-tune (``prepare``), choose, shrink, recalibrate,
+    fine-tune. Without a metanetwork: choose, shrink, recalibrate, fine-tune: the baseline, to which
+    ``reconstruct=True`` adds least squares after the choice (`graphsparse.metanet.reconstruct`). Of all networks that
+    the order of removal goes through, the least pruned one that reaches the target is taken.
 
     Args:
         net: any network that can be traced and that Torch-Pruning can cut.
@@ -224,7 +231,7 @@ def prune(
         speedup, flops, params: the target, see `Target`.
         criterion: "group-l2", "bn-scale", "taylor", "random", or "sparse-learning": train with a group-norm penalty
             (``prepare``) first, then group-l2.
-        distribution, min_keep, round_to: see `Plan`.
+        distribution, min_keep, round_to, reconstruct: see `Plan`.
         fine_tune: the training at the end; None is ``FineTune()``.
         prepare: the training before channels are chosen (``mode="change"`` and "sparse-learning").
         example_inputs: as for `NetworkGraph.from_module`; None takes one example of the training part.
@@ -244,7 +251,7 @@ def prune(
         4.0
     """
     target = Target(speedup, flops, params)
-    plan = Plan(criterion, distribution, min_keep, round_to, seed)
+    plan = Plan(criterion, distribution, min_keep, round_to, seed, reconstruct)
     fine_tune = FineTune() if fine_tune is None else fine_tune
     inputs = example_of(task, device_of(net)) if example_inputs is None else arguments(example_inputs)
     device = device_of(net)
@@ -307,11 +314,15 @@ def carve(
     )
     cost = target.spread(graph, graph.to_module(), inputs)
     keep, found = least_pruned(graph, order, cost, lambda small: target.exact(small, inputs), limit, inputs)
-    if metanet is None or metanet.mode == "change":
+    repairs = metanet is not None and metanet.mode == "repair"
+    if plan.reconstruct or (plan.reconstruct is None and repairs):
+        graph = least_squares(graph, keep, task)
+    elif not repairs:
         return found
-    with torch.no_grad():
-        repaired = metanet(graph, keep)
-    return shrink(repaired, keep, inputs)
+    if metanet is not None and repairs:
+        with torch.no_grad():
+            graph = metanet(graph, keep)
+    return shrink(graph, keep, inputs)
 
 
 def example_of(task: Task, device: torch.device | str = "cpu") -> tuple[Any, ...]:
@@ -357,14 +368,6 @@ class _Called(nn.Module):
 
     def forward(self, inputs: Any) -> Tensor:
         return self.task.forward(self.module, inputs)
-
-
-def batch_statistics(module: nn.Module) -> nn.Module:
-    """Put the batch norms of a module, and nothing else, into training mode."""
-    for part in module.modules():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm):
-            part.train()
-    return module
 
 
 def _check_finite(net: nn.Module) -> None:

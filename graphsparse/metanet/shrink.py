@@ -73,7 +73,7 @@ def kept_channels(graph: NetworkGraph, keep: Tensor, module: nn.Module) -> Kept:
     made = torch.zeros(graph.num_nodes, dtype=torch.bool)
     keep = keep.cpu()
     for name, layer in module.named_modules():
-        uses = _outputs(graph, layer, f"{name}.weight" if name else "weight") if isinstance(layer, LAYERS) else []
+        uses = output_nodes(graph, layer, f"{name}.weight" if name else "weight") if isinstance(layer, LAYERS) else []
         if not uses:
             continue
         made[torch.cat(uses)] = True
@@ -360,7 +360,7 @@ def _width(layer: nn.Module) -> int:
     return int(getattr(layer, "out_features", 0) or layer.out_channels)  # type: ignore[arg-type]
 
 
-def _outputs(graph: NetworkGraph, layer: nn.Module, weight: str) -> list[Tensor]:
+def output_nodes(graph: NetworkGraph, layer: nn.Module, weight: str) -> list[Tensor]:
     """For each use of a layer, the node of each output channel, from where its weight lies in the graph."""
     shape: torch.Size = layer.weight.shape  # type: ignore[assignment]
     uses = []

@@ -220,9 +220,17 @@ def test_an_untrained_metanetwork_is_the_baseline(mode):
         if mode == "change":  # it recalibrates before it chooses
             net = NetworkGraph.from_module(net, torch.zeros(1, 3, 8, 8)).to_module()
             recalibrate(net, task)
-        base = prune(net, None, task, speedup=2, criterion=criterion, fine_tune=QUICK)
+        least_squares = mode == "repair"
+        base = prune(net, None, task, speedup=2, criterion=criterion, fine_tune=QUICK, reconstruct=least_squares)
         assert ours.kept == base.kept
         assert same_bits(ours.module.state_dict(), base.module.state_dict())
+
+
+def test_least_squares_before_a_repair_can_be_left_out():
+    net, task = resnet(), small_task()
+    ours = prune(net, metanet_for(net, "repair"), task, speedup=2, fine_tune=NONE, reconstruct=False)
+    base = prune(net, None, task, speedup=2, fine_tune=NONE)
+    assert same_bits(ours.module.state_dict(), base.module.state_dict())
 
 
 def test_repair_chooses_before_the_pass_and_change_after_it():
