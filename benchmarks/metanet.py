@@ -32,8 +32,8 @@ ROWS = HERE / "results" / "metanet.jsonl"
 SPEEDUPS = (2.0, 4.0, 6.0)
 RATES = (0.02, 0.05, 0.1)
 BUDGETS = {"none": 0, "short": 1, "long": 4}  # epochs
-SEEDS = {"repair": 3, "group-lasso": 3, "group-norm": 3}  # metanetworks of each objective
-TRANSFER = ("group-l2", "taylor", "repair")  # what is run on networks of other widths and depths
+SEEDS = {"repair": 3, "repair alone": 1, "group-lasso": 3, "group-norm": 3}  # metanetworks of each objective
+TRANSFER = ("group-l2", "least squares", "taylor", "repair")  # what is run on networks of other widths and depths
 KEY = ("study", "group", "net", "method", "seed", "speedup", "budget")
 
 
@@ -63,6 +63,7 @@ class Study:
     epochs: tuple[int, ...] = (4, 6, 8, 12)
     metanets_of: str | None = None  # whose metanetworks are used: another study's, for transfer
     objectives: tuple[str, ...] = ("repair", "group-lasso", "group-norm")
+    seeds: int = 3  # metanetworks of each objective, where `SEEDS` has as many
 
     @property
     def images(self) -> Any:
@@ -98,6 +99,7 @@ FASHION = Study(
     widths=(6, 8, 10),
     count=40,
     held_out=3,
+    objectives=("repair", "repair alone", "group-lasso", "group-norm"),
     groups={
         "unseen": Nets("resnet8", 8, 6, 8, 1000),
         "wider": Nets("resnet8", 14, 3, 8, 2000),
@@ -105,7 +107,12 @@ FASHION = Study(
     },
 )
 CIFAR = dataclasses.replace(
-    FASHION, name="cifar", dataset="cifar10", size=16, groups={"unseen": Nets("resnet8", 8, 6, 12, 1000)}
+    FASHION,
+    name="cifar",
+    dataset="cifar10",
+    size=16,
+    objectives=("repair", "group-lasso", "group-norm"),
+    groups={"unseen": Nets("resnet8", 8, 6, 12, 1000)},
 )
 VGG = dataclasses.replace(
     FASHION,
@@ -135,6 +142,7 @@ STUDIES = {
 BASELINES = {
     "group-l2": {"criterion": "group-l2"},
     "group-l2 global": {"criterion": "group-l2", "distribution": "global"},
+    "least squares": {"criterion": "group-l2", "reconstruct": True},
     "taylor": {"criterion": "taylor"},
     "random": {"criterion": "random"},
     "sparse learning": {"criterion": "sparse-learning"},
@@ -212,26 +220,30 @@ def train_metanet(study: Study, work: Path, objective: str, seed: int, path: Pat
     """Meta-train one metanetwork on the zoo; its epoch is chosen on the held-out networks."""
     import torch
 
-    from graphsparse.metanet import OBJECTIVES, FineTune, MetaNetwork, NetworkGraph, Validation, meta_train
+    from graphsparse.metanet import OBJECTIVES, FineTune, MetaNetwork, NetworkGraph, Repair, Validation, meta_train
+    from graphsparse.metanet.prune import Plan
 
     torch.set_num_threads(1)
     start = time.perf_counter()
     task, zoo = study.images.task(), networks_of(study, work, "zoo")
     held_out = networks_of(study, work, "held-out")
-    repair = objective == "repair"
+    repair, alone = objective.startswith("repair"), objective == "repair alone"
+    learns = Repair(calibration=0) if alone else OBJECTIVES[objective]()
     graph = NetworkGraph.from_module(zoo[0], task.parts["train"][0][:1])
     torch.manual_seed(seed)
-    metanet = MetaNetwork.for_graph(graph, mode=OBJECTIVES[objective].mode)
+    metanet = MetaNetwork.for_graph(graph, mode=learns.mode)
     # A change of mode "change" shows only after the fine-tuning that follows it, which costs twice the time.
     speedups = SPEEDUPS if repair else SPEEDUPS[:2]
-    validation = Validation(speedups=speedups, fine_tune=FineTune(epochs=1), examples=None)
-    options = {"epochs": 16, "steps": 200} if repair else {"epochs": 6, "steps": 100, "lr": 1e-3}
+    plan = Plan(reconstruct=False if alone else None)
+    validation = Validation(speedups=speedups, fine_tune=FineTune(epochs=1), examples=None, plan=plan)
+    steps = {"epochs": 16, "steps": 200} if alone else {"epochs": 8, "steps": 400}
+    options = steps if repair else {"epochs": 6, "steps": 100, "lr": 1e-3}
     path.parent.mkdir(parents=True, exist_ok=True)
     result = meta_train(
         metanet,
         zoo,
         task,
-        objective=objective,
+        objective=learns,
         val_networks=held_out,
         validation=validation,
         seed=seed,
@@ -239,6 +251,7 @@ def train_metanet(study: Study, work: Path, objective: str, seed: int, path: Pat
         **options,
     )
     plain = validation.area(None, held_out, task)
+    squares = dataclasses.replace(validation, plan=Plan(reconstruct=True)).area(None, held_out, task)
     seconds = time.perf_counter() - start
     metanet.save(
         path,
@@ -246,20 +259,22 @@ def train_metanet(study: Study, work: Path, objective: str, seed: int, path: Pat
         objective=objective,
         seed=seed,
         baseline_area=plain,
+        least_squares_area=squares,
         area=result.val,
         epoch=result.best_epoch,
         history=result.history,
         seconds=seconds,
         **{k: v for k, v in provenance("metanet").items() if k in ("commit", "versions")},
     )
-    return f"{objective} {seed}: area {result.val:.4f} (plain {plain:.4f}), epoch {result.best_epoch}, {seconds:.0f} s"
+    areas = f"area {result.val:.4f} (plain {plain:.4f}, least squares {squares:.4f})"
+    return f"{objective} {seed}: {areas}, epoch {result.best_epoch}, {seconds:.0f} s"
 
 
 def methods(study: Study, arguments: argparse.Namespace) -> Iterator[tuple[str, int]]:
     """Every method that this sitting runs, with its metanetwork seed (0 where there is none)."""
     for method in (*BASELINES, *CONTROLS, *study.objectives):
         if arguments.methods is None or method in arguments.methods.split(","):
-            for seed in range(min(arguments.seeds, SEEDS.get(method, 1))):
+            for seed in range(min(arguments.seeds, study.seeds, SEEDS.get(method, 1))):
                 yield method, seed
 
 
@@ -341,6 +356,8 @@ def pruned(
     )  # fine-tuning does not look at the test part
     inputs = example_of(task)
     plan = Plan(**BASELINES.get(method, BASELINES["group-l2"]), seed=seed)
+    if method == "repair alone":
+        plan = dataclasses.replace(plan, reconstruct=False)
     metanet = None
     if method not in BASELINES and method != "classifier refit":
         objective = "repair" if method == "weight scale" else method
@@ -350,7 +367,8 @@ def pruned(
     def cut(prepare: FineTune) -> Any:
         module, _ = carve(net, metanet, blind, Target(speedup=speedup), plan, inputs, prepare)
         if method == "weight scale":
-            plain, _ = carve(net, None, blind, Target(speedup=speedup), plan, inputs, prepare)
+            start = dataclasses.replace(plan, reconstruct=True)
+            plain, _ = carve(net, None, blind, Target(speedup=speedup), start, inputs, prepare)
             module = rescaled(plain, module)
         elif method == "classifier refit":
             recalibrate(module, blind)
@@ -375,7 +393,7 @@ def pruned(
 
 
 def rescaled(plain: Any, repaired: Any) -> Any:
-    """The control "weight scale": the plain network with each weight tensor at the norm that the repair gave it."""
+    """The control "weight scale": what repair starts from, with each weight tensor at the norm that repair gave it."""
     import torch
 
     with torch.no_grad():
@@ -471,7 +489,7 @@ def pages(summaries: list[dict[str, Any]]) -> str:
     parts = []
     for (study, group), cells in groups.items():
         names = list(dict.fromkeys(m for m, _, _ in cells))
-        order = ["repair", "group-lasso", "group-norm", *BASELINES, *CONTROLS]
+        order = ["repair", "repair alone", "group-lasso", "group-norm", *BASELINES, *CONTROLS]
         names.sort(key=order.index)
         header = [f"{budget} {speed:g}x" for speed, budget in columns]
 
