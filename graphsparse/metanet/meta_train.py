@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -14,11 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
+from torch.utils import _pytree as pytree
 
 from graphsparse.fit import BaseTask, Batch, ClipNorm, Evaluation, FitResult, Metric, Report, Task, cosine, fit
 from graphsparse.fit.fingerprint import model_hash, tree_hash
+from graphsparse.fit.measure import device_of
 from graphsparse.metanet.channels import Channels, keep_after, removal_order
-from graphsparse.metanet.cost import Cost, flop_cost, prefix_for
+from graphsparse.metanet.cost import Cost, arguments, flop_cost, prefix_for
 from graphsparse.metanet.features import group_rank
 from graphsparse.metanet.metanetwork import MetaNetwork, Mode
 from graphsparse.metanet.network_graph import NetworkGraph
@@ -32,12 +35,15 @@ _ROWS = 2048  # per layer and step of meta-training: enough for least squares, a
 class Member:
     """A data model in meta-training: a trained network, its graph, and what a step needs of it."""
 
-    def __init__(self, net: nn.Module, task: Task, inputs: tuple[Any, ...]) -> None:
+    def __init__(
+        self, net: nn.Module, task: Task, inputs: tuple[Any, ...], device: torch.device | str | None = None
+    ) -> None:
         self.task = task
-        self.graph = NetworkGraph.from_module(net, inputs)
+        self.device = device_of(net) if device is None else torch.device(device)
+        self.graph = NetworkGraph.from_module(net, pytree.tree_map(_to(device_of(net)), inputs)).to(self.device)
         self.module = self.graph.to_module().eval()
         self.channels = Channels.of(self.graph)
-        self.cost: Cost = flop_cost(self.graph, self.module, inputs)
+        self.cost: Cost = flop_cost(self.graph, self.module, pytree.tree_map(_to(self.device), inputs))
         self.rank = group_rank(self.graph)
         self._logits: Tensor | None = None
 
@@ -47,8 +53,8 @@ class Member:
             with torch.no_grad():
                 return self.task.forward(self.module, batch.inputs)
         if self._logits is None:
-            self._logits = self.task.predict(self.module, "train")
-        return self._logits[batch.rows]
+            self._logits = self.task.predict(self.module, "train", self.device)
+        return self._logits[batch.rows.to(self.device)]
 
 
 class Objective(ABC):
@@ -242,15 +248,17 @@ class Validation:
     def area(self, metanet: MetaNetwork | None, networks: Sequence[nn.Module], task: Task) -> float:
         """The mean area over networks; the test part of the task is not read."""
         small = self._without_test(task)
-        inputs = example_of(small)
         areas = []
-        for net in networks:
+        for network in networks:
+            device = device_of(network if metanet is None else metanet)
+            net = copy.deepcopy(network).to(device)
+            inputs = example_of(small, device)
             scores = []
             for speed in self.speedups:
                 target = Target(speedup=speed)
                 module, _ = carve(net, metanet, small, target, self.plan, inputs, self.fine_tune)
                 tuned = self.fine_tune.run(module, small)
-                scores.append(small.score(module, "val") if tuned is None else tuned.val)
+                scores.append(small.score(module, "val", device) if tuned is None else tuned.val)
             x = [math.log(speed) for speed in self.speedups]
             pieces = [(b - a) * (s + t) / 2 for a, b, s, t in zip(x, x[1:], scores, scores[1:], strict=False)]
             areas.append(sum(pieces) / (x[-1] - x[0]))
@@ -287,7 +295,7 @@ def meta_train(
 
     Each step takes one network at random. After every epoch (``steps`` steps) the held-out networks are pruned with
     the metanetwork, fine-tuned shortly and scored on the task's validation part (see `Validation`); the test part is
-    never evaluated. AdamW with a cosine schedule.
+    never evaluated. AdamW with a cosine schedule. It runs where the metanetwork is; networks are copied there.
 
     Args:
         metanet: the metanetwork; its mode must be that of the objective.
@@ -328,8 +336,8 @@ def meta_train(
         networks, val_networks = networks[:-held], networks[-held:]
     if not networks or not val_networks:
         raise ValueError("meta-training needs at least one network to learn from and one to be judged on")
-    inputs = example_of(task) if example_inputs is None else example_inputs
-    learning = _MetaTask(networks, list(val_networks), task, found, validation or Validation(), steps, inputs)
+    inputs, where = example_of(task) if example_inputs is None else arguments(example_inputs), device_of(metanet)
+    learning = _MetaTask(networks, list(val_networks), task, found, validation or Validation(), steps, inputs, where)
     return fit(
         metanet,
         learning,
@@ -357,8 +365,9 @@ class _MetaTask(BaseTask):
         validation: Validation,
         steps: int,
         inputs: Any,
+        device: torch.device,
     ) -> None:
-        self.members = [Member(net, task, inputs) for net in networks]
+        self.members = [Member(net, task, inputs, device) for net in networks]
         self.held_out, self.task, self.objective = held_out, task, objective
         self.validation, self.steps = validation, steps
         name = f"area of {task.metric.name}"
@@ -404,7 +413,11 @@ class _MetaSession:
 
     def _stream(self) -> Iterator[Batch]:
         while True:
-            yield from self.task.task.batches("train", shuffle=True)
+            yield from self.task.task.batches("train", device_of(self.metanet), shuffle=True)
+
+
+def _to(device: torch.device) -> Callable[[Any], Any]:
+    return lambda value: value.to(device) if isinstance(value, Tensor) else value
 
 
 def _task_loss(member: Member) -> Callable[[Tensor, Batch], Tensor]:

@@ -285,6 +285,11 @@ class MetaNetwork(nn.Module):
         if (keep is None) == (self.mode == "repair"):
             needs = "needs keep, the mask of channels that stay" if keep is None else "takes no keep"
             raise ValueError(f"a metanetwork of mode {self.mode!r} {needs}")
+        if graph.layer.device != self.node_encoder.weight.device:
+            raise ValueError(
+                f"the metanetwork is on {self.node_encoder.weight.device} and the network on {graph.layer.device}: "
+                f"move one of them"
+            )
         if keep is not None:
             check_mask(graph, keep)
         missing = [kernel_name(kernel) for kernel in graph.edges if kernel not in self.kernels]

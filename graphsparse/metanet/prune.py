@@ -16,8 +16,7 @@ from torch.func import functional_call
 from torch.optim.swa_utils import update_bn
 
 from graphsparse.fit import FitResult, Report, Task, cosine, fit, rng
-from graphsparse.fit.measure import evaluating, inference_ms
-from graphsparse.fit.node_task import device_of
+from graphsparse.fit.measure import device_of, evaluating, inference_ms
 from graphsparse.metanet.channels import Distribution, check_options, removal_order
 from graphsparse.metanet.cost import (
     Cost,

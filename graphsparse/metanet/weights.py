@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from graphsparse.fit import Report, Task, rng
-from graphsparse.fit.node_task import device_of
+from graphsparse.fit.measure import device_of
 from graphsparse.metanet.cost import TRANSPOSED, arguments
 from graphsparse.metanet.metanetwork import MetaNetwork
 from graphsparse.metanet.network_graph import NetworkGraph
