@@ -17,8 +17,8 @@ from graphsparse.fit import rng
 from graphsparse.fit.checkpoint import load_checkpoint, save_checkpoint
 from graphsparse.fit.distill import Distill
 from graphsparse.fit.fingerprint import model_hash, name_of, tensor_hash, tree_hash
+from graphsparse.fit.measure import device_of
 from graphsparse.fit.metrics import Metric
-from graphsparse.fit.node_task import device_of
 from graphsparse.fit.progress import Report, reporting
 from graphsparse.fit.task import BaseTask, Evaluation, Session
 
@@ -54,7 +54,8 @@ class FitResult:
         metric: name and direction of `val` and `test`.
         best_epoch: counted from 0; of equally good epochs the last.
         val, test: the metric, in its own unit.
-        logits: eval-mode outputs of that epoch on the CPU: of all nodes for a node task, else of the test part.
+        logits: eval-mode outputs of that epoch on the CPU: of all nodes, of all graphs, of the judged pairs of a link
+            task, else of the test part.
         state: the model's parameters and buffers of that epoch, on the CPU.
         history: ``epoch``, ``loss`` and ``val`` of each epoch.
     """

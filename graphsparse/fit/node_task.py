@@ -5,24 +5,25 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from graphsparse.fit.checks import check_arcs, check_features
 from graphsparse.fit.distill import Distill
 from graphsparse.fit.features import clear_graph_caches, features_for
 from graphsparse.fit.fingerprint import name_of, tensor_hash
-from graphsparse.fit.measure import evaluating
+from graphsparse.fit.message_task import MessageTask
 from graphsparse.fit.metrics import Metric, find_metric
-from graphsparse.fit.task import BaseTask, Evaluation, Loss, Session
+from graphsparse.fit.task import Evaluation, Loss, Session
 
 Protocol = Literal["transductive", "inductive"]
 _PARTS = ("train", "val", "test")
 
 
-class NodeTask(BaseTask):
+class NodeTask(MessageTask):
     """Classify the nodes of one graph.
 
     *transductive*: one graph for training and testing. *inductive*: training and validation see only the
@@ -50,6 +51,9 @@ class NodeTask(BaseTask):
         [0, 1, 2, 3]
     """
 
+    kind = "node"
+    hashed = ("x", "y", "train_mask", "val_mask", "test_mask")
+
     def __init__(
         self,
         data: Any,
@@ -61,16 +65,22 @@ class NodeTask(BaseTask):
     ) -> None:
         if protocol not in get_args(Protocol):
             raise ValueError(f"protocol must be 'transductive' or 'inductive', got {protocol!r}")
-        self.protocol: Protocol = protocol
+        self.protocol = protocol
         self.x = _features(data)
         self.num_nodes = self.x.size(0)
-        self.edge_index = _arcs(getattr(data, "edge_index", None), self.num_nodes)
+        self.edge_index = check_arcs(getattr(data, "edge_index", None), self.num_nodes)
         self.masks = {part: _mask(data, part, split, self.num_nodes) for part in _PARTS}
         if bool((self.masks["test"] & (self.masks["train"] | self.masks["val"])).any()):
             raise ValueError("test nodes must be used for nothing else, but test_mask overlaps another mask")
         self.y = _targets(data, self.masks)
         self.metric = find_metric(metric or getattr(data, "metric", None) or "accuracy")
         self.custom_loss = loss
+
+    @classmethod
+    def of(
+        cls: type[NodeTask], data: Any, *, protocol: str | None = None, split: int = 0, metric: str | None = None
+    ) -> NodeTask:
+        return cls(data, protocol=cast(Protocol, protocol or "transductive"), split=split, metric=metric)
 
     @property
     def num_features(self) -> int:
@@ -107,7 +117,7 @@ class NodeTask(BaseTask):
             ValueError, TypeError: if `edge_index` is not a list of arcs between the task's nodes.
         """
         other = copy.copy(self)
-        other.edge_index = _arcs(edge_index, self.num_nodes).to(self.x.device)
+        other.edge_index = check_arcs(edge_index, self.num_nodes).to(self.x.device)
         return other
 
     def to(self, device: torch.device | str) -> NodeTask:
@@ -130,12 +140,13 @@ class NodeTask(BaseTask):
         mask = self.masks[part].to(outputs.device)
         return self.metric.score(outputs[mask], self.y.to(outputs.device)[mask])
 
-    def predict(self, model: nn.Module, device: torch.device | str | None = None) -> Tensor:
-        """Eval-mode outputs [N, C]; inductive: training-graph nodes as that graph gives them, test nodes
-        as the whole graph does. The model's mode and the random state are left as they were."""
-        where = device_of(model) if device is None else torch.device(device)
-        with evaluating(model):
-            return self.start(model, where).evaluate().finish()[1]
+    def inputs(self) -> tuple[Any, ...]:
+        """Features and arcs of the whole graph, which an inductive task, too, is tested on."""
+        return self.x, self.edge_index
+
+    def inputs_for(self, model: nn.Module) -> tuple[Any, ...]:
+        """The same with sparse features, where those give `model` equal results."""
+        return features_for(model, self.x, self.edge_index), self.edge_index
 
     def start(self, model: nn.Module, device: torch.device, distill: Distill | None = None) -> Session:
         return _FullBatch(self.to(device), model, distill)
@@ -234,40 +245,11 @@ class _FullBatch:
         return []
 
 
-def device_of(model: nn.Module) -> torch.device:
-    """Where the model's parameters are; the CPU if it has none."""
-    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-
-
 def _features(data: Any) -> Tensor:
     x = getattr(data, "x", None)
     if not isinstance(x, Tensor):
         raise ValueError("the data has no features: set data.x to a float tensor [N, F]")
-    x = x.detach()
-    if x.layout != torch.strided:
-        x = x.to_dense()
-    if x.dim() != 2:
-        raise ValueError(f"data.x must have shape [N, F], got {list(x.shape)}")
-    if not x.is_floating_point():
-        raise TypeError(f"data.x must hold floats, got {x.dtype}: use data.x.float()")
-    wrong = (~torch.isfinite(x)).nonzero()
-    if len(wrong):
-        row, column = wrong[0].tolist()
-        raise ValueError(f"data.x holds {float(x[row, column])} at node {row}, feature {column}")
-    return x
-
-
-def _arcs(edge_index: Any, num_nodes: int) -> Tensor:
-    if not isinstance(edge_index, Tensor) or edge_index.dim() != 2 or edge_index.size(0) != 2:
-        raise ValueError("edge_index must be a tensor of shape [2, E]")
-    if edge_index.dtype not in (torch.int64, torch.int32):
-        raise TypeError(f"edge_index must hold integers (int64), got {edge_index.dtype}")
-    if edge_index.numel():
-        low, high = (int(bound) for bound in edge_index.aminmax())
-        if low < 0 or high >= num_nodes:
-            wrong = low if low < 0 else high
-            raise ValueError(f"edge_index names node {wrong}, but there are {num_nodes} nodes")
-    return edge_index.detach()
+    return check_features(x)
 
 
 def _mask(data: Any, part: str, split: int, num_nodes: int) -> Tensor:
