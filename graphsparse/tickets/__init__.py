@@ -1,23 +1,42 @@
 """Tickets: a sparse graph and a sparse network that are as accurate as the dense ones, found, saved and verified."""
 
+from graphsparse.tickets.controls import all_edges, dense_student, no_edges
 from graphsparse.tickets.find import find_ticket
-from graphsparse.tickets.make import FINDERS, make_ticket
+from graphsparse.tickets.imp import IMP
+from graphsparse.tickets.magnitude import Magnitude
+from graphsparse.tickets.make import make_ticket
 from graphsparse.tickets.problem import Finder, Found, Problem, Training, train_dense
+from graphsparse.tickets.random_weights import RandomWeights
+from graphsparse.tickets.registry import FINDERS, finders, register
 from graphsparse.tickets.search import LEVELS, best_on_validation, level_keeps, sparsest_within, summarise
+from graphsparse.tickets.teddy import OneShot
 from graphsparse.tickets.ticket import Ticket
+from graphsparse.tickets.ugs import UGS
+from graphsparse.tickets.wd_glt import WDGLT
 
 __all__ = [
     "FINDERS",
+    "IMP",
     "LEVELS",
+    "UGS",
+    "WDGLT",
     "Finder",
     "Found",
+    "Magnitude",
+    "OneShot",
     "Problem",
+    "RandomWeights",
     "Ticket",
     "Training",
+    "all_edges",
     "best_on_validation",
+    "dense_student",
     "find_ticket",
+    "finders",
     "level_keeps",
     "make_ticket",
+    "no_edges",
+    "register",
     "sparsest_within",
     "summarise",
     "train_dense",

@@ -16,8 +16,9 @@ from torch_geometric.data import Data
 from graphsparse.errors import TicketError
 from graphsparse.fit import NodeTask
 from graphsparse.select import Keep, exact_fraction, keep_fraction
-from graphsparse.tickets.make import finder_of, make_ticket
+from graphsparse.tickets.make import make_ticket
 from graphsparse.tickets.problem import Problem, Training, train_dense
+from graphsparse.tickets.registry import finder_of
 from graphsparse.tickets.search import sparsest_within
 from graphsparse.tickets.ticket import Ticket
 
@@ -55,7 +56,8 @@ def find_ticket(
     Args:
         model: any module called as ``model(x, edge_index)``; its current weights are theta0. It is never changed.
         data: the graph, with ``x``, ``edge_index``, ``y`` and ``train_mask``, ``val_mask``, ``test_mask``.
-        method: ``"teddy"``, the control ``"random"``, or any edge score of :data:`graphsparse.edges.SCORES`.
+        method: a name of :func:`graphsparse.tickets.finders`: ``"teddy"``, ``"ugs"``, ``"wd-glt"``, ``"imp"``,
+            ``"magnitude"``, a control such as ``"random"`` or ``"no-edges"``, or an edge score.
         edge_keep: fraction of the edges to keep, in (0, 1]; by default all.
         weight_keep: fraction of the weights to keep, in (0, 1]; by default all.
         tolerance: instead of the two keeps: the sparsest level of the paper (edges 0.95^i, weights 0.9^i, i = 20..1)

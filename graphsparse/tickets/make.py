@@ -1,4 +1,4 @@
-"""From what a finder found to a ticket: the finders by name, the metrics, the parts that are stored."""
+"""From what a finder found to a ticket: the metrics, and the parts that are stored."""
 
 from __future__ import annotations
 
@@ -13,27 +13,15 @@ import torch
 import torch_geometric
 from torch import Tensor
 
-from graphsparse.edges import SCORES
 from graphsparse.fit import FitResult
 from graphsparse.fit.features import features_for
 from graphsparse.fit.measure import inference_ms
 from graphsparse.params import prunable, weights_kept
 from graphsparse.tickets.canonical import canonical_order, graph_hash
 from graphsparse.tickets.cost import isolated_nodes, macs
-from graphsparse.tickets.problem import Finder, Found, Problem
-from graphsparse.tickets.teddy import OneShot
+from graphsparse.tickets.problem import Found, Problem
+from graphsparse.tickets.registry import finder_of
 from graphsparse.tickets.ticket import Ticket
-
-FINDERS: dict[str, Finder] = {"teddy": OneShot("teddy"), "random": OneShot("random")}
-
-
-def finder_of(method: str) -> Finder:
-    """The finder behind a method's name; every edge score is a one-shot finder."""
-    if method in FINDERS:
-        return FINDERS[method]
-    if method in SCORES:
-        return OneShot(method)
-    raise ValueError(f"unknown method {method!r}; known are {', '.join(sorted({*FINDERS, *SCORES}))}")
 
 
 def make_ticket(problem: Problem, dense: FitResult, method: str, edge_keep: Fraction, weight_keep: Fraction) -> Ticket:
@@ -111,7 +99,7 @@ def _metrics(problem: Problem, dense: FitResult, found: Found, masks: Mapping[st
         "dense_isolated_nodes": isolated_nodes(edge_index, int(data.num_nodes or 0)),
         "isolated_nodes": isolated_nodes(sparse_edges, int(data.num_nodes or 0)),
     }
-    return figures | _costs(problem, dense, found, sparse_edges)
+    return figures | _costs(problem, dense, found, sparse_edges) | dict(found.metrics)
 
 
 def _costs(problem: Problem, dense: FitResult, found: Found, sparse_edges: Tensor) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from graphsparse.fit import FitResult, NodeTask, mean_ci
 from graphsparse.nn import make
 from graphsparse.report import Curve, interval, plot_sparsity, table
 from graphsparse.tickets.find import read_keeps
-from graphsparse.tickets.make import finder_of, make_ticket
+from graphsparse.tickets.make import make_ticket
 from graphsparse.tickets.problem import Problem, Training, train_dense
+from graphsparse.tickets.registry import finder_of
 from graphsparse.tickets.search import best_on_validation, sparsest_within, summarise
 from graphsparse.tickets.ticket import Ticket
 from graphsparse.whole import written_whole
