@@ -134,6 +134,32 @@ def load_images(
     return ImageSet(key, **parts, num_classes=len(raw.classes), classes=raw.classes, note=raw.note)
 
 
+def crop_flip(images: Tensor, padding: int = 4) -> Tensor:
+    """Shift each image by up to ``padding`` pixels (zeros come in) and mirror every other one, at random.
+
+    The usual augmentation of CIFAR; random numbers come from torch's generator, and are the same on every device.
+
+    Args:
+        images: ``[N, C, H, W]``.
+        padding: in pixels.
+
+    Source: "Deep Residual Learning for Image Recognition" (He et al., CVPR 2016), section 4.2.
+
+    Example:
+        >>> crop_flip(torch.ones(2, 3, 32, 32)).shape
+        torch.Size([2, 3, 32, 32])
+    """
+    count, _, height, width = images.shape
+    draws = torch.randint(2 * padding + 1, (2, count))
+    mirrored = torch.randint(2, (count, 1)).bool()
+    rows = draws[0, :, None] + torch.arange(height)
+    columns = torch.arange(width).expand(count, width)
+    columns = draws[1, :, None] + torch.where(mirrored, columns.flip(1), columns)
+    padded = torch.nn.functional.pad(images, (padding,) * 4)
+    at = (torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :])
+    return padded.movedim(1, 3)[tuple(index.to(images.device) for index in at)].movedim(3, 1).contiguous()
+
+
 def _interleaved(y: Array, seed: int) -> Array:
     """Return all positions in a random order of which every first part holds the classes in proportion."""
     order = np.random.default_rng(seed).permutation(len(y))

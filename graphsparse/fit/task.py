@@ -81,6 +81,8 @@ class Task(BaseTask):
         forward: from (model, inputs) to outputs; ``model(inputs)`` by default. A batch of PyG graphs comes
             as the whole ``Batch``.
         batch_size: examples per step, where no loader is given.
+        augment: changes the inputs of a batch of tensors while a model trains, such as
+            `graphsparse.data.crop_flip`; what it draws, it draws from torch's generator.
 
     Raises:
         ValueError: if a part is empty or its tensors differ in length, or features hold NaN.
@@ -103,7 +105,12 @@ class Task(BaseTask):
         metric: str | Metric = "accuracy",
         forward: Forward | None = None,
         batch_size: int = 128,
+        augment: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
+        if augment is not None and not isinstance(train, tuple):
+            raise ValueError(
+                "augment changes batches of tensors: give train as a pair (x, y), or augment in the data set"
+            )
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if isinstance(loss, str) and loss != "cross_entropy":
@@ -114,10 +121,10 @@ class Task(BaseTask):
         self.metric = find_metric(metric)
         self.loss: Loss = functional.cross_entropy if isinstance(loss, str) else loss
         self.forward: Forward = forward or (lambda model, inputs: model(inputs))
-        self.batch_size = batch_size
+        self.batch_size, self.augment = batch_size, augment
 
     def batches(self, part: str, device: torch.device | str = "cpu", *, shuffle: bool = False) -> Iterator[Batch]:
-        """The batches of ``"train"``, ``"val"`` or ``"test"``; `shuffle` draws from torch's generator.
+        """The batches of ``"train"``, ``"val"`` or ``"test"``; `shuffle` draws from torch's generator and augments.
 
         A loader that was given keeps its own order.
         """
@@ -137,7 +144,10 @@ class Task(BaseTask):
         order = torch.randperm(len(x)) if shuffle else torch.arange(len(x))
         for index in torch.split(order, self.batch_size):
             chosen = index.to(x.device)
-            yield Batch(x[chosen].to(device), y[chosen].to(device), index)
+            inputs = x[chosen].to(device)
+            if shuffle and self.augment is not None:
+                inputs = self.augment(inputs)
+            yield Batch(inputs, y[chosen].to(device), index)
 
     @torch.no_grad()
     def predict(self, model: nn.Module, part: str = "test", device: torch.device | str = "cpu") -> Tensor:
@@ -162,6 +172,7 @@ class Task(BaseTask):
             "metric": f"{self.metric.name} {self.metric.direction}",
             "loss": name_of(self.loss),
             "batch_size": str(self.batch_size),
+            **({} if self.augment is None else {"augment": name_of(self.augment)}),
         }
         for name, part in self.parts.items():
             found[name] = tensor_hash(*part) if isinstance(part, tuple) else f"{type(part).__name__} {len(part)}"

@@ -49,7 +49,7 @@ class Member:
 
     def teacher(self, batch: Batch) -> Tensor:
         """Outputs of the unpruned network on a batch; those of the whole training part are computed once."""
-        if batch.rows is None:
+        if batch.rows is None or self.task.augment is not None:
             with torch.no_grad():
                 return self.task.forward(self.module, batch.inputs)
         if self._logits is None:
@@ -269,7 +269,14 @@ class Validation:
         if isinstance(train, tuple) and self.examples is not None:
             train = (train[0][: self.examples], train[1][: self.examples])
         return Task(
-            train, val, val, loss=task.loss, metric=task.metric, forward=task.forward, batch_size=task.batch_size
+            train,
+            val,
+            val,
+            loss=task.loss,
+            metric=task.metric,
+            forward=task.forward,
+            batch_size=task.batch_size,
+            augment=task.augment,
         )
 
 

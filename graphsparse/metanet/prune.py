@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim.swa_utils import update_bn
 
-from graphsparse.fit import FitResult, Report, Task, cosine, fit, rng
+from graphsparse.fit import FitResult, Report, Task, cosine, fit, milestones, rng
 from graphsparse.fit.measure import device_of, evaluating, inference_ms
 from graphsparse.metanet.channels import Distribution, check_options, removal_order
 from graphsparse.metanet.cost import (
@@ -42,17 +43,19 @@ _LATENCY_EXAMPLES = 32
 
 @dataclass(frozen=True)
 class FineTune:
-    """How a network is trained after a change: SGD with Nesterov momentum 0.9 and a cosine schedule.
+    """How a network is trained after a change: SGD with Nesterov momentum 0.9 and a schedule.
 
     Args:
         epochs: passes over the training part; 0 only recalibrates batch norms.
         lr: the rate at the start.
         weight_decay: L2 penalty.
+        milestones: epochs from which on the rate is a tenth of what it was; without any it falls as a cosine.
     """
 
     epochs: int = 4
     lr: float = 0.05
     weight_decay: float = 5e-4
+    milestones: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.epochs < 0 or not self.lr > 0:
@@ -66,12 +69,17 @@ class FineTune:
         seed: int = 0,
         progress: bool | Report | None = None,
         callbacks: tuple[Any, ...] = (),
+        checkpoint: str | Path | None = None,
     ) -> FitResult | None:
-        """Recalibrate batch norms and train in place; the best epoch on validation data stays. None without epochs."""
+        """Recalibrate batch norms and train in place; the best epoch on validation data stays. None without epochs.
+
+        With ``checkpoint``, a file, an interrupted run that is repeated goes on from there, as in `fit`.
+        """
         recalibrate(module, task)
         if self.epochs == 0:
             return None
         steps = sum(1 for _ in task.batches("train"))
+        falling = milestones([epoch * steps for epoch in self.milestones]) if self.milestones else None
         sgd = functools.partial(torch.optim.SGD, momentum=0.9, nesterov=True)
         return fit(
             module,
@@ -81,7 +89,8 @@ class FineTune:
             weight_decay=self.weight_decay,
             seed=seed,
             optimizer=sgd,
-            callbacks=[*callbacks, cosine(self.epochs * steps)],
+            callbacks=[*callbacks, falling or cosine(self.epochs * steps)],
+            checkpoint=checkpoint,
             progress=progress,
         )
 

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from graphsparse.data.images import ImageSet, load_images
+from graphsparse.data.images import ImageSet, crop_flip, load_images
 from graphsparse.errors import DataError
 from graphsparse.fit import Task
 from graphsparse.fit.tree import digest
@@ -40,6 +40,7 @@ class Images:
         train, val: numbers of images.
         seed: of the choice of images.
         batch_size: images per step.
+        augment: shift and mirror training images at random (`graphsparse.data.crop_flip`).
     """
 
     name: str = "digits"
@@ -48,6 +49,7 @@ class Images:
     val: int = 5000
     seed: int = 0
     batch_size: int = 128
+    augment: bool = False
 
     def load(self) -> ImageSet:
         """The images."""
@@ -56,7 +58,8 @@ class Images:
     def task(self) -> Task:
         """Cross-entropy and accuracy on the images."""
         images = self.load()
-        return Task(images.train, images.val, images.test, batch_size=self.batch_size)
+        augment = crop_flip if self.augment else None
+        return Task(images.train, images.val, images.test, batch_size=self.batch_size, augment=augment)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import gzip
 import io
 import tarfile
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphsparse.data import ImageSet, image_names, load_images
+from graphsparse.data import ImageSet, crop_flip, image_names, load_images
 from graphsparse.data import images as room
 from graphsparse.errors import DataError
 from graphsparse.fit import Task, fit
@@ -443,3 +444,31 @@ def test_real_cifar(need: Callable[[str], Path]) -> None:
     # test part must agree with the training part in both moments.
     assert images.test[0].mean((0, 2, 3)).abs().max() < 0.1
     assert (images.test[0].std((0, 2, 3)) - 1).abs().max() < 0.1
+
+
+def test_crop_flip_shifts_and_mirrors_whole_images():
+    torch.manual_seed(0)
+    images = torch.arange(1.0, 65.0).view(1, 1, 8, 8).repeat(400, 2, 1, 1)
+    images[:, 1] += 100
+    found = crop_flip(images, padding=2)
+    padded = torch.nn.functional.pad(images[0], (2, 2, 2, 2))
+    possible = {}
+    for top, left in product(range(5), range(5)):
+        window = padded[:, top : top + 8, left : left + 8]
+        possible |= {(top, left, False): window, (top, left, True): window.flip(2)}
+    seen = set()
+    for image in found:
+        matches = [key for key, wanted in possible.items() if torch.equal(image, wanted)]
+        assert len(matches) == 1  # both channels move together
+        seen.add(matches[0])
+    assert seen == set(possible)
+
+
+def test_crop_flip_is_seeded_and_leaves_its_input():
+    images = torch.rand(5, 3, 6, 7)
+    before = images.clone()
+    torch.manual_seed(3)
+    first = crop_flip(images)
+    torch.manual_seed(3)
+    assert torch.equal(first, crop_flip(images))
+    assert torch.equal(images, before)

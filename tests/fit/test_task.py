@@ -177,3 +177,25 @@ def test_parts_are_not_changed(parts: list[tuple[Tensor, Tensor]]) -> None:
     before = copy.deepcopy(parts)
     fit(mlp(), Task(*parts), epochs=2)
     assert all(torch.equal(a, b) for one, two in zip(before, parts, strict=True) for a, b in zip(one, two, strict=True))
+
+
+def test_augmentation_is_for_training_alone() -> None:
+    x, y = torch.ones(8, 2), torch.arange(8) % 2
+    task = Task((x, y), (x, y), (x, y), batch_size=4, augment=lambda inputs: inputs + 1)
+    assert all(bool((batch.inputs == 2).all()) for batch in task.batches("train", shuffle=True))
+    assert all(bool((batch.inputs == 1).all()) for batch in task.batches("train"))
+    assert all(bool((batch.inputs == 1).all()) for batch in task.batches("val"))
+    assert bool((x == 1).all())
+
+
+def test_augmentation_is_part_of_what_a_checkpoint_knows() -> None:
+    x, y = torch.ones(8, 2), torch.arange(8) % 2
+    plain, augmented = (Task((x, y), (x, y), (x, y), augment=f) for f in (None, torch.neg))
+    assert plain.fingerprint() != augmented.fingerprint()
+
+
+def test_augmentation_needs_tensors() -> None:
+    x, y = torch.ones(8, 2), torch.arange(8) % 2
+    loader = DataLoader(TensorDataset(x, y), batch_size=4)
+    with pytest.raises(ValueError, match="augment"):
+        Task(loader, (x, y), (x, y), augment=torch.neg)

@@ -427,3 +427,17 @@ def test_digits_at_twice_the_speed_keep_their_accuracy():
     assert result.accuracy > result.accuracy_before - 0.06
     assert 2 <= result.speedup <= 2.2
     assert result.params[1] < 0.7 * result.params[0]
+
+
+def test_fine_tuning_in_stages_and_from_a_checkpoint(tmp_path):
+    task = small_task()
+    tune = FineTune(epochs=3, lr=0.1, milestones=(1, 2))
+    nets = [resnet(seed=3) for _ in range(3)]
+    tune.run(nets[0], task)
+    FineTune(epochs=3, lr=0.1).run(nets[1], task)
+    assert not same_bits(nets[0].state_dict(), nets[1].state_dict())
+    tune.run(nets[2], task, checkpoint=tmp_path / "run")
+    again = resnet(seed=3)
+    tune.run(again, task, checkpoint=tmp_path / "run")
+    assert same_bits(again.state_dict(), nets[0].state_dict())
+    assert same_bits(nets[2].state_dict(), nets[0].state_dict())
