@@ -156,7 +156,8 @@ def least_pruned(
 ) -> tuple[Tensor, tuple[nn.Module, Kept]]:
     """The mask of the least-pruned network within a limit, and that network, of all that an order goes through.
 
-    A group that Torch-Pruning cannot cut stays whole.
+    Where the last step goes further than it must, the next step of another group takes its place if that is enough and
+    goes less far. A group that Torch-Pruning cannot cut stays whole.
 
     Args:
         graph: the network.
@@ -176,7 +177,7 @@ def least_pruned(
         try:
             at = search.first(cost, limit)
             if at is not None:
-                return search.keep(at), search.shrunk(at)
+                return search.finest(at, cost, limit)
             left, whole = search.exact(len(search.steps)), search.exact(0)
         except ShrinkError as error:
             channels = cuttable(graph, channels, search.last, example_inputs, error)
@@ -214,6 +215,24 @@ class _Search:
         if self.exact(at) != cost.left(self.graph, self.keep(at)):  # products of activations: only an estimate
             found = first_reaching(count, lambda k: self.exact(k) <= limit, at)
         return None if found > count else found
+
+    def finest(self, at: int, cost: Cost, limit: float | Fraction) -> tuple[Tensor, tuple[nn.Module, Kept]]:
+        """Mask and network after so many steps, or after another last step that cuts less and is enough."""
+        best = self.keep(at)
+        most = cost.left(self.graph, best)
+        if at and most == self.exact(at):  # else the cost is only an estimate
+            groups = {int(self.channels.group_of[self.steps[at - 1][0]])}
+            for step in self.steps[at:]:
+                group = int(self.channels.group_of[step[0]])
+                if group not in groups:
+                    groups.add(group)
+                    other = keep_after(self.channels, [*self.steps[: at - 1], step])
+                    if most < (left := cost.left(self.graph, other)) <= limit:
+                        best, most = other, left
+        if torch.equal(best, self.keep(at)):
+            return best, self.shrunk(at)
+        self.last = best
+        return best, shrink(self.graph, best, self.inputs)
 
     def keep(self, count: int) -> Tensor:
         """The mask after so many steps."""

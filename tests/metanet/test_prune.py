@@ -93,7 +93,33 @@ def test_it_is_the_least_pruned_that_reaches_the_target(kind, percent, distribut
             prune(net, None, task, **target, **options, fine_tune=NONE)
         return
     result = prune(net, None, task, **target, **options, fine_tune=NONE)
-    assert measure(result.module) == max(reaching)
+    assert measure(result.module) == max([*reaching[:1], *costs_of_other_last_steps(net, x, measure, share, **options)])
+
+
+def costs_of_other_last_steps(net, x, measure, share, **options):
+    """Costs within the share, had the first step that reaches it been the next step of another group."""
+    graph = NetworkGraph.from_module(net, x)
+    channels = Channels.of(graph)
+    steps = removal_order(channels, importance(Evidence(graph), "group-l2"), **options)
+    cost_after = [measure(shrink(graph, keep_after(channels, steps[:k]), x)[0]) for k in range(len(steps) + 1)]
+    at = next(k for k, cost in enumerate(cost_after) if cost <= cost_after[0] * share)
+    if at == 0:
+        return []
+    first = {}
+    for step in steps[at - 1 :]:
+        first.setdefault(int(channels.group_of[step[0]]), step)
+    masks = [keep_after(channels, [*steps[: at - 1], step]) for step in first.values()]
+    costs = [measure(shrink(graph, mask, x)[0]) for mask in masks]
+    return [cost for cost in costs if cost <= cost_after[0] * share]
+
+
+def test_a_smaller_step_of_another_group_comes_nearer_to_the_target():
+    """Where the order's next step goes too far, one of a smaller group is enough."""
+    torch.manual_seed(0)
+    net = ResNet(8, (32, 32, 48), option="B", classes=3)
+    task = small_task()
+    for speedup in (2.0, 4.0):
+        assert speedup <= prune(net, None, task, speedup=speedup, fine_tune=NONE).speedup <= 1.02 * speedup
 
 
 class Mixing(nn.Module):
