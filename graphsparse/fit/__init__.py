@@ -1,8 +1,11 @@
-"""Training: tasks, one loop with best-on-validation and resume, metrics and their intervals."""
+"""Training: tasks of nodes, links, graphs and images, one loop with resume, metrics with intervals."""
 
 from graphsparse.fit.distill import Distill
 from graphsparse.fit.features import clear_graph_caches
+from graphsparse.fit.graph_task import GraphTask
+from graphsparse.fit.link_task import LinkTask
 from graphsparse.fit.loop import Callback, DivergedError, FitResult, fit
+from graphsparse.fit.message_task import MessageTask
 from graphsparse.fit.metrics import (
     METRICS,
     Metric,
@@ -15,6 +18,7 @@ from graphsparse.fit.metrics import (
     rocauc,
 )
 from graphsparse.fit.node_task import NodeTask
+from graphsparse.fit.ogb_metrics import graph_metric, link_metric
 from graphsparse.fit.progress import Bars, Report
 from graphsparse.fit.schedule import ClipNorm, Schedule, cosine, milestones
 from graphsparse.fit.task import BaseTask, Batch, Evaluation, Session, Task
@@ -30,6 +34,9 @@ __all__ = [
     "DivergedError",
     "Evaluation",
     "FitResult",
+    "GraphTask",
+    "LinkTask",
+    "MessageTask",
     "Metric",
     "NodeTask",
     "PairedDifference",
@@ -43,6 +50,8 @@ __all__ = [
     "find_metric",
     "finite_or_none",
     "fit",
+    "graph_metric",
+    "link_metric",
     "mean_ci",
     "milestones",
     "paired_difference",

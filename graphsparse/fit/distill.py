@@ -1,12 +1,16 @@
-"""Knowledge distillation: the student also learns the teacher's distribution over classes."""
+"""Knowledge distillation: the student also learns what the teacher says."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+Outputs = Literal["classes", "labels", "values"]
 
 
 @dataclass(frozen=True)
@@ -14,15 +18,20 @@ class Distill:
     """What is distilled: loss = task loss + weight * T^2 / |S| * sum_{v in S} KL(teacher_v || student_v).
 
     S are the distilled nodes and both distributions are softmax(logits / T) (TEDDY, ICLR 2024, eq. 9, has
-    T = 1 and all nodes; Hinton et al., 2015, the factor T^2).
+    T = 1 and all nodes; Hinton et al., 2015, the factor T^2). For outputs that are no classes, see `outputs`.
 
     Args:
         teacher_logits: eval-mode outputs of the teacher, one row per node of the whole graph (for other
-            tasks: per training example), e.g. `FitResult.logits`.
+            tasks: per graph or training example), e.g. `FitResult.logits`; with `decode` what that takes.
         weight: lambda, at least 0.
         nodes: which nodes to distil, a mask [N] or ids; None takes all. An inductive task takes those of
             them that lie in its training graph.
         temperature: T, above 0.
+        outputs: ``"classes"``: a row is a distribution over classes; ``"labels"``: each column is a label of its own
+            that holds or not, KL(sigmoid || sigmoid) is averaged over the columns; ``"values"``: a row is distilled by
+            its mean squared error, without a temperature.
+        decode: from embeddings of nodes [N, H] and pairs [2, M] to the teacher's logits [M], where pairs are distilled
+            that are drawn in training.
 
     Raises:
         ValueError: if the logits are not a finite matrix, or `weight` or `temperature` is out of range.
@@ -32,6 +41,8 @@ class Distill:
     weight: float = 1.0
     nodes: Tensor | None = None
     temperature: float = 1.0
+    outputs: Outputs = "classes"
+    decode: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def __post_init__(self) -> None:
         if self.teacher_logits.dim() != 2 or not bool(torch.isfinite(self.teacher_logits).all()):
@@ -40,6 +51,8 @@ class Distill:
             raise ValueError(f"the distillation weight must be at least 0, got {self.weight}")
         if not self.temperature > 0:
             raise ValueError(f"the distillation temperature must be above 0, got {self.temperature}")
+        if self.outputs not in get_args(Outputs):
+            raise ValueError(f"outputs must be one of {', '.join(get_args(Outputs))}, got {self.outputs!r}")
 
     def mask(self, rows: int) -> Tensor:
         """The distilled rows as a mask [rows] on the CPU.
@@ -69,11 +82,15 @@ class Distill:
         """The weighted loss of the given rows: a scalar.
 
         Args:
-            student, teacher: logits [M, C] of the same rows; one column stands for two classes.
+            student, teacher: outputs [M, C] of the same rows; one column of classes stands for two.
         """
         if student.shape != teacher.shape:
             raise ValueError(f"teacher and student differ in shape: {list(teacher.shape)}, {list(student.shape)}")
+        if self.outputs == "values":
+            return self.weight * functional.mse_loss(student, teacher)
         T = self.temperature
+        if self.outputs == "labels":
+            student, teacher = student.reshape(-1, 1), teacher.reshape(-1, 1)
         divergence = functional.kl_div(
             functional.log_softmax(_two_columns(student) / T, dim=1),
             functional.log_softmax(_two_columns(teacher) / T, dim=1),

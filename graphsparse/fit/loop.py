@@ -281,6 +281,7 @@ def _run_hashes(
     hashes = {f"task {name}": value for name, value in task.fingerprint().items()}
     if distill is not None:
         options = f"{distill.weight!r} {distill.temperature!r} "
+        options += "" if distill.outputs == "classes" else f"{distill.outputs} "
         hashes["distill"] = options + tensor_hash(distill.teacher_logits, distill.nodes)
     named = "adam" if optimizer is None else name_of(optimizer)
     settings = {"epochs": epochs, "lr": lr, "weight_decay": weight_decay, "seed": seed, "optimizer": named}

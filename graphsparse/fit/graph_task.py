@@ -1,0 +1,312 @@
+"""Properties of whole graphs, such as molecules: classification and regression, several targets at once."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from graphsparse.fit.checks import check_arcs, check_finite
+from graphsparse.fit.distill import Distill
+from graphsparse.fit.features import clear_graph_caches
+from graphsparse.fit.fingerprint import tensor_hash
+from graphsparse.fit.message_task import MessageTask
+from graphsparse.fit.metrics import Metric
+from graphsparse.fit.ogb_metrics import graph_metric
+from graphsparse.fit.task import Evaluation, Session
+from graphsparse.fit.union import Inputs, Union, find_arcs
+
+_PARTS = ("train", "val", "test")
+_GRAPHS_AT_ONCE = 512
+
+
+class GraphTask(MessageTask):
+    """Predict T properties of each of many graphs.
+
+    The loss is the mean over the known targets of a batch: of the binary cross-entropy, or of the squared error where
+    the metric is an error. Training sees training graphs alone, so the protocol is inductive. Distillation: on the
+    training graphs, binary KL of each target, or the squared distance to the teacher's value.
+
+    Args:
+        data: all graphs as one disjoint union, see `graphsparse.data.GraphSet`: x [N, ...], edge_index [2, E],
+            edge_attr [E, ...] or none, batch [N] (the graph of each node, ascending), y [G] or [G, T] (0 and 1, or
+            numbers; NaN where not known), and the boolean train_mask, val_mask and test_mask, each [G].
+        metric: ``"rocauc"``, ``"ap"``, ``"rmse"`` or a `Metric` of outputs and targets [G, T]; None takes
+            ``data.metric``. A metric that is minimised makes the task a regression.
+        batch_size: training graphs of a step; batches of an epoch differ in size by one at most.
+
+    The model is called as ``model(x, edge_index, edge_attr, batch)`` and returns [graphs, T] (logits or values).
+    Outputs are those of all graphs, [G, T].
+
+    Raises:
+        ValueError: if something is missing, empty, not finite or out of range, an edge joins two graphs, or the metric
+            is undefined in a part; the sentence says what.
+        TypeError: if something is of the wrong type.
+
+    Example:
+        >>> from torch_geometric.data import Data
+        >>> part = torch.arange(3)
+        >>> data = Data(x=torch.ones(4, 1), edge_index=torch.tensor([[0, 1], [1, 0]]), batch=torch.tensor([0, 0, 1, 2]),
+        ...             y=torch.tensor([1.5, 0.0, 2.0]), train_mask=part < 1, val_mask=part == 1, test_mask=part > 1)
+        >>> task = GraphTask(data, metric="rmse")
+        >>> task.num_graphs, task.score(torch.ones(3, 1), "test")
+        (3, 1.0)
+    """
+
+    kind = "graph"
+    hashed = ("x", "y", "batch", "edge_attr", "train_mask", "val_mask", "test_mask")
+    protocol = "inductive"
+
+    def __init__(self, data: Any, *, metric: str | Metric | None = None, batch_size: int = 32) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        metric = metric or getattr(data, "metric", None)
+        if metric is None:
+            raise ValueError("say how graphs are judged: metric='rocauc', 'ap', 'rmse' or a Metric")
+        self.metric = metric if isinstance(metric, Metric) else graph_metric(metric)
+        self.x = _tensor(data, "x", "features")
+        self.num_nodes = self.x.size(0)
+        check_finite(self.x, "data.x", "node")
+        self.batch = _graph_numbers(data, self.num_nodes)
+        self.num_graphs = int(self.batch[-1]) + 1
+        self.edge_index = self._within_graphs(getattr(data, "edge_index", None))
+        self.edge_attr = _edge_features(data, self.edge_index.size(1))
+        self.y = _targets(data, self.num_graphs)
+        self.masks = {part: _mask(data, part, self.num_graphs) for part in _PARTS}
+        _check_disjoint(self.masks)
+        self._check_targets()
+        self.batch_size = batch_size
+        self._arrange()
+
+    @classmethod
+    def of(
+        cls: type[GraphTask], data: Any, *, protocol: str | None = None, split: int = 0, metric: str | None = None
+    ) -> GraphTask:
+        if protocol not in (None, cls.protocol):
+            raise ValueError(f"test graphs are never seen in training: the protocol is inductive, got {protocol!r}")
+        if split != 0:
+            raise ValueError(f"the data has one split, number 0, got {split}")
+        return cls(data, metric=metric)
+
+    @property
+    def num_targets(self) -> int:
+        """Targets of each graph, T."""
+        return self.y.size(1)
+
+    @property
+    def regression(self) -> bool:
+        """Whether targets are numbers, and not labels 0 and 1."""
+        return not self.metric.maximize
+
+    @property
+    def graph_of(self) -> Tensor:
+        return self.batch
+
+    def with_edges(self, edge_index: Tensor) -> GraphTask:
+        """The same task with some of its edges, each with the features that it has.
+
+        Raises:
+            ValueError: if an arc is none of the task's own; or if it has parallel copies, some of which are left out,
+                so that it is open whose features to take (`with_mask` says it).
+        """
+        edge_index = self._within_graphs(edge_index)
+        return self._with(edge_index, find_arcs(self.edge_index, edge_index, self.num_nodes))
+
+    def with_mask(self, mask: Tensor) -> GraphTask:
+        positions = mask.to(self.edge_index.device).nonzero().view(-1)
+        return self._with(self.edge_index[:, positions], positions)
+
+    def _with(self, edge_index: Tensor, positions: Tensor) -> GraphTask:
+        other = copy.copy(self)
+        other.edge_index = edge_index
+        other.edge_attr = None if self.edge_attr is None else self.edge_attr[positions]
+        other._arrange()
+        return other
+
+    def _arrange(self) -> None:
+        self.union = Union.of(self.x, self.edge_index, self.edge_attr, self.batch, self.num_graphs)
+
+    def inputs(self) -> Inputs:
+        """The test graphs."""
+        return self.union.take(self.masks["test"].nonzero().view(-1))
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean over the targets that are known (zero if none is): squared error, or binary cross-entropy."""
+        known = ~torch.isnan(targets)
+        outputs, targets = outputs[known], targets[known]
+        if self.regression:
+            losses = functional.mse_loss(outputs, targets, reduction="none")
+        else:
+            losses = functional.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
+        mean: Tensor = losses.sum() / max(losses.numel(), 1)
+        return mean
+
+    def score(self, outputs: Tensor, part: str) -> float:
+        """The metric of ``"train"``, ``"val"`` or ``"test"`` for outputs [G, T] of all graphs."""
+        mask = self.masks[part]
+        return self.metric.score(outputs[mask.to(outputs.device)].cpu(), self.y[mask].cpu())
+
+    def teach(self, teacher: nn.Module, outputs: Tensor, weight: float) -> Distill:
+        return Distill(outputs, weight=weight, outputs="values" if self.regression else "labels")
+
+    def start(self, model: nn.Module, device: torch.device, distill: Distill | None = None) -> Session:
+        return _Batches(self, model, device, distill)
+
+    def fingerprint(self) -> dict[str, str]:
+        return {
+            "graphs": tensor_hash(self.x, self.edge_index, self.edge_attr, self.batch),
+            "y": tensor_hash(self.y),
+            "masks": tensor_hash(*self.masks.values()),
+            "batch_size": str(self.batch_size),
+            "metric": f"{self.metric.name} {self.metric.direction}",
+        }
+
+    def _within_graphs(self, edge_index: Any) -> Tensor:
+        edge_index = check_arcs(edge_index, self.num_nodes)
+        graphs = self.batch[edge_index.long()]
+        if bool((graphs[0] != graphs[1]).any()):
+            u, v = edge_index[:, int((graphs[0] != graphs[1]).nonzero()[0])].tolist()
+            raise ValueError(f"the edge ({u}, {v}) joins two graphs, {int(self.batch[u])} and {int(self.batch[v])}")
+        return edge_index
+
+    def _check_targets(self) -> None:
+        if not self.regression and not bool(((self.y == 0) | (self.y == 1) | self.y.isnan()).all()):
+            raise ValueError(f"for {self.metric.name}, targets must be 0, 1 or NaN (not known)")
+        for part, mask in self.masks.items():
+            y = self.y[mask]
+            known = ~y.isnan()
+            if self.regression and part != "train" and not bool(known.any(dim=0).all()):
+                raise ValueError(
+                    f"{part}_mask selects no graph whose target {int((~known.any(dim=0)).nonzero()[0])} is known"
+                )
+            both = ((y == 0).any(dim=0) & (y == 1).any(dim=0)).any()
+            if self.metric.name in ("rocauc", "ap") and part != "train" and not bool(both):
+                raise ValueError(f"{self.metric.name} is undefined: {part}_mask selects graphs of one class only")
+            if not bool(known.any()):
+                raise ValueError(f"{part}_mask selects no graph with a known target")
+
+
+class _Batches:
+    """`GraphTask` in training: batches of graphs, cut from the union."""
+
+    def __init__(self, task: GraphTask, model: nn.Module, device: torch.device, distill: Distill | None) -> None:
+        self.task, self.model, self.device, self.distill = task, model, device, distill
+        clear_graph_caches(model)
+        self.union, self.y = task.union.to(device), task.y.to(device)
+        self.graphs = {part: mask.nonzero().view(-1).cpu() for part, mask in task.masks.items()}
+        if distill is not None:
+            self.distilled = distill.mask(task.num_graphs)
+            self.teacher = distill.teacher_logits.detach().to(device)
+
+    def _forward(self, graphs: Tensor) -> Tensor:
+        outputs = self.model(*self.union.take(graphs.to(self.device)))
+        if not isinstance(outputs, Tensor) or outputs.shape != (len(graphs), self.task.num_targets):
+            raise ValueError(
+                f"the model must return outputs [{len(graphs)}, {self.task.num_targets}] for {len(graphs)} graphs with "
+                f"{self.task.num_targets} targets"
+            )
+        return outputs
+
+    def losses(self) -> Iterator[Tensor]:
+        self.model.train()
+        graphs = self.graphs["train"]
+        order = graphs[torch.randperm(len(graphs))]
+        # parts of nearly equal size: a last batch of one atom would stop a batch norm
+        for batch in torch.tensor_split(order, -(-len(order) // self.task.batch_size)):
+            clear_graph_caches(self.model)
+            outputs = self._forward(batch)
+            loss = self.task.loss(outputs, self.y[batch.to(self.device)])
+            if self.distill is not None and bool(self.distilled[batch].any()):
+                rows = self.distilled[batch].to(self.device)
+                loss = loss + self.distill.term(outputs[rows], self.teacher[batch.to(self.device)[rows]])
+            yield loss
+
+    @torch.no_grad()
+    def _outputs(self, graphs: Tensor) -> Tensor:
+        self.model.eval()
+        found = []
+        for batch in torch.split(graphs, _GRAPHS_AT_ONCE):
+            clear_graph_caches(self.model)
+            found.append(self._forward(batch))
+        return torch.cat(found)
+
+    def evaluate(self) -> Evaluation:
+        outputs = self._outputs(self.graphs["val"])
+        finite = bool(torch.isfinite(outputs).all())  # scikit-learn refuses what the loop can name
+        val = self.task.metric.score(outputs.cpu(), self.task.y[self.task.masks["val"]].cpu()) if finite else np.nan
+        return Evaluation(val, lambda: self._finish(outputs))
+
+    def _finish(self, val: Tensor) -> tuple[float, Tensor]:
+        others = (~self.task.masks["val"]).nonzero().view(-1).cpu()
+        outputs = val.new_empty(self.task.num_graphs, self.task.num_targets)
+        outputs[self.graphs["val"].to(val.device)] = val
+        outputs[others.to(val.device)] = self._outputs(others)
+        finite = bool(torch.isfinite(outputs).all())
+        return self.task.score(outputs, "test") if finite else np.nan, outputs
+
+    def generators(self) -> list[torch.Generator]:
+        return []
+
+
+def _tensor(data: Any, name: str, what: str) -> Tensor:
+    value = getattr(data, name, None)
+    if not isinstance(value, Tensor):
+        raise ValueError(f"the data has no {what}: set data.{name} to a tensor")
+    return value.detach()
+
+
+def _graph_numbers(data: Any, num_nodes: int) -> Tensor:
+    batch = _tensor(data, "batch", "graph of each node")
+    if batch.dtype not in (torch.int64, torch.int32):
+        raise TypeError(f"data.batch must hold graph numbers (int64), got {batch.dtype}")
+    if batch.shape != (num_nodes,) or not num_nodes:
+        raise ValueError(f"data.batch must have shape [{max(num_nodes, 1)}], got {list(batch.shape)}")
+    steps = batch.diff()
+    if int(batch[0]) != 0 or bool(((steps != 0) & (steps != 1)).any()):
+        raise ValueError("data.batch must ascend from 0 by steps of one: every graph has a node, side by side")
+    return batch.long()
+
+
+def _edge_features(data: Any, num_edges: int) -> Tensor | None:
+    if getattr(data, "edge_attr", None) is None:
+        return None
+    features = _tensor(data, "edge_attr", "edge features")
+    if features.size(0) != num_edges:
+        raise ValueError(f"data.edge_attr must have one row for each of {num_edges} edges, got {features.size(0)}")
+    check_finite(features, "data.edge_attr", "edge")
+    return features
+
+
+def _targets(data: Any, num_graphs: int) -> Tensor:
+    y = _tensor(data, "y", "targets")
+    y = y[:, None] if y.dim() == 1 else y
+    if y.dim() != 2 or y.size(0) != num_graphs or not y.size(1):
+        raise ValueError(f"data.y must have shape [{num_graphs}] or [{num_graphs}, T], got {list(y.shape)}")
+    if y.is_complex():
+        raise TypeError(f"data.y must hold numbers, got {y.dtype}")
+    if bool(torch.isinf(y).any()):
+        raise ValueError(f"the target of graph {int(torch.isinf(y).nonzero()[0, 0])} is infinite; NaN says not known")
+    return y.float()
+
+
+def _mask(data: Any, part: str, num_graphs: int) -> Tensor:
+    name = f"{part}_mask"
+    mask = _tensor(data, name, name)
+    if mask.dtype != torch.bool:
+        raise TypeError(f"{name} must be boolean, got {mask.dtype}")
+    if mask.shape != (num_graphs,):
+        raise ValueError(f"{name} must have shape [{num_graphs}], one entry a graph, got {list(mask.shape)}")
+    if not bool(mask.any()):
+        raise ValueError(f"{name} selects no graph")
+    return mask
+
+
+def _check_disjoint(masks: dict[str, Tensor]) -> None:
+    twice = torch.stack(list(masks.values())).sum(dim=0) > 1
+    if bool(twice.any()):
+        raise ValueError(f"graph {int(twice.nonzero()[0])} is in two of train_mask, val_mask and test_mask")
