@@ -1,17 +1,20 @@
 """Data sets: real graphs and images by name, offline first."""
 
 from graphsparse.data.folders import cache_root, data_root
+from graphsparse.data.graph_set import GraphSet, join_graphs
 from graphsparse.data.graphs import load, names
 from graphsparse.data.images import ImageSet, crop_flip, image_names, load_images
 from graphsparse.data.ogb import OgbTask, load_ogb
 
 __all__ = [
+    "GraphSet",
     "ImageSet",
     "OgbTask",
     "cache_root",
     "crop_flip",
     "data_root",
     "image_names",
+    "join_graphs",
     "load",
     "load_images",
     "load_ogb",

@@ -1,4 +1,4 @@
-"""One door to every graph for node classification: a name goes in, one ``Data`` with 1-D masks comes out."""
+"""One door to every graph: a name goes in, one ``Data`` comes out that a task of nodes, links or graphs is made of."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from graphsparse.data.archives import (
 from graphsparse.data.digits import read_digits
 from graphsparse.data.naming import known_key
 from graphsparse.data.ogb import read_ogb_node
+from graphsparse.data.ogb_graphs import GRAPHS, LINKS, read_ogb_graphs, read_ogb_links
 from graphsparse.data.planetoid import read_planetoid
 from graphsparse.data.raw import RawGraph
 from graphsparse.data.splits import PerClass, Stratified, choose
@@ -67,7 +68,7 @@ def names() -> list[str]:
         >>> "cora" in names()
         True
     """
-    return list(_CATALOGUE)
+    return [*_CATALOGUE, *LINKS, *GRAPHS]
 
 
 def load(
@@ -78,7 +79,7 @@ def load(
     seed: int = 0,
     normalize_features: bool = False,
 ) -> Data:
-    """Load a graph for node classification by its name.
+    """Load a graph, or a set of graphs, by its name.
 
     Args:
         name: one of :func:`names`; case does not matter, ``_`` is ``-``.
@@ -104,7 +105,9 @@ def load(
         >>> data.num_nodes, data.num_features, data.num_classes, data.split
         (1797, 64, 10, 'random 5 per class/500/rest, seed 0')
     """
-    key = known_key(name, _CATALOGUE, what="data set", example="cora")
+    key = known_key(name, names(), what="data set", example="cora")
+    if key not in _CATALOGUE:
+        return _load_public(key, split, root, normalize_features)
     entry = _CATALOGUE[key]
     raw = entry.read(root)
     masks, described = choose(key, split, public=raw.public, random=entry.random, y=raw.y, seed=seed)
@@ -114,6 +117,17 @@ def load(
         from torch_geometric.transforms import NormalizeFeatures
 
         data = NormalizeFeatures()(data)
-    data.name, data.split, data.metric = key, described, entry.metric
+    data.name, data.split, data.metric, data.task = key, described, entry.metric, "node"
     data.num_classes = int(raw.y.max()) + 1
     return data
+
+
+def _load_public(
+    key: str, split: int | str | None, root: str | os.PathLike[str] | None, normalize_features: bool
+) -> Data:
+    """Links and graphs of OGB, which have one split and features of their own kind."""
+    if split not in (None, "public"):
+        raise ValueError(f"{key} has no split {split!r}; possible: 'public', or None for the default.")
+    if normalize_features:
+        raise ValueError(f"normalize_features is for bags of words; {key} has none.")
+    return read_ogb_links(key, root) if key in LINKS else read_ogb_graphs(key, root)

@@ -167,12 +167,13 @@ class GraphTask(MessageTask):
         }
 
     def _within_graphs(self, edge_index: Any) -> Tensor:
-        edge_index = check_arcs(edge_index, self.num_nodes)
-        graphs = self.batch[edge_index.long()]
-        if bool((graphs[0] != graphs[1]).any()):
-            u, v = edge_index[:, int((graphs[0] != graphs[1]).nonzero()[0])].tolist()
+        arcs = check_arcs(edge_index, self.num_nodes)
+        tails, heads = self.batch[arcs.long()]
+        between = (tails != heads).nonzero()
+        if len(between):
+            u, v = arcs[:, int(between[0])].tolist()
             raise ValueError(f"the edge ({u}, {v}) joins two graphs, {int(self.batch[u])} and {int(self.batch[v])}")
-        return edge_index
+        return arcs
 
     def _check_targets(self) -> None:
         if not self.regression and not bool(((self.y == 0) | (self.y == 1) | self.y.isnan()).all()):

@@ -1,0 +1,91 @@
+"""OGB's link and graph tasks as ``Data`` that tickets are found on."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from graphsparse.data.graph_set import GraphSet, add_masks
+from graphsparse.data.ogb import load_ogb
+from graphsparse.errors import DataError
+
+LINKS = ("ogbl-ddi", "ogbl-collab", "ogbl-ppa", "ogbl-citation2")
+_MOLECULES = "bace bbbp clintox esol freesolv hiv lipo muv pcba sider tox21 toxcast"
+GRAPHS = (*(f"ogbg-mol{name}" for name in _MOLECULES.split()), "ogbg-molhiv-rebuilt")
+_PARTS = {"val": "valid", "test": "test"}
+
+
+def read_ogb_links(name: str, root: str | os.PathLike[str] | None) -> Data:
+    """Read a link task: messages go along training links, judged pairs are the official ones.
+
+    Args:
+        name: one of `LINKS`.
+        root: as in :func:`graphsparse.data.load`.
+
+    Returns:
+        ``Data`` with ``edge_index`` int64 [2, E], ``num_nodes``, ``x`` float32 [N, F] if there are features, and
+        ``train_pos_edge_index`` [2, P] and ``{val,test}_{pos,neg}_edge_index`` [2, M] (negatives of citation2:
+        [2, M, 1000]); ``name``, ``split``, ``metric``, ``task``.
+
+    Raises:
+        DataError: as :func:`load_ogb`.
+    """
+    task = load_ogb(name, root=root)
+    graph = task.data
+    data = Data(edge_index=graph.edge_index, num_nodes=graph.num_nodes)
+    if isinstance(graph.x, Tensor):
+        data.x = graph.x.float()
+    data.train_pos_edge_index = _links(task.splits["train"])
+    for part, official in _PARTS.items():
+        pairs = task.splits[official]
+        data[f"{part}_pos_edge_index"], data[f"{part}_neg_edge_index"] = _links(pairs), _no_links(pairs)
+    data.name, data.split, data.metric, data.task = name, "public", task.metric, "link"
+    return data
+
+
+def read_ogb_graphs(name: str, root: str | os.PathLike[str] | None) -> GraphSet:
+    """Read a task of molecules as one disjoint union; features stay OGB's category numbers.
+
+    Args:
+        name: one of `GRAPHS`.
+        root: as in :func:`graphsparse.data.load`.
+
+    Returns:
+        `GraphSet` with ``x`` int64 [N, 9], ``edge_attr`` int64 [E, 3], ``y`` float32 [G, T], and ``name``, ``split``,
+        ``metric``, ``task``.
+
+    Raises:
+        DataError: as :func:`load_ogb`, or a molecule without an atom.
+    """
+    task = load_ogb(name, root=root)
+    stored, slices = task.dataset._data, task.dataset.slices
+    sizes = torch.as_tensor(stored._num_nodes)
+    if not bool(sizes.all()):
+        raise DataError(f"{name}: graph {int((sizes == 0).nonzero()[0])} has no node.")
+    shift = (sizes.cumsum(0) - sizes).repeat_interleave(slices["edge_index"].diff())
+    data = GraphSet(
+        x=stored.x,
+        edge_index=stored.edge_index + shift,
+        edge_attr=stored.edge_attr,
+        y=stored.y.float(),
+        batch=torch.arange(len(sizes)).repeat_interleave(sizes),
+    )
+    add_masks(data, len(sizes), {"train": task.splits["train"]} | {p: task.splits[o] for p, o in _PARTS.items()})
+    data.name, data.split, data.metric, data.task = name, "public", task.metric, "graph"
+    return data
+
+
+def _links(part: dict[str, Any]) -> Tensor:
+    pairs = part["edge"].t() if "edge" in part else torch.stack([part["source_node"], part["target_node"]])
+    return torch.as_tensor(pairs).long().contiguous()
+
+
+def _no_links(part: dict[str, Any]) -> Tensor:
+    if "edge_neg" in part:
+        return torch.as_tensor(part["edge_neg"]).t().long().contiguous()
+    targets = torch.as_tensor(part["target_node_neg"]).long()
+    return torch.stack([torch.as_tensor(part["source_node"]).long()[:, None].expand_as(targets), targets])
