@@ -178,8 +178,9 @@ def prune_networks(
     criterion: Annotated[
         list[str] | None,
         typer.Option(
-            help="Baselines: group-l2, bn-scale, taylor, random, sparse-learning; differences are to the first.",
-            show_default="group-l2,taylor",
+            help="Baselines: group-l2, bn-scale, taylor, random, sparse-learning, each also as NAME+least-squares; "
+            "differences are to the first.",
+            show_default="group-l2,group-l2+least-squares,taylor",
         ),
     ] = None,
     epochs: Annotated[int, typer.Option(min=0, help="Epochs of fine-tuning in all; 0: batch norms only.")] = 4,
@@ -195,7 +196,7 @@ def prune_networks(
         zoo=zoo,
         metanet=metanet,
         speedups=_numbers("--speedup", speedup, "2,4,6", float),
-        criteria=_words(criterion, "group-l2,taylor"),
+        criteria=_words(criterion, "group-l2,group-l2+least-squares,taylor"),
         epochs=epochs,
         lr=lr,
         seed=seed,

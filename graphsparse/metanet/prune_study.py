@@ -32,7 +32,8 @@ class PruneStudy:
         zoo: folder of networks, or the folder of one.
         metanet: a file, the name of a pretrained metanetwork, or "none".
         speedups: targets.
-        criteria: of the baselines; the first is the one that differences are taken to.
+        criteria: of the baselines, with ``+least-squares`` where the weights that stay are refitted; the first is the
+            one that differences are taken to.
         epochs: of fine-tuning in all, for every method alike: methods that train before they prune spend half there.
         lr: of fine-tuning.
         seed: of random choices and fine-tuning.
@@ -70,7 +71,7 @@ class PruneStudy:
         if not self.criteria or not self.speedups:
             raise ValueError("pruning needs at least one criterion and one speed-up")
         for criterion in self.criteria:
-            Plan(criterion)
+            _plan(criterion)
         for speedup in self.speedups:
             if not 1 < speedup < math.inf:
                 raise ValueError(f"a speed-up must be a number above 1, got {speedup}")
@@ -94,13 +95,15 @@ class PruneStudy:
         folder = out / "networks" / network.recipe.name / f"{method}-x{speedup:g}"
         header = read_header(folder) if (folder / HEADER).exists() else {}
         if header.get("asked") != asked:
-            before = self.epochs // 2 if method == "sparse-learning" or (used and used.mode == "change") else 0
+            criterion, least_squares = ("group-l2", None) if used is not None else _plan(method)
+            before = self.epochs // 2 if criterion == "sparse-learning" or (used and used.mode == "change") else 0
             result = prune(
                 network.module,
                 used,
                 task,
                 speedup=speedup,
-                criterion="group-l2" if used is not None else method,
+                criterion=criterion,
+                reconstruct=least_squares,
                 fine_tune=FineTune(self.epochs - before, self.lr),
                 prepare=FineTune(before, self.lr),
                 seed=self.seed,
@@ -165,6 +168,18 @@ def find_metanet(name: str) -> MetaNetwork | None:
     if Path(name).suffix == ".safetensors" or Path(name).exists():
         return MetaNetwork.load(name).eval()
     return MetaNetwork.from_pretrained(name).eval()
+
+
+def _plan(method: str) -> tuple[str, bool]:
+    """The criterion behind a baseline's name, and whether least squares follow.
+
+    Raises:
+        ValueError: there is no such criterion, or something else follows the plus.
+    """
+    criterion, plus, more = method.partition("+")
+    if plus and more != "least-squares":
+        raise ValueError(f"a criterion may be followed by +least-squares, not by {plus + more!r}")
+    return Plan(criterion).criterion, bool(plus)
 
 
 def _summary(found: Sequence[Mapping[str, Any]], base: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

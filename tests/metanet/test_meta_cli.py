@@ -16,7 +16,7 @@ from graphsparse.metanet.zoo import load_network, read_header
 
 ZOO = ["--train", 200, "--width", "4,5", "--epochs", 1, "--count", 4]
 TRAIN = ["--hidden", 8, "--layers", 1, "--epochs", 2, "--steps", 2, "--val-count", 1]
-PRUNE = ["--speedup", "2", "--speedup", "3", "--criterion", "group-l2,random", "--epochs", 0]
+PRUNE = ["--speedup", "2", "--speedup", "3", "--criterion", "group-l2,random,group-l2+least-squares", "--epochs", 0]
 
 
 def invoke(*words, code=0):
@@ -125,12 +125,12 @@ def test_train_goes_on_from_its_checkpoint(copied, monkeypatch, made):
 def test_prune_ends_with_a_table_a_plot_and_figures(pruned):
     out, _, done = pruned
     figures = json.loads((out / "metrics.json").read_text())
-    assert len(figures["runs"]) == 4 * 2 * 3
+    assert len(figures["runs"]) == 4 * 2 * 4
     for run in figures["runs"]:
         assert run["speedup"] >= run["target"]
         assert run["flops"] < run["flops_before"]
     assert [each["method"] for each in figures["summary"]] == [
-        m for m in ("metanetwork", "group-l2", "random") for _ in "23"
+        m for m in ("metanetwork", "group-l2", "random", "group-l2+least-squares") for _ in "23"
     ]
     for each in figures["summary"]:
         mine = [
@@ -183,17 +183,17 @@ def test_an_interrupted_prune_goes_on_and_ends_alike(pruned, made, tmp_path, mon
     invoke(*words, code=130)
     assert not (tmp_path / "metrics.json").exists()
     invoke(*words)
-    assert len(calls) == 4 + 24 - 3
+    assert len(calls) == 4 + 32 - 3
     found, whole = (json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path, out))
     timeless = [[{k: v for k, v in run.items() if "latency" not in k} for run in f["runs"]] for f in (found, whole)]
     assert timeless[0] == timeless[1]
     invoke(*words)
-    assert len(calls) == 28 - 3
+    assert len(calls) == 33
     one = ["--zoo", made[0] / "zoo" / "resnet8-w4-e1-s0"]
     invoke(*words, *one)
-    assert len(calls) == 25
+    assert len(calls) == 33
     invoke(*words, *one, "--seed", 1)  # another question: nothing of the answers counts
-    assert len(calls) == 25 + 6
+    assert len(calls) == 33 + 8
 
 
 def test_json_is_one_object_on_standard_output(pruned, made):
@@ -206,7 +206,7 @@ def test_one_network_without_a_metanetwork(made, tmp_path):
     folder = made[0] / "zoo" / "resnet8-w5-e1-s1"
     done = invoke("prune", "--zoo", folder, "--metanet", "none", "--speedup", 2, "--epochs", 1, "--out", tmp_path)
     figures = json.loads((tmp_path / "metrics.json").read_text())
-    assert [run["method"] for run in figures["runs"]] == ["group-l2", "taylor"]
+    assert [run["method"] for run in figures["runs"]] == ["group-l2", "group-l2+least-squares", "taylor"]
     assert figures["unpruned"] == pytest.approx(load_network(folder).figures["test"])
     assert figures["unpruned_ci95"] is None
     assert "took part" not in done.output
@@ -270,6 +270,7 @@ def test_a_pruned_network_says_what_it_was_asked_for(pruned):
         (["prune", "--metanet", "none", "--speedup", "1000"], "cannot be reached"),
         (["prune", "--metanet", "none", "--lr", "0"], "lr > 0"),
         (["prune", "--metanet", "none", "--criterion", ","], "at least one criterion"),
+        (["prune", "--metanet", "none", "--criterion", "group-l2+more"], "followed by +least-squares"),
     ],
     ids=lambda value: "-".join(map(str, value)) if isinstance(value, list) else "",
 )
@@ -296,7 +297,7 @@ def test_networks_of_different_images_are_refused(copied, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("command", "shown"), [("zoo", "resnet8"), ("train", "metanet.safetensors"), ("prune", "group-l2,taylor")]
+    ("command", "shown"), [("zoo", "resnet8"), ("train", "metanet.safetensors"), ("prune", "0.05")]
 )
 def test_help_names_the_defaults(command, shown):
     text = "".join(invoke(command, "--help").output.split())
