@@ -64,6 +64,7 @@ class Study:
     metanets_of: str | None = None  # whose metanetworks are used: another study's, for transfer
     objectives: tuple[str, ...] = ("repair", "group-lasso", "group-norm")
     seeds: int = 3  # metanetworks of each objective, where `SEEDS` has as many
+    repair_epochs: int = 8  # of 400 steps
 
     @property
     def images(self) -> Any:
@@ -112,6 +113,7 @@ CIFAR = dataclasses.replace(
     dataset="cifar10",
     size=16,
     objectives=("repair", "group-lasso", "group-norm"),
+    repair_epochs=4,
     groups={"unseen": Nets("resnet8", 8, 6, 12, 1000)},
 )
 VGG = dataclasses.replace(
@@ -120,6 +122,7 @@ VGG = dataclasses.replace(
     archs=("vgg8",),
     widths=(4, 6, 8),
     objectives=("repair",),
+    repair_epochs=4,
     groups={"unseen": Nets("vgg8", 6, 6, 8, 1000)},
 )
 STUDIES = {
@@ -236,7 +239,7 @@ def train_metanet(study: Study, work: Path, objective: str, seed: int, path: Pat
     speedups = SPEEDUPS if repair else SPEEDUPS[:2]
     plan = Plan(reconstruct=False if alone else None)
     validation = Validation(speedups=speedups, fine_tune=FineTune(epochs=1), examples=None, plan=plan)
-    steps = {"epochs": 16, "steps": 200} if alone else {"epochs": 8, "steps": 400}
+    steps = {"epochs": 16, "steps": 200} if alone else {"epochs": study.repair_epochs, "steps": 400}
     options = steps if repair else {"epochs": 6, "steps": 100, "lr": 1e-3}
     path.parent.mkdir(parents=True, exist_ok=True)
     result = meta_train(
