@@ -95,7 +95,7 @@ def mask_edges(
         seed: see there.
         registered: that the scores come from a registered score, and so are equal on both arcs and +inf on loops.
     """
-    _check_rules(keep, per_node, guard, forest)
+    check_rules(keep, per_node, guard, forest)
     values = check_scores(graph, scores, registered)
     total = graph.num_countable
     count = total if keep is None else kept_count(keep, total)
@@ -110,7 +110,7 @@ def mask_edges(
     if per_node is not None:
         chosen = _best_of_each_node(units, graph.num_nodes, per_node)
     else:
-        chosen = _choose(units, graph.num_nodes, count, guard, forest)
+        chosen = choose_units(units, graph.num_nodes, count, guard, forest)
     mask = np.ones(graph.num_edges, bool)
     units.spread(chosen, mask)
     return torch.from_numpy(mask).to(graph.edge_index.device)
@@ -130,7 +130,8 @@ def smallest_keep(count: int, total: int) -> str:
     return f"{float(found)}" if digits < 16 else f"{count}/{total}"
 
 
-def _check_rules(keep: Keep | None, per_node: int | None, guard: str | None, forest: bool) -> None:
+def check_rules(keep: Keep | None, per_node: int | None, guard: str | None, forest: bool) -> None:
+    """Raise a TypeError or ValueError for rules that are unknown or contradict each other."""
     if (keep is None) == (per_node is None):
         raise TypeError("give either keep (a fraction) or per_node (edges that each node selects)")
     if guard not in (None, "cover", "isolated"):
@@ -193,8 +194,12 @@ def _at_least(scores: Tensor, value: float) -> Tensor:
     return mask
 
 
-def _choose(units: Units, num_nodes: int, count: int, guard: Guard | None, forest: bool) -> Mask:
-    """Mandatory units first, then by the guard's rule or by score up to ``count``."""
+def choose_units(units: Units, num_nodes: int, count: int, guard: Guard | None, forest: bool) -> Mask:
+    """Mark ``count`` units ``[m]``: mandatory ones first, then by the guard's rule or by score.
+
+    Raises:
+        ValueError: the mandatory ones are more; it names the smallest feasible ``keep``.
+    """
     order = units.best_first
     low, high = units.low[order], units.high[order]
     taken = np.zeros(len(order), bool)

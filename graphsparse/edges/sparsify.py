@@ -12,6 +12,7 @@ from torch_geometric.data import Data
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
+from graphsparse.edges.each import mask_each
 from graphsparse.edges.keep import Guard, mask_edges
 from graphsparse.edges.registry import compute, find_score
 from graphsparse.interop import EdgeList, open_graph
@@ -72,9 +73,21 @@ def sparsify(
     return opened.cut(edge_mask(opened.edges, method, seed, rules, options))
 
 
-def edge_mask(edges: EdgeList, method: Method, seed: int, rules: dict[str, Any], options: dict[str, Any]) -> Tensor:
-    """Score the edges of an open graph and keep the best: bool ``[E]``; rules are those of `keep_mask`."""
+def edge_mask(
+    edges: EdgeList,
+    method: Method,
+    seed: int,
+    rules: dict[str, Any],
+    options: dict[str, Any],
+    batch: Tensor | None = None,
+) -> Tensor:
+    """Score the edges of an open graph and keep the best: bool ``[E]``; rules are those of `keep_mask`.
+
+    With ``batch``, the graph of each node ``[N]``, the edges are those of many graphs, and each keeps its own count.
+    """
     scores = score_edges(edges, method, seed, options)
+    if batch is not None:
+        return mask_each(edges, scores, batch, seed=seed, registered=isinstance(method, str), **rules)
     return mask_edges(edges, scores, seed=seed, registered=isinstance(method, str), **rules)
 
 

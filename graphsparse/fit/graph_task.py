@@ -107,6 +107,10 @@ class GraphTask(MessageTask):
     def graph_of(self) -> Tensor:
         return self.batch
 
+    @property
+    def training_nodes(self) -> Tensor:
+        return self.masks["train"][self.batch].nonzero().view(-1)
+
     def with_edges(self, edge_index: Tensor) -> GraphTask:
         """The same task with some of its edges, each with the features that it has.
 

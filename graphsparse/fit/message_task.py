@@ -46,6 +46,22 @@ class MessageTask(BaseTask):
         """The number of the graph that each node lies in [N], where there are many; None: all lie in one."""
         return None
 
+    @property
+    def training_nodes(self) -> Tensor:
+        """Ids of the nodes of the training graph, ascending."""
+        return torch.arange(self.num_nodes, device=self.edge_index.device)
+
+    @property
+    def training_edge_index(self) -> Tensor:
+        """Arcs of the training graph, numbered by their position in `training_nodes`."""
+        if self.protocol == "transductive":
+            return self.edge_index
+        inside = torch.zeros(self.num_nodes, dtype=torch.bool, device=self.edge_index.device)
+        inside[self.training_nodes] = True
+        number = inside.long().cumsum(0) - 1
+        kept = inside[self.edge_index[0]] & inside[self.edge_index[1]]
+        return number[self.edge_index[:, kept]]
+
     @abstractmethod
     def with_edges(self: T, edge_index: Tensor) -> T:
         """The same task with messages along other edges; what is predicted and judged stays as it is."""

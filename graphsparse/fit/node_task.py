@@ -95,20 +95,9 @@ class NodeTask(MessageTask):
 
     @property
     def training_nodes(self) -> Tensor:
-        """Ids of the nodes of the training graph, ascending."""
         if self.protocol == "transductive":
-            return torch.arange(self.num_nodes, device=self.x.device)
+            return super().training_nodes
         return (~self.masks["test"]).nonzero().squeeze(1)
-
-    @property
-    def training_edge_index(self) -> Tensor:
-        """Arcs of the training graph, numbered by their position in `training_nodes`."""
-        if self.protocol == "transductive":
-            return self.edge_index
-        inside = ~self.masks["test"]
-        number = inside.long().cumsum(0) - 1
-        kept = inside[self.edge_index[0]] & inside[self.edge_index[1]]
-        return number[self.edge_index[:, kept]]
 
     def with_edges(self, edge_index: Tensor) -> NodeTask:
         """The same task on other edges; an inductive one induces its training graph from them.

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from graphsparse.fit import NodeTask
+
 
 def canonical_order(edge_index: Tensor) -> Tensor:
     """Positions ``[E]`` that sort ``edge_index`` ``[2, E]`` by (tail, head, copy), copies by position.
@@ -22,19 +24,22 @@ def canonical_order(edge_index: Tensor) -> Tensor:
     return torch.from_numpy(np.lexsort((heads, tails)))
 
 
-def graph_hash(data: Data, split: int = 0) -> str:
-    """SHA-256 of a graph: sorted (u, v, copy), number of nodes, x, y and the split's masks; not of the edge order.
+def graph_hash(data: Data, split: int = 0, names: Sequence[str] = NodeTask.hashed) -> str:
+    """SHA-256 of a graph: sorted (u, v, copy), number of nodes and what a task reads; not of the edge order.
 
     Args:
-        data: the graph; ``x``, ``y`` and ``{train,val,test}_mask`` are covered where present.
+        data: the graph.
         split: the column of two-dimensional masks that counts.
+        names: the attributes that the task reads; those that are present are covered, ``edge_attr`` in canonical order.
     """
     edge_index = data.edge_index.cpu().long()
-    tensors = {"edge_index": edge_index[:, canonical_order(edge_index)]}
-    for name in ("x", "y", "train_mask", "val_mask", "test_mask"):
+    order = canonical_order(edge_index)
+    tensors = {"edge_index": edge_index[:, order]}
+    for name in names:
         value = data.get(name)
         if isinstance(value, Tensor):
             value = value.to_dense() if value.layout != torch.strided else value
+            value = value.cpu()[order] if name == "edge_attr" else value
             tensors[name] = value[:, split] if name.endswith("_mask") and value.dim() == 2 else value
     return digest(tensors, str(data.num_nodes))
 

@@ -13,7 +13,7 @@ from torch_geometric.nn.dense.linear import Linear as PygLinear
 from graphsparse.fit.measure import evaluating
 
 
-def macs(model: nn.Module, x: Tensor, edge_index: Tensor) -> int:
+def macs(model: nn.Module, *inputs: Any) -> int:
     r"""Multiply-accumulates of one forward pass that skips absent edges and zero weights.
 
     Every linear map counts :math:`rows \cdot \mathrm{nnz}(W)`, every message-passing layer the elements of its
@@ -21,9 +21,8 @@ def macs(model: nn.Module, x: Tensor, edge_index: Tensor) -> int:
     feature counts as a number.
 
     Args:
-        model: called as ``model(x, edge_index)``.
-        x: node features ``[N, F]``, dense.
-        edge_index: ``[2, E]``.
+        model: called as ``model(*inputs)``.
+        inputs: such as node features ``[N, F]``, dense, and ``edge_index`` ``[2, E]``.
 
     Example:
         >>> lin = torch.nn.Linear(4, 2, bias=False)
@@ -50,7 +49,7 @@ def macs(model: nn.Module, x: Tensor, edge_index: Tensor) -> int:
                 stack.callback(module.register_forward_hook(linear).remove)
             elif isinstance(module, MessagePassing):
                 stack.callback(module.register_message_forward_hook(message).remove)
-        model(x, edge_index)
+        model(*inputs)
     return sum(counts)
 
 

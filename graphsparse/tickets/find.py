@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,8 +14,9 @@ from torch.nn.parameter import is_lazy
 from torch_geometric.data import Data
 
 from graphsparse.errors import TicketError
-from graphsparse.fit import NodeTask
+from graphsparse.fit import MessageTask
 from graphsparse.select import Keep, exact_fraction, keep_fraction
+from graphsparse.tickets.kinds import KINDS
 from graphsparse.tickets.make import make_ticket
 from graphsparse.tickets.problem import Problem, Training, train_dense
 from graphsparse.tickets.registry import finder_of
@@ -33,8 +34,8 @@ def find_ticket(
     tolerance: float | None = None,
     distill: float = 1.0,
     seed: int = 0,
-    task: str | NodeTask = "node",
-    protocol: str = "transductive",
+    task: str | MessageTask | None = None,
+    protocol: str | None = None,
     split: int = 0,
     which: str | tuple[str, ...] = "all",
     epochs: int = 200,
@@ -54,8 +55,10 @@ def find_ticket(
     outputs. Everything is chosen on validation data; the test figure is that of the best validation epoch.
 
     Args:
-        model: any module called as ``model(x, edge_index)``; its current weights are theta0. It is never changed.
-        data: the graph, with ``x``, ``edge_index``, ``y`` and ``train_mask``, ``val_mask``, ``test_mask``.
+        model: any module called as ``model(x, edge_index)``, for graphs as ``model(x, edge_index, edge_attr, batch)``;
+            its current weights are theta0. It is never changed.
+        data: the graph, with ``x``, ``edge_index``, ``y`` and ``train_mask``, ``val_mask``, ``test_mask``; many graphs
+            as one `graphsparse.data.GraphSet`.
         method: a name of :func:`graphsparse.tickets.finders`: ``"teddy"``, ``"ugs"``, ``"wd-glt"``, ``"imp"``,
             ``"magnitude"``, a control such as ``"random"`` or ``"no-edges"``, or an edge score.
         edge_keep: fraction of the edges to keep, in (0, 1]; by default all.
@@ -64,8 +67,10 @@ def find_ticket(
             whose validation metric is at most this much worse than the dense one.
         distill: weight lambda of the distillation term; 0 trains on labels alone.
         seed: drives dropout, ties and random scores, not theta0.
-        task: ``"node"`` or a task of your own.
-        protocol: ``"transductive"``, or ``"inductive"``: trained on the graph without the test nodes.
+        task: ``"node"``, ``"link"`` or ``"graph"``, see `NodeTask`, `LinkTask` and `GraphTask` of `graphsparse.fit` for
+            the data and how it is judged; or a task of your own. By default what ``data.task`` says, else ``"node"``.
+        protocol: of nodes: ``"transductive"`` (the default), or ``"inductive"``: trained on the graph without the test
+            nodes. Links are transductive, graphs inductive: all of them are sparsified, each by itself.
         split: column of two-dimensional masks.
         which: weights that count: ``"all"``, ``"matrices"`` or names.
         epochs: epochs of each training run.
@@ -101,16 +106,21 @@ def find_ticket(
     """
     keeps = read_keeps(edge_keep, weight_keep, tolerance)
     finder_of(method)
+    learned = _task(task, data, protocol, split)
     problem = Problem(
         model=_checked(model),
         data=data,
-        task=_task(task, data, protocol, split),
+        task=learned,
         training=Training(epochs, lr, weight_decay, distill, which, device),
         seed=seed,
         edge_options={"guard": guard, "forest": forest, **(score_options or {})},
         folder=None if checkpoint is None else Path(checkpoint),
         progress=progress,
-        about={"task": task if isinstance(task, str) else type(task).__name__, "protocol": protocol, "split": split},
+        about={
+            "task": type(task).__name__ if isinstance(task, MessageTask) else learned.kind,
+            "protocol": learned.protocol,
+            "split": split,
+        },
     )
     dense = train_dense(problem)
     if keeps is None:
@@ -149,9 +159,10 @@ def _checked(model: nn.Module) -> nn.Module:
     return model
 
 
-def _task(task: str | NodeTask, data: Data, protocol: str, split: int) -> NodeTask:
-    if isinstance(task, NodeTask):
+def _task(task: str | MessageTask | None, data: Data, protocol: str | None, split: int) -> MessageTask:
+    if isinstance(task, MessageTask):
         return task
-    if task == "node":
-        return NodeTask(data, protocol=cast(Any, protocol), split=split)  # NodeTask checks the word
-    raise ValueError(f"task must be 'node' or a NodeTask, got {task!r}")
+    kind = task or getattr(data, "task", None) or "node"
+    if kind not in KINDS:
+        raise ValueError(f"task must be {', '.join(map(repr, KINDS))} or a task of graphsparse.fit, got {task!r}")
+    return KINDS[kind].of(data, protocol=protocol, split=split)

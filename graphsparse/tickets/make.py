@@ -14,7 +14,6 @@ import torch_geometric
 from torch import Tensor
 
 from graphsparse.fit import FitResult
-from graphsparse.fit.features import features_for
 from graphsparse.fit.measure import inference_ms
 from graphsparse.params import prunable, weights_kept
 from graphsparse.tickets.canonical import canonical_order, graph_hash
@@ -53,6 +52,8 @@ def as_ticket(
         "distill": training.distill,
         "which": training.which,
         **problem.edge_options,
+        "kind": problem.task.kind,
+        "direction": problem.task.metric.direction,
         **problem.about,
     }
     return Ticket(
@@ -63,7 +64,7 @@ def as_ticket(
         weights={name: state[name][mask] for name, mask in masks.items()},
         state={name: value.clone() for name, value in state.items() if name not in masks},
         logits=found.result.logits.cpu(),
-        graph_hash=graph_hash(problem.data, problem.about.get("split", 0)),
+        graph_hash=graph_hash(problem.data, problem.about.get("split", 0), problem.task.hashed),
         config=config,
         metrics=_metrics(problem, dense, found, masks),
         versions={
@@ -99,18 +100,19 @@ def _metrics(problem: Problem, dense: FitResult, found: Found, masks: Mapping[st
         "dense_isolated_nodes": isolated_nodes(edge_index, int(data.num_nodes or 0)),
         "isolated_nodes": isolated_nodes(sparse_edges, int(data.num_nodes or 0)),
     }
-    return figures | _costs(problem, dense, found, sparse_edges) | dict(found.metrics)
+    return figures | _costs(problem, dense, found) | dict(found.metrics)
 
 
-def _costs(problem: Problem, dense: FitResult, found: Found, sparse_edges: Tensor) -> dict[str, Any]:
-    x = problem.task.x
+def _costs(problem: Problem, dense: FitResult, found: Found) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     runs = []
-    for prefix, result, edges in (("dense_", dense, problem.data.edge_index), ("", found.result, sparse_edges)):
-        model = problem.fresh_model().eval()
-        model.load_state_dict(result.state)
-        figures[f"{prefix}macs"] = macs(model, x, edges)
-        runs.append(torch.no_grad()(partial(model, features_for(model, x, edges), edges)))
+    for prefix, result, task in (
+        ("dense_", dense, problem.task),
+        ("", found.result, problem.task.with_mask(found.edge_mask)),
+    ):
+        model = problem.trained_model(result)
+        figures[f"{prefix}macs"] = macs(model, *task.inputs())
+        runs.append(torch.no_grad()(partial(model, *task.inputs_for(model))))
     dense_ms, sparse_ms = inference_ms(runs)
     return figures | {"dense_inference_ms": dense_ms, "inference_ms": sparse_ms}
 

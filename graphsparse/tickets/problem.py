@@ -1,4 +1,4 @@
-"""What every ticket finder starts from: a model, a graph, a task, and the dense run that teaches the sparse one."""
+"""What every ticket finder starts from: a model, a graph or many, a task, and the dense run that teaches the sparse."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from graphsparse.edges.sparsify import edge_mask
-from graphsparse.fit import Distill, FitResult, NodeTask, fit
+from graphsparse.fit import BaseTask, Distill, FitResult, MessageTask, fit
 from graphsparse.fit.features import clear_graph_caches
 from graphsparse.interop import open_graph
 
@@ -63,7 +63,7 @@ class Problem:
 
     Attributes:
         model: the initial model (theta0); never trained, only copied.
-        data: the dense graph.
+        data: the dense graph, or many as one disjoint union.
         task: what is learned on it.
         training: how.
         seed: drives dropout, ties and random scores.
@@ -76,7 +76,7 @@ class Problem:
 
     model: nn.Module
     data: Data
-    task: NodeTask
+    task: MessageTask
     training: Training
     seed: int = 0
     edge_options: Mapping[str, Any] = field(default_factory=dict)
@@ -91,13 +91,19 @@ class Problem:
         clear_graph_caches(model)
         return model
 
+    def trained_model(self, result: FitResult) -> nn.Module:
+        """A copy of the model, in evaluation mode, with the weights that a run found."""
+        model = self.fresh_model().eval()
+        model.load_state_dict(result.state)
+        return model
+
     def edge_mask(self, method: str, keep: Fraction) -> Tensor:
-        """The exact mask ``[E]`` that keeps the fraction ``keep`` of the edges by the score ``method``."""
+        """The exact mask ``[E]`` that keeps the fraction ``keep`` of the edges of each graph by the score ``method``."""
         options = dict(self.edge_options)
         rules = {"keep": keep} | {name: options.pop(name) for name in ("guard", "forest") if name in options}
-        return edge_mask(open_graph(self.data).edges, method, self.seed, rules, options)
+        return edge_mask(open_graph(self.data).edges, method, self.seed, rules, options, self.task.graph_of)
 
-    def train(self, model: nn.Module, task: NodeTask, name: str, **options: Any) -> FitResult:
+    def train(self, model: nn.Module, task: BaseTask, name: str, **options: Any) -> FitResult:
         """Train ``model`` in place on ``task`` with the problem's settings; ``name`` labels its checkpoint."""
         checkpoint = None if self.folder is None else self.folder / name
         return fit(
@@ -115,7 +121,12 @@ class Problem:
 
     def teach(self, dense: FitResult) -> Distill | None:
         """The distillation term from the dense run's outputs, or None when its weight is zero."""
-        return Distill(dense.logits, weight=self.training.distill) if self.training.distill > 0 else None
+        if not self.training.distill > 0:
+            return None
+        teacher = self.trained_model(dense)
+        if self.training.device is not None:
+            teacher.to(self.training.device)
+        return self.task.teach(teacher, dense.logits, self.training.distill)
 
 
 class Finder(Protocol):

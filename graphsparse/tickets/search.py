@@ -68,5 +68,6 @@ def summarise(tickets: Mapping[int, Ticket]) -> dict[str, Any]:
 
 
 def best_on_validation(tickets: Mapping[int, Ticket]) -> Ticket:
-    """The ticket with the largest validation metric, the earliest seed among equals."""
-    return max(tickets.values(), key=lambda ticket: ticket.metrics["val"])
+    """The ticket with the best validation metric, the earliest seed among equals."""
+    sign = -1 if next(iter(tickets.values())).config.get("direction") == "min" else 1
+    return max(tickets.values(), key=lambda ticket: sign * ticket.metrics["val"])

@@ -38,7 +38,7 @@ def train_sparse(problem: Problem, dense: FitResult, edge_mask: Tensor, weight_k
     student = problem.fresh_model()
     which = problem.training.which
     projection = L0Projection(student, sparsity=1 - weight_keep, which=which)
-    task = problem.task.with_edges(problem.data.edge_index[:, edge_mask])
+    task = problem.task.with_mask(edge_mask)
     result = problem.train(student, task, name.replace("/", "of"), distill=problem.teach(dense), callbacks=[projection])
     best = {key: result.state[key] for key in prunable(student, which)}
     return Found(edge_mask, project_mask(best, weight_keep), result)

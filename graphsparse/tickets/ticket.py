@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from graphsparse.errors import TicketError
-from graphsparse.fit import NodeTask
+from graphsparse.fit import MessageTask
 from graphsparse.tickets.canonical import canonical_order, digest, graph_hash, pack_bits, unpack_bits
+from graphsparse.tickets.kinds import task_class
 from graphsparse.whole import written_whole
 
 FORMAT = 1
@@ -38,7 +39,8 @@ class Ticket:
         theta0: initial values of the kept positions of each pruned parameter, 1-D.
         weights: trained values of the same positions, 1-D.
         state: parameters that were not pruned and buffers, trained, by name.
-        logits: eval-mode outputs ``[N, C]`` of the best validation epoch on the graph that is tested.
+        logits: eval-mode outputs of the best validation epoch on what is tested: ``[N, C]`` of nodes, ``[G, T]`` of
+            graphs, ``[M]`` of the judged pairs of nodes.
         graph_hash: SHA-256 of the dense graph, independent of its edge order.
         config: how it was found (keeps, seed, training settings, task).
         metrics: flat figures, see :func:`graphsparse.find_ticket`.
@@ -116,7 +118,7 @@ class Ticket:
         model: nn.Module | None = None,
         *,
         expected_hash: str | None = None,
-        task: NodeTask | None = None,
+        task: MessageTask | None = None,
     ) -> dict[str, Any]:
         """Check that the ticket belongs to ``data`` and that its figures follow from what it stores.
 
@@ -155,7 +157,7 @@ class Ticket:
                     f"the stored outputs give {part} {report[part]:.6f}, the ticket claims {self.metrics[part]:.6f}"
                 )
         if model is not None:
-            outputs = task.with_edges(self.sparse_graph(data).edge_index).predict(self.apply_to(model))
+            outputs = task.with_mask(self._mask_for(data.edge_index)).predict(self.apply_to(model))
             error = float((outputs.cpu() - self.logits).abs().max())
             report["max_output_error"] = error
             scale = float(self.logits.abs().max())
@@ -254,22 +256,23 @@ class Ticket:
         return mask
 
     def _check_graph(self, data: Data) -> None:
-        found = graph_hash(data, self.config.get("split", 0))
+        found = graph_hash(data, self.config.get("split", 0), task_class(self.config.get("kind", "node")).hashed)
         if found != self.graph_hash:
             raise TicketError(
                 f"this is not the ticket's graph: it hashes to {found[:16]}..., the ticket was found on "
-                f"{self.graph_hash[:16]}... (nodes, edges, features, labels and split masks must be the same)"
+                f"{self.graph_hash[:16]}... (nodes, edges, features, labels and split must be the same)"
             )
 
-    def _task(self, data: Data) -> NodeTask:
-        if self.config.get("task") != "node":
+    def _task(self, data: Data) -> MessageTask:
+        kind = self.config.get("kind", "node")
+        if self.config.get("task") != kind:
             raise TicketError("the ticket was found with a task of the caller's own: pass it as task=")
-        return NodeTask(
+        return task_class(kind).of(
             data, protocol=self.config["protocol"], split=self.config["split"], metric=self.metrics["metric"]
         )
 
 
-def _figures(task: NodeTask, outputs: Tensor) -> dict[str, float]:
+def _figures(task: MessageTask, outputs: Tensor) -> dict[str, float]:
     return {part: task.score(outputs, part) for part in ("test", "val")}
 
 
