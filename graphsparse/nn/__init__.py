@@ -1,8 +1,10 @@
-"""Backbones: graph neural networks made of PyG's layers, and convolutional networks for small images."""
+"""Networks: graph neural networks for nodes, links and molecules, and convolutional networks for small images."""
 
 from graphsparse.nn.cnn import CNNS, VGG, ResNet, make_cnn
 from graphsparse.nn.gnn import GAT, GCN, GIN, Backbone, GraphSAGE, GraphTransformer
-from graphsparse.nn.registry import BACKBONES, make
+from graphsparse.nn.graphs import MoleculeNet
+from graphsparse.nn.links import LinkNet, NodeEmbedding
+from graphsparse.nn.registry import BACKBONES, make, make_link_net, make_molecule_net
 
 __all__ = [
     "BACKBONES",
@@ -14,7 +16,12 @@ __all__ = [
     "Backbone",
     "GraphSAGE",
     "GraphTransformer",
+    "LinkNet",
+    "MoleculeNet",
+    "NodeEmbedding",
     "ResNet",
     "make",
     "make_cnn",
+    "make_link_net",
+    "make_molecule_net",
 ]

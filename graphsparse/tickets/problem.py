@@ -98,7 +98,7 @@ class Problem:
         return model
 
     def edge_mask(self, method: str, keep: Fraction) -> Tensor:
-        """The exact mask ``[E]`` that keeps the fraction ``keep`` of the edges of each graph by the score ``method``."""
+        """The exact mask ``[E]`` that keeps the fraction ``keep`` of each graph's edges by the score ``method``."""
         options = dict(self.edge_options)
         rules = {"keep": keep} | {name: options.pop(name) for name in ("guard", "forest") if name in options}
         return edge_mask(open_graph(self.data).edges, method, self.seed, rules, options, self.task.graph_of)
