@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -21,6 +22,8 @@ meta = typer.Typer(
     no_args_is_help=True, help="Networks as graphs: train a metanetwork that prunes networks, and use it."
 )
 app.add_typer(meta, name="meta")
+bench = typer.Typer(no_args_is_help=True, help="Compare methods on real data, with intervals and paired differences.")
+app.add_typer(bench, name="bench")
 
 
 @app.command()
@@ -204,6 +207,63 @@ def prune_networks(
     study.run(out, Console(stderr=as_json))
     if as_json:
         print((out / "metrics.json").read_text(), end="")
+
+
+@bench.command("tickets")
+def bench_tickets(
+    dataset: Annotated[
+        list[str] | None, typer.Option(help="Data sets; without any, the whole comparison: about 12 hours of 2 cores.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Cora, small, at two levels: minutes on 2 cores.")] = False,
+    model: Annotated[list[str] | None, typer.Option(help="Backbones.", show_default="gcn")] = None,
+    hidden: Annotated[int, typer.Option(min=1, help="Hidden units.")] = 512,
+    protocol: Annotated[list[str] | None, typer.Option(help="Protocols.", show_default="transductive")] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Names of graphsparse.tickets.finders(), NAME+cover for a guard.",
+            show_default="the one-shot methods and controls",
+        ),
+    ] = None,
+    level: Annotated[list[str] | None, typer.Option(help="Levels 1 to 20.", show_default="5,10,15,20")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 5,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each training run.")] = 200,
+    trials: Annotated[int, typer.Option(min=1, max=3, help="Trials of each method's hyper-parameters.")] = 3,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.", show_default="one for each core")] = os.cpu_count()
+    or 1,
+    out: Annotated[Path, typer.Option(help="Folder for rows, tables, summary and plots.")] = Path("bench-tickets"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON instead of the tables.")] = False,
+) -> None:
+    """Compare ticket finders fairly: seeds, levels, trials chosen on validation data; an interrupted run resumes."""
+    from graphsparse.tickets import protocol as plans
+    from graphsparse.tickets.bench import Bench
+
+    if quick and dataset:
+        raise ValueError("--quick is a comparison of its own: give it, or --dataset")
+    experiments = (
+        plans.quick()
+        if quick
+        else tuple(
+            plans.Experiment(
+                dataset=name,
+                model=backbone,
+                hidden=hidden,
+                protocol=kind,
+                methods=tuple(_words(method, ",".join(plans.ONE_SHOT))),
+                levels=tuple(_numbers("--level", level, "5,10,15,20", int)),
+                seeds=seeds,
+                epochs=epochs,
+                trials=trials,
+            )
+            for name in _words(dataset, "")
+            for backbone in _words(model, "gcn")
+            for kind in _words(protocol, "transductive")
+        )
+        or plans.full()
+    )
+    Bench(experiments, jobs).run(out, Console(stderr=as_json))
+    if as_json:
+        print((out / "summary.json").read_text(), end="")
 
 
 def _words(given: list[str] | None, default: str) -> list[str]:

@@ -17,9 +17,8 @@ from graphsparse.fit import Bars, Task, finite_or_none, mean_ci, paired_differen
 from graphsparse.fit.fingerprint import model_hash
 from graphsparse.metanet.metanetwork import MetaNetwork
 from graphsparse.metanet.prune import FineTune, Plan, prune
-from graphsparse.metanet.study import provenance, say, write_json
 from graphsparse.metanet.zoo import HEADER, Images, ZooNetwork, load_network, load_zoo, read_header, save_pruned
-from graphsparse.report import Curve, interval, plot_curves, table
+from graphsparse.report import Curve, interval, plot_curves, provenance, say, table, write_json
 
 METANETWORK = "metanetwork"
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +20,7 @@ from graphsparse.metanet.metanetwork import MetaNetwork
 from graphsparse.metanet.network_graph import NetworkGraph
 from graphsparse.metanet.prune import example_of
 from graphsparse.metanet.zoo import Images, Recipe, ZooNetwork, load_zoo, train_zoo
-from graphsparse.report import Curve, interval, plot_curves, table
-from graphsparse.whole import written_whole
+from graphsparse.report import Curve, interval, plot_curves, provenance, say, table, write_json
 
 
 @dataclass(frozen=True)
@@ -215,23 +211,3 @@ class TrainStudy:
 def hashes(networks: Sequence[ZooNetwork]) -> list[str]:
     """What the networks are known by, whatever they are called."""
     return [model_hash(each.module) for each in networks]
-
-
-def provenance(command: str, asked: Any) -> dict[str, Any]:
-    """What a figure rests on: the command, its options, and the versions of the libraries."""
-    options = {name: str(value) if isinstance(value, Path) else value for name, value in vars(asked).items()}
-    libraries = ("torch", "torch_geometric", "torch-pruning", "numpy")
-    versions = {"python": platform.python_version(), **{name: version(name) for name in libraries}}
-    return {"command": f"graphsparse {command}", "options": options, "versions": versions}
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> Path:
-    """Write figures; returns the path."""
-    with written_whole(path) as partial:
-        partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-    return path
-
-
-def say(console: Console, text: str) -> None:
-    """Print a line as it is."""
-    console.print(text, highlight=False, soft_wrap=True)

@@ -1,6 +1,20 @@
-"""Report: tables and plots of results."""
+"""Report: tables, plots and files of results."""
 
 from graphsparse.report.plot import Curve, plot_curves, plot_sparsity
+from graphsparse.report.record import append_row, provenance, read_rows, say, versions, write_json
 from graphsparse.report.table import interval, markdown, table
 
-__all__ = ["Curve", "interval", "markdown", "plot_curves", "plot_sparsity", "table"]
+__all__ = [
+    "Curve",
+    "append_row",
+    "interval",
+    "markdown",
+    "plot_curves",
+    "plot_sparsity",
+    "provenance",
+    "read_rows",
+    "say",
+    "table",
+    "versions",
+    "write_json",
+]

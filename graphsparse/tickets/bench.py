@@ -1,0 +1,204 @@
+"""Runs a comparison of ticket finders: in parallel, one JSON line a run, resumed where it stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from graphsparse.fit import Bars, FitResult, finite_or_none
+from graphsparse.report import Curve, append_row, plot_curves, read_rows, say, versions, write_json
+from graphsparse.tickets.anatomy import anatomy
+from graphsparse.tickets.make import as_ticket
+from graphsparse.tickets.problem import Problem, train_dense
+from graphsparse.tickets.protocol import KEY, Experiment, Trial, method_of, row_key
+from graphsparse.tickets.search import level_keeps
+from graphsparse.tickets.setup import open_problem
+from graphsparse.tickets.verdict import pages, verdicts
+
+ROWS = "rows.jsonl"
+Run = tuple[str, Trial, int]  # method, trial, level
+Work = tuple[Experiment, int, list[Run]]  # experiment, seed, its missing runs
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """What ``graphsparse bench tickets`` is asked for.
+
+    Args:
+        experiments: what is compared.
+        jobs: processes of one thread each.
+    """
+
+    experiments: Sequence[Experiment]
+    jobs: int = os.cpu_count() or 1
+
+    def run(self, out: Path, console: Console) -> list[dict[str, Any]]:
+        """Make the runs that ``out`` lacks, write summary, tables and plots there, and print the tables.
+
+        Every run appends one line to ``rows.jsonl`` in ``out``: an interrupted comparison goes on from there, and
+        another one may share the folder.
+        """
+        rows = out / ROWS
+        done = {row_key(row) for row in read_rows(rows, KEY)}
+        work = [
+            (experiment, seed, missing)
+            for experiment in self.experiments
+            for seed in range(experiment.seeds)
+            if (missing := missing_runs(experiment, seed, done))
+        ]
+        total = sum(len(missing) for *_, missing in work)
+        say(console, f"{total} runs to make, {len(done)} made before; rows: {rows}")
+        self._make(work, total, out)
+        return self._publish(out, console)
+
+    def _make(self, work: Sequence[Work], total: int, out: Path) -> None:
+        with Bars() as bars:
+            bar, made = bars.add("runs"), 0
+            bar(0, total, {})
+            for count in self._counts(work, out):
+                made += count
+                bar(made, total, {})
+
+    def _counts(self, work: Sequence[Work], out: Path) -> Iterator[int]:
+        """Do the work; how many runs each part of it made."""
+        if self.jobs <= 1 or len(work) <= 1:
+            yield from (run_seed(*item, out) for item in work)
+            return
+        with ProcessPoolExecutor(self.jobs, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+            futures = [pool.submit(run_seed, *item, out) for item in work]
+            try:
+                yield from (future.result() for future in as_completed(futures))
+            finally:  # after an error, what has not begun does not begin
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _publish(self, out: Path, console: Console) -> list[dict[str, Any]]:
+        settings = [experiment.setting for experiment in self.experiments]
+        rows = [row for row in read_rows(out / ROWS, KEY) if {k: row[k] for k in settings[0]} in settings]
+        found = verdicts(rows)
+        content = {"command": "graphsparse bench tickets", "versions": versions(), "runs": len(rows)}
+        summary = write_json(out / "summary.json", {**content, "settings": found})
+        text = pages(found)
+        tables = out / "tables.md"
+        tables.write_text(text + "\n")
+        for verdict in found:
+            _plot(out, verdict)
+        from rich.markdown import Markdown
+
+        console.print(Markdown(text))
+        say(console, f"rows: {out / ROWS}  summary: {summary}  tables: {tables}  plots: {out}/*.png")
+        return found
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # two processes of one thread each finish more runs than one of two
+
+
+def missing_runs(experiment: Experiment, seed: int, done: set[str]) -> list[Run]:
+    """The runs of a seed that are not done, the dense one's row among them."""
+    shared = experiment.setting | {"seed": seed}
+    runs = [("dense", {}, 0), *experiment.runs()]
+    missing = [
+        (method, trial, level)
+        for method, trial, level in runs
+        if row_key(shared | {"method": method, "trial": trial, "level": level}) not in done
+    ]
+    return missing
+
+
+def run_seed(experiment: Experiment, seed: int, missing: Sequence[Run], out: Path) -> int:
+    """Train the dense model of a seed and make its missing runs; returns how many."""
+    shared = experiment.setting | {"seed": seed}
+    digest = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:12]
+    folder = out / "checkpoints" / f"{experiment.name}-{seed}-{digest}"
+    problem = open_problem(
+        experiment.dataset, experiment.model, experiment.hidden, seed, experiment.protocol, experiment.features
+    )
+    training = dataclasses.replace(problem.training, epochs=experiment.epochs)
+    problem = dataclasses.replace(problem, training=training, folder=folder, progress=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    dense = train_dense(problem)
+    seconds = time.perf_counter() - start
+    trials: dict[str, Problem] = {}
+    for method, trial, level in missing:
+        row = shared | {"method": method, "trial": dict(trial), "level": level}
+        if method == "dense":
+            append_row(out / ROWS, row | _dense_figures(problem, dense) | {"seconds": seconds})
+            continue
+        name = hashlib.sha256(json.dumps([method, trial], sort_keys=True).encode()).hexdigest()[:12]
+        if name not in trials:
+            trials = {name: _of_trial(problem, method, trial, folder / name)}  # the one before is not needed again
+        append_row(out / ROWS, row | sparse_figures(trials[name], dense, method, trial, level))
+    shutil.rmtree(folder, ignore_errors=True)
+    return len(missing)
+
+
+def _of_trial(problem: Problem, method: str, trial: Trial, folder: Path) -> Problem:
+    _, options = method_of(method, trial)
+    training = dataclasses.replace(problem.training, distill=trial["distill"])
+    folder.mkdir(parents=True, exist_ok=True)
+    return dataclasses.replace(problem, training=training, edge_options=options, folder=folder)
+
+
+def sparse_figures(problem: Problem, dense: FitResult, method: str, trial: Trial, level: int) -> dict[str, Any]:
+    """Run a finder at a level: the ticket's figures, the time, and what is left of the graph."""
+    finder, _ = method_of(method, trial)
+    keeps = level_keeps(level)
+    start = time.perf_counter()
+    found = finder(problem, dense, *keeps)
+    seconds = time.perf_counter() - start
+    ticket = as_ticket(problem, dense, method, *keeps, found)
+    left = anatomy(problem.data.edge_index[:, found.edge_mask], int(problem.data.num_nodes), _classes(problem))
+    figures = {key: _plain(value) for key, value in ticket.metrics.items()}
+    return figures | left | {"seconds": seconds, "ticket": ticket.hash, "maximize": problem.task.metric.maximize}
+
+
+def _dense_figures(problem: Problem, dense: FitResult) -> dict[str, Any]:
+    whole = anatomy(problem.data.edge_index, int(problem.data.num_nodes), _classes(problem))
+    metric = problem.task.metric
+    figures = {"metric": metric.name, "maximize": metric.maximize, "val": dense.val, "test": dense.test}
+    return figures | whole
+
+
+def _classes(problem: Problem) -> Any:
+    y = getattr(problem.data, "y", None)
+    return y if isinstance(y, torch.Tensor) and y.dim() == 1 and len(y) == problem.data.num_nodes else None
+
+
+def _plain(value: Any) -> Any:
+    return finite_or_none(value) if isinstance(value, float) else value
+
+
+def _plot(out: Path, verdict: dict[str, Any]) -> None:
+    dense = verdict["dense"]
+    half = dense["test_ci95"]
+    curves = [
+        Curve(
+            method["method"],
+            [cell["level"] for cell in method["levels"]],
+            [cell["test"] for cell in method["levels"]],
+            [float("nan") if cell["test_ci95"] is None else cell["test_ci95"] for cell in method["levels"]],
+        )
+        for method in verdict["methods"]
+    ]
+    name = "-".join(str(verdict["setting"][key]) for key in ("dataset", "model", "hidden", "protocol"))
+    plot_curves(
+        out / f"{name}.png",
+        curves,
+        level=("dense", dense["test"], float("nan") if half is None else half),
+        title=f"{name}: mean and 95 % interval over {dense['seeds']} seeds",
+        x_label="level i: 0.95^i of the edges, 0.9^i of the weights",
+        y_label=f"test {verdict['metric']}",
+    )

@@ -1,0 +1,157 @@
+"""What a comparison of ticket finders runs: data sets, models, methods, levels, seeds, and each method's trials."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from graphsparse.tickets.problem import Finder
+from graphsparse.tickets.registry import finder_of
+from graphsparse.tickets.search import LEVELS
+
+Trial = Mapping[str, Any]
+
+ONE_SHOT = ("teddy", "teddy+cover", "random", "dspar", "no-edges", "dense-student")
+ITERATIVE = ("ugs", "wd-glt", "imp", "magnitude", "random-weights")
+PAIR = ("teddy", "random", "teddy+cover")
+
+_DISTILLED: tuple[Trial, ...] = ({"distill": 0.0}, {"distill": 1.0}, {"distill": 10.0})
+_PENALISED: tuple[Trial, ...] = (
+    {"distill": 0.0, "edge_penalty": 1e-4, "weight_penalty": 1e-4},
+    {"distill": 0.0, "edge_penalty": 1e-2, "weight_penalty": 1e-3},
+    {"distill": 1.0, "edge_penalty": 1e-4, "weight_penalty": 1e-4},
+)
+TRIALS: dict[str, tuple[Trial, ...]] = {"ugs": _PENALISED, "wd-glt": _PENALISED}
+SETTING = ("dataset", "model", "hidden", "protocol", "features", "epochs")
+KEY = (*SETTING, "seed", "method", "level", "trial")
+
+
+def trials_of(method: str) -> tuple[Trial, ...]:
+    """What is tried of a method's hyper-parameters: as many trials for every method.
+
+    ``distill`` is the weight of the distillation term; anything else is an option of the finder.
+
+    Example:
+        >>> [trial["distill"] for trial in trials_of("teddy")]
+        [0.0, 1.0, 10.0]
+    """
+    return TRIALS.get(method, _DISTILLED)
+
+
+def method_of(name: str, trial: Trial) -> tuple[Finder, dict[str, Any]]:
+    """The finder behind a method's name, with the trial's options, and the options of its edges.
+
+    A name may end in a guard, ``"teddy+cover"``.
+
+    Raises:
+        ValueError: there is no such method or guard.
+
+    Example:
+        >>> finder, options = method_of("random+cover", {"distill": 1.0})
+        >>> finder.score, options
+        ('random', {'guard': 'cover'})
+    """
+    base, plus, guard = name.partition("+")
+    if plus and guard not in ("cover", "isolated"):
+        raise ValueError(f"{name!r} ends in no guard; there are +cover and +isolated")
+    finder = finder_of(base)
+    options = {key: value for key, value in trial.items() if key != "distill"}
+    if options:
+        finder = dataclasses.replace(finder, **options)  # type: ignore[type-var]
+    return finder, {"guard": guard} if plus else {}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Runs that share a data set, a model and a protocol.
+
+    Args:
+        dataset: a name of `graphsparse.data.names`.
+        model: a backbone's name.
+        hidden: hidden units.
+        protocol: "transductive" or "inductive".
+        methods: names of finders, with ``+cover`` or ``+isolated`` for a guard.
+        levels: of the paper: edges 0.95^level, weights 0.9^level.
+        seeds: how many.
+        epochs: of each training run.
+        features: "raw", or "row-normalised".
+        trials: for each method how many of its trials are made, at least 1.
+
+    Raises:
+        ValueError: a level, method or number is out of range.
+    """
+
+    dataset: str
+    model: str = "gcn"
+    hidden: int = 512
+    protocol: str = "transductive"
+    methods: tuple[str, ...] = ONE_SHOT
+    levels: tuple[int, ...] = (5, 10, 15, 20)
+    seeds: int = 5
+    epochs: int = 200
+    features: str = "raw"
+    trials: int = 3
+
+    def __post_init__(self) -> None:
+        if not self.methods or not self.levels or min(self.seeds, self.epochs, self.hidden, self.trials) < 1:
+            raise ValueError("an experiment needs methods, levels, and seeds, epochs, hidden and trials of at least 1")
+        wrong = sorted(set(self.levels) - set(LEVELS))
+        if wrong:
+            raise ValueError(f"levels go from {min(LEVELS)} to {max(LEVELS)}, got {wrong[0]}")
+        if self.features not in ("raw", "row-normalised"):
+            raise ValueError(f"features are 'raw' or 'row-normalised', not {self.features!r}")
+        for method in self.methods:
+            method_of(method, {})
+
+    @property
+    def name(self) -> str:
+        """A word for a file."""
+        features = "" if self.features == "raw" else f"-{self.features}"
+        return f"{self.dataset}-{self.model}{self.hidden}-{self.protocol}{features}"
+
+    @property
+    def setting(self) -> dict[str, Any]:
+        """What all rows of the experiment share."""
+        return {name: getattr(self, name) for name in SETTING}
+
+    def runs(self) -> Iterator[tuple[str, Trial, int]]:
+        """Method, trial and level of every sparse run of one seed; levels of a trial follow each other."""
+        for method in self.methods:
+            for trial in trials_of(method.partition("+")[0])[: self.trials]:
+                for level in sorted(self.levels):
+                    yield method, trial, level
+
+
+def row_key(row: Mapping[str, Any]) -> str:
+    """The identity of a run."""
+    return json.dumps([row[name] for name in KEY], sort_keys=True)
+
+
+def quick() -> tuple[Experiment, ...]:
+    """Minutes on two cores: every kind of method on Cora, small, at two levels."""
+    methods = (*ONE_SHOT, "ugs", "imp")
+    return tuple(
+        Experiment("cora", hidden=64, protocol=protocol, methods=methods, levels=(10, 20), seeds=3, epochs=60, trials=1)
+        for protocol in ("transductive", "inductive")
+    )
+
+
+def full() -> tuple[Experiment, ...]:
+    """The whole comparison: about 12 hours of two cores."""
+    planetoid, both = ("cora", "citeseer", "pubmed"), ("transductive", "inductive")
+    return (
+        *(
+            Experiment(name, protocol=protocol, methods=(*ONE_SHOT, *ITERATIVE))
+            for name in planetoid
+            for protocol in both
+        ),
+        *(Experiment(name, hidden=128, seeds=3) for name in ("tolokers", "actor", "facebook")),
+        *(
+            Experiment(name, model, 512, methods=PAIR, levels=(10, 20), seeds=3)
+            for name in planetoid[:2]
+            for model in ("gat", "gin", "sage", "transformer")
+        ),
+    )

@@ -1,0 +1,276 @@
+"""The comparison: what is run, that it resumes, and what is concluded from rows worked out by hand."""
+
+import json
+import math
+
+import networkx as nx
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+from scipy.stats import ttest_rel
+
+from graphsparse import cli
+from graphsparse.tickets import bench as bench_room
+from graphsparse.tickets import finders, level_keeps
+from graphsparse.tickets.anatomy import anatomy
+from graphsparse.tickets.bench import ROWS, Bench
+from graphsparse.tickets.protocol import Experiment, full, method_of, quick, trials_of
+from graphsparse.tickets.verdict import holm, pages, verdicts
+
+SMALL = Experiment("digits-knn", hidden=8, methods=("teddy", "no-edges"), levels=(10, 20), seeds=2, epochs=3, trials=1)
+
+
+def run(out, *experiments, jobs=1):
+    return Bench(experiments or (SMALL,), jobs).run(out, Console(quiet=True))
+
+
+def rows_of(out):
+    return [json.loads(line) for line in (out / ROWS).read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    out = tmp_path_factory.mktemp("bench")
+    return out, run(out)
+
+
+# what is run ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_run_is_a_line_with_all_that_repeats_it(made):
+    out, _ = made
+    rows = rows_of(out)
+    assert len(rows) == 2 * (1 + 2 * 2)
+    for row in rows:
+        assert {k: row[k] for k in SMALL.setting} == SMALL.setting
+        if row["method"] == "dense":
+            continue
+        edges, weights = level_keeps(row["level"])
+        assert row["edges_kept"] == (0 if row["method"] == "no-edges" else pytest.approx(float(edges), abs=1e-3))
+        assert float(weights) <= row["weights_kept"] <= float(weights) + 2e-3  # a tiny model: one weight is a lot
+        assert row["trial"] == {"distill": 0.0}
+        assert row["seconds"] > 0
+        assert len(row["ticket"]) == 64
+    assert not list((out / "checkpoints").glob("*"))
+
+
+def test_it_ends_with_tables_a_summary_and_a_plot(made):
+    out, found = made
+    assert [method["method"] for method in found[0]["methods"]] == ["teddy", "no-edges"]
+    assert json.loads((out / "summary.json").read_text())["settings"] == json.loads(json.dumps(found))
+    assert "no-edges" in (out / "tables.md").read_text()
+    assert (out / "digits-knn-gcn-8-transductive.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_figures(made, tmp_path, monkeypatch):
+    sparse, calls = bench_room.sparse_figures, []
+
+    def killed(*args):
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return sparse(*args)
+
+    monkeypatch.setattr(bench_room, "sparse_figures", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path)
+    with (tmp_path / ROWS).open("a") as file:
+        file.write('{"dataset": "digits-kn')  # the line that it was in
+    assert len(calls) == 3
+    run(tmp_path)
+    assert len(calls) == 3 + 8 - 2
+    run(tmp_path)
+    assert len(calls) == 9
+
+    def timeless(out):
+        return {(r["seed"], r["method"], r["level"]): (r["val"], r["test"], r.get("ticket")) for r in rows_of(out)}
+
+    assert timeless(tmp_path) == timeless(made[0])
+
+
+def test_processes_make_the_same_tickets(made, tmp_path):
+    run(tmp_path, jobs=2)
+    tickets = [
+        {(r["seed"], r["method"], r["level"]): r.get("ticket") for r in rows_of(out)} for out in (made[0], tmp_path)
+    ]
+    assert tickets[0] == tickets[1]
+
+
+def test_another_comparison_shares_the_folder_and_says_only_its_own(made, tmp_path):
+    (tmp_path / ROWS).write_text((made[0] / ROWS).read_text())
+    other = Experiment("digits-knn", hidden=8, methods=("random",), levels=(10,), seeds=1, epochs=2, trials=1)
+    found = run(tmp_path, other)
+    assert len(rows_of(tmp_path)) == 10 + 2
+    assert [verdict["setting"]["epochs"] for verdict in found] == [2]
+
+
+def test_a_damaged_row_is_named(made, tmp_path):
+    lines = (made[0] / ROWS).read_text().splitlines()
+    (tmp_path / ROWS).write_text("\n".join([lines[0], "no row", *lines[1:]]) + "\n")
+    with pytest.raises(ValueError, match=r"line 2 of .* is no row"):
+        run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"methods": ("teddi",)}, "teddi"),
+        ({"methods": ("teddy+covers",)}, "no guard"),
+        ({"methods": ()}, "needs methods"),
+        ({"levels": (0, 5)}, "levels go from 1 to 20"),
+        ({"levels": (21,)}, "levels go from 1 to 20"),
+        ({"seeds": 0}, "at least 1"),
+        ({"features": "scaled"}, "row-normalised"),
+    ],
+)
+def test_options_out_of_range(options, said):
+    with pytest.raises(ValueError, match=said):
+        Experiment("cora", **options)
+
+
+def test_every_method_gets_as_many_trials():
+    assert {len(trials_of(method)) for method in finders()} == {3}
+    for method in finders():
+        for trial in trials_of(method):
+            method_of(method, trial)  # its options exist
+
+
+def test_the_plans_hold_every_finder_and_both_protocols():
+    methods = {method for experiment in full() for method in experiment.methods}
+    assert {"teddy", "ugs", "wd-glt", "imp", "magnitude", "random", "random-weights", "no-edges"} <= methods
+    assert {e.protocol for e in quick()} == {e.protocol for e in full()} == {"transductive", "inductive"}
+
+
+def test_the_command(tmp_path, capsys, monkeypatch):
+    words = ["--dataset", "digits-knn", "--hidden", "8", "--method", "teddy,no-edges", "--level", "10,20"]
+    words += ["--seeds", "2", "--epochs", "3", "--trials", "1", "--jobs", "1", "--out", str(tmp_path), "--json"]
+    monkeypatch.setattr("sys.argv", ["graphsparse", "bench", "tickets", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0
+    assert json.loads(capsys.readouterr().out)["runs"] == 10
+
+
+# what is concluded ---------------------------------------------------------------------------------------------------
+
+
+def row(method, seed, test, level=10, val=None, trial=None, **figures):
+    trial = {} if method == "dense" else trial or {"distill": 1.0}
+    level = 0 if method == "dense" else level
+    shared = {"maximize": True, "metric": "accuracy", "seconds": 1.0}
+    return {**SMALL.setting, **shared, "method": method, "seed": seed, "level": level, "trial": trial,
+            "test": test, "val": test if val is None else val, **figures}  # fmt: skip
+
+
+DENSE = [row("dense", seed, 0.80 + 0.01 * seed) for seed in range(3)]
+
+
+def cell_of(found, method, level=10):
+    (methods,) = [m for m in found[0]["methods"] if m["method"] == method]
+    return next(cell for cell in methods["levels"] if cell["level"] == level)
+
+
+def test_the_trial_is_chosen_on_validation_and_never_on_test():
+    good = [row("teddy", s, 0.7, val=0.9, trial={"distill": 1.0}) for s in range(3)]
+    lucky = [row("teddy", s, 0.9, val=0.7, trial={"distill": 10.0}) for s in range(3)]
+    cell = cell_of(verdicts([*DENSE, *lucky, *good]), "teddy")
+    assert cell["trial"] == {"distill": 1.0}
+    assert cell["test"] == pytest.approx(0.7)
+
+
+def test_a_minimised_metric_is_minimised():
+    rows = [
+        {**r, "maximize": False, "metric": "rmse"}
+        for r in [
+            *DENSE,
+            *(row("teddy", s, 0.9, val=0.5, trial={"distill": 1.0}) for s in range(3)),
+            *(row("teddy", s, 0.1, val=0.6, trial={"distill": 10.0}) for s in range(3)),
+            *(row("random", s, 0.70 + 0.01 * s) for s in range(3)),
+        ]
+    ]
+    found = verdicts(rows)
+    assert cell_of(found, "teddy")["trial"] == {"distill": 1.0}
+    assert {m["method"]: m["extreme"] for m in found[0]["methods"]} == {"teddy": None, "random": 10}
+
+
+def test_a_trial_with_fewer_seeds_is_not_chosen():
+    whole = [row("teddy", s, 0.7, trial={"distill": 1.0}) for s in range(3)]
+    begun = [row("teddy", 0, 0.9, trial={"distill": 10.0})]
+    assert cell_of(verdicts([*DENSE, *whole, *begun]), "teddy")["seeds"] == [0, 1, 2]
+
+
+def test_differences_are_paired_by_seed_whatever_the_order():
+    ours = [row("teddy", s, 0.79 + 0.01 * s) for s in (2, 0, 1)]
+    difference = cell_of(verdicts([*ours, *reversed(DENSE)]), "teddy")["minus_dense"]
+    assert difference["mean"] == pytest.approx(-0.01)
+    assert difference["ci95"] == pytest.approx(0, abs=1e-12)
+    assert (difference["wins"], difference["pairs"]) == (0, 3)
+
+
+def test_p_values_are_those_of_the_paired_t_test_corrected_together():
+    tests = {"a": [0.78, 0.80, 0.79], "b": [0.70, 0.72, 0.75], "c": [0.82, 0.81, 0.80]}
+    rows = [row(name, seed, value) for name, values in tests.items() for seed, value in enumerate(values)]
+    found = verdicts([*DENSE, *rows])
+    plain = [ttest_rel(values, [0.80, 0.81, 0.82]).pvalue for values in tests.values()]
+    for name, p in zip(tests, holm(plain), strict=True):
+        assert cell_of(found, name)["minus_dense"]["p"] == pytest.approx(p)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_corrects_upwards_in_order_and_at_most_by_the_family(p_values):
+    found = holm(p_values)
+    for p, q in zip(p_values, found, strict=True):
+        assert p <= q + 1e-15
+        assert q <= min(1.0, len(p_values) * p) + 1e-12 or q >= max(r for r in found if r <= q)
+    order = sorted(range(len(found)), key=lambda i: p_values[i])
+    assert [found[i] for i in order] == sorted(found)
+    assert found[order[0]] == pytest.approx(min(1.0, len(p_values) * p_values[order[0]]))
+
+
+def test_the_extreme_ticket_is_the_sparsest_level_that_reaches_dense():
+    by_level = {5: [0.80, 0.82, 0.81], 10: [0.75, 0.83, 0.81], 20: [0.70, 0.71, 0.72]}
+    rows = [row("teddy", s, v, level=level) for level, values in by_level.items() for s, v in enumerate(values)]
+    (method,) = verdicts([*DENSE, *rows])[0]["methods"]
+    assert method["extreme"] == 10
+    means = [0.81, (0.75 + 0.83 + 0.81) / 3, 0.71]
+    assert method["area"] == pytest.approx((5 * (means[0] + means[1]) / 2 + 10 * (means[1] + means[2]) / 2) / 15)
+
+
+def test_missing_levels_have_no_area_and_show_as_a_dash():
+    rows = [row("teddy", 0, 0.8, level=lv) for lv in (10, 20)] + [row("random", 0, 0.7, level=10)]
+    found = verdicts([*DENSE, *rows])
+    assert [m["area"] is None for m in found[0]["methods"]] == [False, True]
+    assert "| random | 70.0 (n=1) | - |" in pages(found)
+
+
+def test_no_dense_row_no_verdict():
+    assert verdicts([row("teddy", 0, 0.8)]) == []
+
+
+# anatomy -------------------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 12), st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=40))
+def test_anatomy_agrees_with_networkx(nodes, pairs):
+    pairs = [(u % nodes, v % nodes) for u, v in pairs]
+    edge_index = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).T
+    graph = nx.Graph()
+    graph.add_nodes_from(range(nodes))
+    graph.add_edges_from((u, v) for u, v in pairs if u != v)
+    y = torch.arange(nodes) % 2
+    found = anatomy(edge_index, nodes, y)
+    assert found["components"] == nx.number_connected_components(graph)
+    assert found["largest_component"] == pytest.approx(max(map(len, nx.connected_components(graph))) / nodes)
+    assert found["clustering"] == pytest.approx(nx.average_clustering(graph))
+    assert found["isolated_nodes"] == nx.number_of_isolates(graph)
+    same = [u % 2 == v % 2 for u, v in graph.edges]
+    assert found["homophily"] == (pytest.approx(sum(same) / len(same)) if same else None)
+
+
+def test_anatomy_of_nothing():
+    found = anatomy(torch.empty(2, 0, dtype=torch.int64), 3)
+    assert (found["components"], found["clustering"], found["homophily"]) == (3, 0.0, None)
+    assert math.isclose(found["largest_component"], 1 / 3)
