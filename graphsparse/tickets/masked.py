@@ -78,7 +78,7 @@ def train_masked(
     projection = L0Projection(student, sparsity=1 - weight_keep, which=problem.training.which, revive=False)
     projection.load_state_dict({**projection.state_dict(), "masks": dict(kept.weights)})
     projection.apply()
-    task = problem.task.with_edges(problem.data.edge_index[:, kept.edges])
+    task = problem.task.with_mask(kept.edges)
     result = problem.train(student, task, file_name(name), distill=problem.teach(dense), callbacks=[projection])
     return Found(kept.edges, kept.weights, result)
 

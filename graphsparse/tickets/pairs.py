@@ -27,9 +27,14 @@ class RemainingPairs:
     Attributes:
         edge_index: the arcs that are left ``[2, E']``, in the caller's order, self-loops last.
         learned: for each unit whether training ever sees it: not so, in an inductive task, if an end is a test node.
+
+    Raises:
+        ValueError: for a task on many graphs.
     """
 
     def __init__(self, problem: Problem, kept: Tensor) -> None:
+        if getattr(problem.task, "graph_of", None) is not None:
+            raise ValueError("learned edge masks need a task on one graph: test graphs have edges that no mask was for")
         whole = open_graph(problem.data).edges
         self.problem, self.kept, self.total = problem, kept, whole.num_countable
         left = kept.nonzero().view(-1)

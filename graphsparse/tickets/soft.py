@@ -96,6 +96,11 @@ class SoftMasks(nn.Module):
         """All masks."""
         return [self.edges, *self.weight_masks.values()]
 
+    @property
+    def decode(self) -> Any:
+        """The model's own decoder of links; an ``AttributeError`` if it has none."""
+        return self.model.decode
+
     def forward(self, x: Tensor, edge_index: Tensor, *rest: Any, **named: Any) -> Tensor:
         """The model's outputs under the masks; ``forced`` ``[m]`` takes the place of the edge masks if it is set."""
         edges = self.edges if self.forced is None else self.forced
@@ -158,7 +163,7 @@ class MaskTask(BaseTask):
         objective: what becomes of its loss.
     """
 
-    def __init__(self, task: Any, soft: SoftMasks, objective: Objective) -> None:
+    def __init__(self, task: BaseTask, soft: SoftMasks, objective: Objective) -> None:
         self.task, self.soft, self.objective = task, soft, objective
         self.metric = task.metric
 

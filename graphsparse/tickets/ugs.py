@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -102,7 +101,7 @@ class UGS(Iterative):
             key: mask * (1 + NOISE * torch.rand(mask.shape, generator=noise)) for key, mask in kept.weights.items()
         }
         soft = SoftMasks(problem.fresh_model(), weights, pairs.start(NOISE), pairs.graphs())
-        task: Any = MaskTask(problem.task.with_edges(pairs.edge_index), soft, self.objective)
+        task = MaskTask(problem.task.with_edges(pairs.edge_index), soft, self.objective)
         problem.train(soft, task, name, distill=problem.teach(course.dense), optimizer=MaskAdam(soft))
         magnitudes = {key: mask.detach().cpu().abs() for key, mask in soft.weight_masks.items()}
         edges = pairs.cut(soft.edges.detach().cpu().abs(), target[0])

@@ -1,0 +1,300 @@
+"""Every finder through find_ticket: exact counts, pairs, theta0, what it ignores, and what it refuses."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch_geometric.data import Data
+
+import graphsparse as gs
+from graphsparse.fit import NodeTask
+from graphsparse.tickets import (
+    FINDERS,
+    IMP,
+    UGS,
+    Magnitude,
+    Problem,
+    RandomWeights,
+    Training,
+    finders,
+    level_keeps,
+    sparsest_within,
+    train_dense,
+)
+
+FAST = {"epochs": 4}
+SIZED = ["ugs", "wd-glt", "imp", "magnitude", "random-weights"]
+CONTROLS = ["no-edges", "all-edges", "dense-student"]
+
+
+def pairs(data) -> int:
+    return int((data.edge_index[0] < data.edge_index[1]).sum())
+
+
+def problem_of(blocks, model, epochs=4, distill=1.0, seed=0, protocol="transductive", folder=None, **edge_options):
+    task = NodeTask(blocks, protocol=protocol)
+    training = Training(epochs=epochs, distill=distill)
+    return Problem(model, blocks, task, training, seed=seed, folder=folder, edge_options=edge_options)
+
+
+def test_finders_are_listed_with_every_edge_score():
+    assert {*SIZED, *CONTROLS, "teddy", "random", *gs.edges.SCORES} == set(finders())
+    assert all(
+        finder.__doc__ and "Source:" in finder.__doc__ for name, finder in FINDERS.items() if name != "all-edges"
+    )
+
+
+def test_a_finder_of_ones_own_is_run_by_name(blocks, make_plain):
+    gs.tickets.register("own", UGS(weight_step="0.5", edge_step="0.5"))
+    try:
+        ticket = gs.find_ticket(make_plain(blocks), blocks, method="own", edge_keep=0.5, weight_keep=0.5, **FAST)
+        assert ticket.method == "own"
+        with pytest.raises(ValueError, match="already a method 'own'"):
+            gs.tickets.register("own", IMP())
+        with pytest.raises(ValueError, match="already a method 'dspar'"):
+            gs.tickets.register("dspar", IMP())
+    finally:
+        del FINDERS["own"]
+
+
+def test_an_unknown_finder_is_told_the_closest(blocks, make_plain):
+    with pytest.raises(ValueError, match=r"unknown method 'wdglt' \(did you mean 'wd-glt'\?\)"):
+        gs.find_ticket(make_plain(blocks), blocks, method="wdglt", edge_keep=0.5)
+
+
+@pytest.mark.parametrize("method", SIZED)
+def test_counts_are_exact_pairs_stay_whole_and_nothing_of_the_callers_changes(blocks, make_plain, method):
+    model = make_plain(blocks)
+    before, data = copy.deepcopy(model.state_dict()), copy.deepcopy(blocks)
+    random_state = torch.get_rng_state()
+    ticket = gs.find_ticket(model, blocks, method=method, edge_keep=0.83, weight_keep=0.61, **FAST)
+    assert torch.equal(random_state, torch.get_rng_state())
+    sparse, m = ticket.sparse_graph(blocks), pairs(blocks)
+    weights = sum(p.numel() for p in model.parameters())
+    assert pairs(sparse) == math.ceil(m * 83 / 100)
+    assert sparse.is_undirected()
+    assert [1, 1] in sparse.edge_index.t().tolist()  # the self-loop stays and does not count
+    assert ticket.metrics["edges_kept"] == pairs(sparse) / m
+    assert ticket.metrics["num_weights_kept"] == math.ceil(weights * 61 / 100)
+    trained = ticket.apply_to(model)
+    assert sum(int(p.count_nonzero()) for p in trained.parameters()) <= math.ceil(weights * 61 / 100)
+    rewound = ticket.apply_to(make_plain(blocks, seed=9), rewind=True)
+    for name, value in model.named_parameters():
+        mask = ticket.weight_masks[name]
+        assert torch.equal(rewound.get_parameter(name)[mask], value[mask])
+        assert torch.equal(value, before[name])
+    assert all(torch.equal(data[key], blocks[key]) for key in ("x", "edge_index", "y", "train_mask"))
+    ticket.verify(blocks, model=model)
+
+
+@pytest.mark.parametrize("method", SIZED)
+def test_equal_runs_give_equal_tickets_and_seeds_differ(blocks, make_plain, method):
+    def find(seed):
+        options = {"edge_keep": 0.8, "weight_keep": 0.8, "seed": seed, **FAST}
+        return gs.find_ticket(make_plain(blocks), blocks, method=method, **options)
+
+    first, again, other = find(0), find(0), find(1)
+    assert first.hash == again.hash != other.hash
+
+
+def test_which_is_obeyed_and_keeping_all_is_the_identity(blocks, make_plain):
+    for method in SIZED:
+        options = {"edge_keep": 1, "weight_keep": 0.7, "which": "matrices", **FAST}
+        ticket = gs.find_ticket(make_plain(blocks), blocks, method=method, **options)
+        assert all(bool(mask.all()) for name, mask in ticket.weight_masks.items() if name.endswith("bias"))
+        assert ticket.metrics["edges_kept"] == 1.0
+        assert ticket.metrics["weights_kept_matrices"] == pytest.approx(0.7, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("method", "edges_kept", "weights_kept", "ignores"),
+    [
+        ("no-edges", 0, 0.5, "edge_keep"),
+        ("all-edges", 1, 0.5, "edge_keep"),
+        ("dense-student", 1, 1, "edge_keep, weight_keep"),
+    ],
+)
+def test_controls_say_what_they_ignore_and_what_they_kept(
+    blocks, make_plain, method, edges_kept, weights_kept, ignores
+):
+    ticket = gs.find_ticket(make_plain(blocks), blocks, method=method, edge_keep=0.3, weight_keep=0.5, **FAST)
+    assert ticket.metrics["ignores"] == ignores
+    assert ticket.metrics["edges_kept"] == edges_kept
+    assert ticket.metrics["weights_kept"] == weights_kept
+    assert [1, 1] in ticket.sparse_graph(blocks).edge_index.t().tolist()
+    ticket.verify(blocks, model=make_plain(blocks))
+
+
+def test_without_edges_neighbours_have_no_say(blocks, make_plain):
+    ticket = gs.find_ticket(make_plain(blocks), blocks, method="no-edges", weight_keep=1, **FAST)
+    model, x = ticket.apply_to(make_plain(blocks)).eval(), blocks.x.clone()
+    x[2:] += 100.0
+    edges = ticket.sparse_graph(blocks).edge_index
+    with torch.no_grad():
+        assert torch.equal(model(blocks.x, edges)[:2], model(x, edges)[:2])
+
+
+def test_controls_learn_from_the_teacher(blocks, make_plain):
+    for method in CONTROLS:
+        taught, alone = (
+            gs.find_ticket(make_plain(blocks), blocks, method=method, weight_keep=0.5, distill=weight, **FAST)
+            for weight in (5.0, 0.0)
+        )
+        assert not torch.equal(taught.logits, alone.logits)
+
+
+def test_magnitude_keeps_the_largest_weights_of_the_dense_model_and_only_them(blocks, make_plain):
+    problem = problem_of(blocks, make_plain(blocks))
+    dense = train_dense(problem)
+    found = Magnitude("teddy")(problem, dense, *level_keeps(12))
+    sizes = torch.cat([dense.state[name].abs().reshape(-1) for name in found.weight_masks])
+    masks = torch.cat([mask.reshape(-1) for mask in found.weight_masks.values()])
+    assert sizes[masks].min() >= sizes[~masks].max()
+    assert torch.equal(found.edge_mask, problem.edge_mask("teddy", level_keeps(12)[0]))
+    for name, mask in found.weight_masks.items():
+        assert not found.result.state[name][~mask].any()
+    assert found.metrics == {"edges_by": "teddy"}
+
+
+def test_random_weights_are_drawn_evenly(blocks, make_plain):
+    problem = problem_of(blocks, make_plain(blocks))
+    found = RandomWeights()(problem, train_dense(problem), *level_keeps(7))
+    share = float(level_keeps(7)[1])
+    for mask in found.weight_masks.values():
+        assert abs(float(mask.float().mean()) - share) < 4 * math.sqrt(share * (1 - share) / mask.numel())
+
+
+@pytest.mark.parametrize("method", [*SIZED, *CONTROLS])
+def test_a_tolerance_can_be_asked_of_every_finder(blocks, make_plain, method):
+    problem = problem_of(blocks, make_plain(blocks), epochs=2)
+    ticket = sparsest_within(problem, train_dense(problem), method, tolerance=1.0)
+    if method in SIZED:
+        assert ticket.metrics["edges_kept"] == math.ceil(pairs(blocks) * 0.95**20) / pairs(blocks)
+
+
+@pytest.mark.parametrize("method", ["ugs", "wd-glt", "imp", "random-weights"])
+def test_dropped_edges_send_nothing_even_through_attention(blocks, method):
+    net = gs.nn.make("gat", 4, 4, 16, seed=0)
+    ticket = gs.find_ticket(net, blocks, method=method, edge_keep=0.55, weight_keep=0.9, epochs=2)
+    sparse = ticket.sparse_graph(blocks)
+    model = ticket.apply_to(net).eval()
+    here = sparse.edge_index[:, sparse.edge_index[0] != sparse.edge_index[1]]
+    node = int(torch.bincount(blocks.edge_index[1]).argmax())
+    reach = torch.zeros(160, dtype=torch.bool)  # the node, its neighbours and theirs: two layers
+    reach[node] = True
+    for _ in range(2):
+        reach[here[0][reach[here[1]]]] = True
+    changed = blocks.x.clone()
+    changed[~reach] += 100.0
+    assert (~reach).any()
+    with torch.no_grad():
+        same = model(blocks.x, sparse.edge_index)[node], model(changed, sparse.edge_index)[node]
+    assert torch.equal(*same)
+
+
+@pytest.mark.parametrize("backbone", ["gcn", "gin", "gat", "sage", "transformer"])
+def test_learned_masks_work_with_every_backbone(blocks, backbone):
+    net = gs.nn.make(backbone, 4, 4, 16, seed=0)
+    ticket = gs.find_ticket(net, blocks, method="wd-glt", edge_keep=0.9, weight_keep=0.8, **FAST)
+    assert ticket.verify(blocks, model=gs.nn.make(backbone, 4, 4, 16, seed=5))["max_output_error"] < 1e-4
+
+
+def test_bad_settings_get_one_clear_sentence(blocks, make_plain):
+    with pytest.raises(ValueError, match=r"edge_step must lie in \(0, 1\), got 1"):
+        UGS(edge_step=1)
+    with pytest.raises(ValueError, match=r"weight_step must lie in \(0, 1\)"):
+        IMP(weight_step=0.0)
+    with pytest.raises(ValueError, match="rewind must be an epoch"):
+        IMP(rewind=-1)
+    problem = problem_of(blocks, make_plain(blocks))
+    with pytest.raises(ValueError, match="beyond the training of 4 epochs"):
+        IMP(rewind=5)(problem, train_dense(problem), *level_keeps(1))
+
+
+@pytest.mark.parametrize("method", ["ugs", "wd-glt"])
+def test_a_model_that_no_edge_mask_reaches_is_refused(blocks, method):
+    class Deaf(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lin = torch.nn.Linear(4, 4)
+
+        def forward(self, x, edge_index):
+            return self.lin(x.index_add(0, edge_index[1], x[edge_index[0]]))
+
+    with pytest.raises(ValueError, match="no edge mask reaches the outputs of Deaf"):
+        gs.find_ticket(Deaf(), blocks, method=method, edge_keep=0.5, **FAST)
+
+
+def test_wd_glt_needs_classes_of_nodes(blocks, make_plain):
+    task = NodeTask(blocks, loss=torch.nn.functional.multi_margin_loss)
+    with pytest.raises(ValueError, match="needs a node classification task"):
+        gs.find_ticket(make_plain(blocks), blocks, method="wd-glt", edge_keep=0.5, task=task, **FAST)
+
+
+def test_the_command_runs_a_finder_by_name(tmp_path):
+    from typer.testing import CliRunner
+
+    from graphsparse.cli import app
+
+    words = ["ticket", "--method", "ugs", "--edge-keep", "0.9", "--weight-keep", "0.9", "--epochs", "3"]
+    done = CliRunner().invoke(app, [*words, "--hidden", "8", "--seeds", "1", "--points", "1", "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert gs.Ticket.load(tmp_path).method == "ugs"
+
+
+def test_cora_ugs_keeps_most_of_the_accuracy(need):
+    need("Planetoid/Cora")
+    data = gs.data.load("cora")
+    net = gs.nn.make("gcn", data.num_features, data.num_classes, 32, seed=0)
+    ticket = gs.find_ticket(net, data, method="ugs", edge_keep="0.9025", weight_keep="0.81", epochs=60, distill=0)
+    assert pairs(ticket.sparse_graph(data)) == math.ceil(5278 * 9025 / 10000)
+    assert ticket.metrics["test_accuracy"] > 0.74
+
+
+@pytest.fixture
+def links(blocks):
+    """Links of the planted blocks: two of three send messages, the others are judged."""
+    pairs_of = blocks.edge_index[:, blocks.edge_index[0] < blocks.edge_index[1]]
+    pairs_of = pairs_of[:, torch.randperm(pairs_of.size(1), generator=torch.Generator().manual_seed(0))]
+    known, judged = pairs_of[:, ::3], pairs_of[:, 1::3]
+    other = torch.randint(0, 160, (2, 80), generator=torch.Generator().manual_seed(1))
+    data = Data(x=blocks.x, edge_index=torch.cat([known, known.flip(0)], dim=1), train_pos_edge_index=known)
+    data.val_pos_edge_index, data.test_pos_edge_index = judged[:, :40], judged[:, 40:]
+    data.val_neg_edge_index, data.test_neg_edge_index = other[:, :40], other[:, 40:]
+    data.metric = "hits@20"
+    return data
+
+
+@pytest.mark.parametrize("method", ["ugs", "imp", "magnitude", "no-edges", "dense-student"])
+def test_finders_work_for_links_too(links, method):
+    net = gs.nn.GCN(4, 16, 8)
+    options = {"edge_keep": 0.8, "weight_keep": 0.8, "task": "link", **FAST}
+    ticket = gs.find_ticket(net, links, method=method, **options)
+    expected = {"no-edges": 0, "dense-student": 1}.get(method, math.ceil(pairs(links) * 0.8) / pairs(links))
+    assert ticket.metrics["edges_kept"] == expected
+    ticket.verify(links, model=net)
+
+
+def test_learned_masks_say_which_tasks_they_cannot_do(links):
+    from graphsparse.fit import GraphTask
+
+    with pytest.raises(ValueError, match="needs a node classification task, not LinkTask"):
+        gs.find_ticket(gs.nn.GCN(4, 8, 8), links, method="wd-glt", edge_keep=0.9, task="link", **FAST)
+    ring = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
+    many = Data(x=torch.eye(3).repeat(9, 1), edge_index=torch.cat([ring + 3 * i for i in range(9)], dim=1))
+    many.batch, many.y = torch.arange(9).repeat_interleave(3), (torch.arange(9) % 2).float()[:, None]
+    for start, part in enumerate(("train_mask", "val_mask", "test_mask")):
+        many[part] = torch.arange(9) // 3 == start
+
+    class Pooled(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = gs.nn.GCN(3, 4, 1)
+
+        def forward(self, x, edge_index, edge_attr, batch):
+            return torch.zeros(int(batch.max()) + 1, 1).index_add(0, batch, self.net(x, edge_index))
+
+    problem = Problem(Pooled(), many, GraphTask(many, metric="rocauc"), Training(epochs=2))
+    with pytest.raises(ValueError, match="need a task on one graph"):
+        UGS()(problem, train_dense(problem), *level_keeps(1))
