@@ -54,6 +54,7 @@ class Group:
 
 
 PAIR, CONTROLS = ("teddy", "random"), ("no edges", "dense student")
+FINDER = {"no edges": "no-edges", "dense student": "all-edges"}  # what the rows call them: the dense student is pruned
 PLAN = (
     Group("cora", "gcn", "transductive", 5, PAIR, (0.0, 0.1, 1.0, 10.0)),
     Group("cora", "gcn", "transductive", 5, CONTROLS, (1.0, 10.0)),
@@ -114,21 +115,15 @@ def sparse_run(problem: Any, dense: Any, run: dict[str, Any]) -> dict[str, Any]:
     """One sparse training run: its figures at the best validation epoch, what is kept, what is isolated."""
     from graphsparse.tickets import level_keeps
     from graphsparse.tickets.cost import isolated_nodes
-    from graphsparse.tickets.teddy import train_sparse
+    from graphsparse.tickets.registry import finder_of
 
     edge_keep, weight_keep = level_keeps(run["level"])
     options = {"guard": run["guard"]} if run["guard"] else {}
     training = dataclasses.replace(problem.training, distill=run["distill"])
     problem = dataclasses.replace(problem, training=training, edge_options=options)
-    edge_index = problem.data.edge_index
+    found = finder_of(FINDER.get(run["method"], run["method"]))(problem, dense, edge_keep, weight_keep)
+    edge_index, mask = problem.data.edge_index, found.edge_mask
     loops = edge_index[0] == edge_index[1]
-    if run["method"] == "no edges":
-        mask = loops
-    elif run["method"] == "dense student":
-        mask = loops | True
-    else:
-        mask = problem.edge_mask(run["method"], edge_keep)
-    found = train_sparse(problem, dense, mask, weight_keep, "unsaved")
     kept = {name: int(m.sum()) for name, m in found.weight_masks.items()}
     return {
         "val": found.result.val,
