@@ -29,7 +29,7 @@ app.add_typer(bench, name="bench")
 @app.command()
 def ticket(
     dataset: Annotated[str, typer.Option(help="A name of graphsparse.data.names().")] = "digits-knn",
-    model: Annotated[str, typer.Option(help="gcn, gin, gat, sage or transformer.")] = "gcn",
+    model: Annotated[str, typer.Option(help="gcn, gin, gat, sage or transformer; molecules: gin or gcn.")] = "gcn",
     hidden: Annotated[int, typer.Option(min=1, help="Hidden units.")] = 64,
     method: Annotated[str, typer.Option(help="teddy, random (the control), or another edge score.")] = "teddy",
     edge_keep: Annotated[str | None, typer.Option(help="Fraction of edges to keep.", show_default="0.6")] = None,
@@ -39,17 +39,22 @@ def ticket(
         typer.Option(help="Instead of the keeps: take the sparsest level this close to dense on validation."),
     ] = None,
     distill: Annotated[float, typer.Option("--distill", "--lambda", help="Weight of the distillation term.")] = 1.0,
-    protocol: Annotated[str, typer.Option(help="transductive or inductive.")] = "transductive",
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="Of nodes: transductive or inductive.", show_default="transductive; of graphs: inductive"),
+    ] = None,
     split: Annotated[int | None, typer.Option(help="Which split, where a data set has several.")] = None,
     guard: Annotated[str | None, typer.Option(help="cover or isolated: against nodes that lose all edges.")] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of each training run.")] = 200,
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = 0.01,
+    weight_decay: Annotated[float, typer.Option(help="L2 penalty of the weights.")] = 5e-4,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 3,
     points: Annotated[int, typer.Option(min=1, help="Points of the plotted curve; the ticket is the last.")] = 4,
     out: Annotated[Path, typer.Option(help="Folder for the ticket, the plot and the figures.")] = Path("ticket"),
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
 ) -> None:
-    """Find a graph lottery ticket: a sparse graph and a sparse network as accurate as the dense one."""
+    """Find a graph lottery ticket: a sparse graph, or sparse molecules, and a sparse network as good as the dense one."""
     from graphsparse.tickets.study import Study
 
     if tolerance is None:
@@ -67,6 +72,8 @@ def ticket(
         split=split,
         guard=guard,
         epochs=epochs,
+        lr=lr,
+        weight_decay=weight_decay,
         seeds=seeds,
         points=points,
         device=device,

@@ -25,7 +25,7 @@ from graphsparse.fit.task import Evaluation, Session
 Decoder = Callable[[Tensor, Tensor], Tensor]
 Positives = Literal["all", "kept"]
 _JUDGED = ("val_pos", "val_neg", "test_pos", "test_neg")
-_PAIRS_AT_ONCE = 1 << 16
+_PAIRS_AT_ONCE = 1 << 13  # scored together, so that what a decoder makes of them stays in the processor's cache
 
 
 def dot(first: Tensor, second: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ class LinkTask(MessageTask):
         *,
         metric: str | Metric | None = None,
         decoder: Decoder = dot,
-        batch_size: int | None = _PAIRS_AT_ONCE,
+        batch_size: int | None = 1 << 16,
         positives: Positives = "all",
     ) -> None:
         if batch_size is not None and batch_size < 1:
@@ -212,7 +212,7 @@ class _Links:
         for batch in torch.split(order, self.task.batch_size or len(order)):
             negative = self.task.negatives.draw(len(batch)).to(links.device)
             pairs = torch.cat([links[:, batch.to(links.device)], negative], dim=1)
-            logits = self.task.decode(self.model, self._embed(), pairs)
+            logits = self._logits(self._embed(), pairs)
             targets = torch.zeros_like(logits)
             targets[: len(batch)] = 1
             # equally many of both kinds, so this is the mean over links plus the mean over negatives
@@ -225,22 +225,22 @@ class _Links:
     def _taught(self, pairs: Tensor) -> Tensor:
         assert self.distill is not None
         assert self.distill.decode is not None
-        return self.distill.decode(self.teacher, pairs)
+        parts = torch.split(pairs, _PAIRS_AT_ONCE, dim=1)
+        return torch.cat([self.distill.decode(self.teacher, part) for part in parts])
 
     @torch.no_grad()
     def evaluate(self) -> Evaluation:
         self.model.eval()
         z = self._embed()
-        val = [self._logits(z, name) for name in ("val_pos", "val_neg")]
+        val = [self._logits(z, self.task.judged[name]) for name in ("val_pos", "val_neg")]
         return Evaluation(self.task.metric.score(*val), lambda: self._finish(z, val))
 
     @torch.no_grad()
     def _finish(self, z: Tensor, val: list[Tensor]) -> tuple[float, Tensor]:
-        test = [self._logits(z, name) for name in ("test_pos", "test_neg")]
+        test = [self._logits(z, self.task.judged[name]) for name in ("test_pos", "test_neg")]
         return self.task.metric.score(*test), torch.cat([logits.reshape(-1) for logits in (*val, *test)])
 
-    def _logits(self, z: Tensor, name: str) -> Tensor:
-        pairs = self.task.judged[name]
+    def _logits(self, z: Tensor, pairs: Tensor) -> Tensor:
         parts = torch.split(pairs.flatten(1), _PAIRS_AT_ONCE, dim=1)
         return torch.cat([self.task.decode(self.model, z, part) for part in parts]).view(pairs.shape[1:])
 

@@ -33,7 +33,7 @@ class BondGCNConv(MessagePassing):  # type: ignore[misc]
     def forward(self, x: Tensor, edge_index: Tensor, edge_attr: Tensor) -> Tensor:
         """New node features [N, channels] of node features and encoded bonds [E, channels]."""
         h: Tensor = self.lin(x)
-        d = degree(edge_index[1], x.size(0), x.dtype) + 1
+        d: Tensor = degree(edge_index[1], x.size(0), x.dtype) + 1
         norm = (d[edge_index[0]] * d[edge_index[1]]).rsqrt()
         arrived: Tensor = self.propagate(edge_index, x=h, edge_attr=edge_attr, norm=norm)
         return arrived + h / d[:, None]

@@ -10,16 +10,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from rich.console import Console
+from torch import nn
 from torch_geometric.data import Data
 
 from graphsparse.data import load
-from graphsparse.fit import FitResult, NodeTask, mean_ci
-from graphsparse.nn import make
+from graphsparse.fit import FitResult, mean_ci
+from graphsparse.nn import make, make_link_net, make_molecule_net
 from graphsparse.report import Curve, interval, plot_sparsity, table
 from graphsparse.tickets.find import read_keeps
+from graphsparse.tickets.kinds import task_class
 from graphsparse.tickets.make import make_ticket
 from graphsparse.tickets.problem import Problem, Training, train_dense
 from graphsparse.tickets.registry import finder_of
@@ -58,10 +60,12 @@ class Study:
     weight_keep: str | None
     tolerance: float | None
     distill: float
-    protocol: str
+    protocol: str | None
     split: int | None
     guard: str | None
     epochs: int
+    lr: float
+    weight_decay: float
     seeds: int
     points: int
     device: str
@@ -92,15 +96,22 @@ class Study:
         return self._publish(dict(sorted(found.items())), curve, out, console)
 
     def _problem(self, data: Data, seed: int, folder: Path) -> Problem:
+        task = task_class(data.task).of(data, protocol=self.protocol)
         return Problem(
-            model=make(self.model, data.num_features, data.num_classes, self.hidden, seed=seed),
+            model=_network(self.model, data, self.hidden, seed),
             data=data,
-            task=NodeTask(data, protocol=cast(Any, self.protocol)),
-            training=Training(epochs=self.epochs, distill=self.distill, device=self.device),
+            task=task,
+            training=Training(
+                epochs=self.epochs,
+                lr=self.lr,
+                weight_decay=self.weight_decay,
+                distill=self.distill,
+                device=self.device,
+            ),
             seed=seed,
             edge_options={"guard": self.guard} if self.guard else {},
             folder=folder,
-            about={"task": "node", "protocol": self.protocol, "split": 0, "dataset": self.dataset},
+            about={"task": task.kind, "protocol": task.protocol, "split": 0, "dataset": self.dataset},
         )
 
     def _fingerprint(self) -> str:
@@ -134,6 +145,14 @@ class Study:
         return best
 
 
+def _network(name: str, data: Data, hidden: int, seed: int) -> nn.Module:
+    if data.task == "link":
+        return make_link_net(name, int(data.num_nodes or 0), data.num_features, hidden, seed=seed)
+    if data.task == "graph":
+        return make_molecule_net(name, data.y.size(1), hidden, seed=seed)
+    return make(name, data.num_features, data.num_classes, hidden, seed=seed)
+
+
 def _rows(summary: Mapping[str, Any]) -> list[list[str]]:
     def both(label: str, dense: str, sparse: str, **style: Any) -> list[str]:
         def cell(key: str) -> str:
@@ -142,9 +161,14 @@ def _rows(summary: Mapping[str, Any]) -> list[list[str]]:
         return [label, cell(dense) if dense in summary else dense, cell(sparse)]
 
     percent = {"scale": 100.0, "digits": 2}
+    metric, unit = summary["metric"], percent
+    if metric == "rmse":
+        unit = {"digits": 3}
+    else:
+        metric += " (%)"
     return [
-        both(f"test {summary['metric']} (%)", "dense_test", "test", **percent),
-        both(f"validation {summary['metric']} (%)", "dense_val", "val", **percent),
+        both(f"test {metric}", "dense_test", "test", **unit),
+        both(f"validation {metric}", "dense_val", "val", **unit),
         both("edges kept (%)", "100.00", "edges_kept", **percent),
         both("weights kept, all (%)", "100.00", "weights_kept", **percent),
         both("weights kept, matrices (%)", "100.00", "weights_kept_matrices", **percent),
@@ -175,7 +199,8 @@ def _describe(data: Data) -> str:
     undirected = data.is_undirected()
     count = data.num_edges // 2 if undirected else data.num_edges
     kind = "undirected" if undirected else "directed"
-    return f"{data.name}: {data.num_nodes:,} nodes, {count:,} {kind} edges; split: {data.split}"
+    graphs = f"{data.num_graphs:,} graphs, " if data.task == "graph" else ""
+    return f"{data.name}: {graphs}{data.num_nodes:,} nodes, {count:,} {kind} edges; split: {data.split}"
 
 
 def _plain(value: Any) -> Any:
