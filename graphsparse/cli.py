@@ -54,7 +54,7 @@ def ticket(
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
 ) -> None:
-    """Find a graph lottery ticket: a sparse graph, or sparse molecules, and a sparse network as good as the dense one."""
+    """Find a graph lottery ticket: a sparse graph (or molecules) and a sparse network as good as the dense one."""
     from graphsparse.tickets.study import Study
 
     if tolerance is None:
