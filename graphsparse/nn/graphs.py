@@ -116,7 +116,5 @@ def _encoded(encoder: nn.Module, features: Tensor, what: str) -> Tensor:
     try:
         out: Tensor = encoder(features)
     except IndexError as error:
-        raise IndexError(
-            f"{what} has a feature that OGB's tables do not have, or too many features: {error}"
-        ) from error
+        raise IndexError(f"{what} has a feature that is not in OGB's tables ({error})") from error
     return out
