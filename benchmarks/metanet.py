@@ -151,6 +151,7 @@ BASELINES = {
     "sparse learning": {"criterion": "sparse-learning"},
 }
 CONTROLS = ("weight scale", "classifier refit")
+REFERENCES = ("group-l2", "least squares")  # what differences are taken to
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -455,7 +456,7 @@ def ship(arguments: argparse.Namespace) -> None:
 
 
 def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean over test networks of each network's mean over metanetwork seeds, and paired differences from group-l2.
+    """Mean over test networks of each network's mean over metanetwork seeds, and paired differences from references.
 
     Intervals are over networks; a network's figure is its mean over seeds of metanetworks.
     """
@@ -466,23 +467,28 @@ def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         cells[tuple(row[k] for k in ("study", "group", "speedup", "budget", "method"))][row["net"]].append(row["test"])
     summaries = []
     for key, by_net in sorted(cells.items()):
-        plain = cells[(*key[:4], "group-l2")]
-        nets = sorted(set(by_net) & set(plain))
-        ours = [sum(by_net[n]) / len(by_net[n]) for n in nets]
-        mean, half = mean_ci(ours)
+        ours = {net: sum(found) / len(found) for net, found in by_net.items()}
+        mean, half = mean_ci(list(ours.values()))
         entry = dict(zip(("study", "group", "speedup", "budget", "method"), key, strict=True))
-        entry |= {"networks": len(nets), "seeds": min(len(by_net[n]) for n in nets), "test": mean}
+        entry |= {"networks": len(ours), "seeds": min(map(len, by_net.values())), "test": mean}
         entry["test_ci95"] = finite_or_none(half)
-        if key[4] != "group-l2":
-            paired = paired_difference(ours, [plain[n][0] for n in nets])
-            entry |= {"minus_group_l2": paired.mean, "minus_group_l2_ci95": finite_or_none(paired.half_width)}
-            entry |= {"wins": paired.wins}
+        for reference in REFERENCES:
+            theirs = cells[(*key[:4], reference)]
+            nets = sorted(set(ours) & set(theirs))
+            if key[4] != reference and nets:
+                paired = paired_difference([ours[n] for n in nets], [theirs[n][0] for n in nets])
+                entry[f"minus_{reference}"] = {
+                    "mean": paired.mean,
+                    "ci95": finite_or_none(paired.half_width),
+                    "wins": paired.wins,
+                    "networks": paired.pairs,
+                }
         summaries.append(entry)
     return summaries
 
 
 def pages(summaries: list[dict[str, Any]]) -> str:
-    """For each study and group two tables: accuracy, and the paired difference from uniform group-l2."""
+    """For each study and group two tables: accuracy, and paired differences from group-l2 and from least squares."""
     from graphsparse.report import interval, markdown
 
     groups: dict[tuple[str, str], dict[tuple[str, float, str], dict[str, Any]]] = defaultdict(dict)
@@ -504,18 +510,23 @@ def pages(summaries: list[dict[str, Any]]) -> str:
         if nets < 2:  # begun, and nothing to say an interval of
             continue
         accuracy = [row(n, lambda s: interval(s["test"], s["test_ci95"], scale=100, digits=1)) for n in names]
-        paired = [
-            row(n, lambda s: _signed(s["minus_group_l2"], s["minus_group_l2_ci95"])) for n in names if n != "group-l2"
-        ]
+        paired = [row(n, lambda s: _signed(s.get("minus_group-l2"))) for n in names if n != "group-l2"]
+        if "repair" in names:
+            paired.append(
+                ["repair - least squares", *row("repair", lambda s: _signed(s.get("minus_least squares")))[1:]]
+            )
         parts.append(f"### {study}: {group} ({nets} networks)\n\n{markdown(['test accuracy, %', *header], accuracy)}")
         parts.append(markdown(["minus group-l2, points", *header], paired))
     return "\n\n".join(parts)
 
 
-def _signed(mean: float, half: float | None) -> str:
+def _signed(difference: dict[str, Any] | None) -> str:
     from graphsparse.report import interval
 
-    return ("+" if mean >= 0 else "") + interval(mean, half, scale=100, digits=1)
+    if difference is None:
+        return "-"
+    sign = "+" if difference["mean"] >= 0 else ""
+    return sign + interval(difference["mean"], difference["ci95"], scale=100, digits=1)
 
 
 def main() -> None:
