@@ -298,3 +298,14 @@ def test_learned_masks_say_which_tasks_they_cannot_do(links):
     problem = Problem(Pooled(), many, GraphTask(many, metric="rocauc"), Training(epochs=2))
     with pytest.raises(ValueError, match="need a task on one graph"):
         UGS()(problem, train_dense(problem), *level_keeps(1))
+
+
+@pytest.mark.parametrize("backbone", ["gcn", "gin", "sage"])
+def test_learned_masks_meet_sparse_features(blocks, backbone):
+    """Sparse features go through another product; a mask must not be lost on the way."""
+    data = copy.copy(blocks)
+    data.x = torch.zeros(160, 80).scatter_(1, torch.arange(160)[:, None] % 80, 1.0)
+    net = gs.nn.make(backbone, 80, 4, 16, seed=0)
+    ticket = gs.find_ticket(net, data, method="ugs", edge_keep=0.9, weight_keep=0.9, **FAST)
+    assert ticket.metrics["edges_kept"] == math.ceil(pairs(data) * 0.9) / pairs(data)
+    ticket.verify(data, model=net)
