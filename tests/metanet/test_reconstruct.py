@@ -9,7 +9,7 @@ from torch import nn
 
 from graphsparse.data import load_images
 from graphsparse.fit import Task
-from graphsparse.metanet import FineTune, NetworkGraph, masked, prune, reconstruct
+from graphsparse.metanet import FineTune, MetaNetwork, NetworkGraph, masked, prune, reconstruct
 from graphsparse.nn import make_cnn
 
 TINY = 1e-7
@@ -234,3 +234,14 @@ def test_real_images_lose_less():
     assert plain.flops == refitted.flops
     assert plain.kept == refitted.kept
     assert refitted.accuracy > plain.accuracy + 0.1
+
+
+def test_the_metanetwork_that_comes_along_repairs_networks_of_other_images():
+    images = load_images("digits")
+    task = Task(images.train, images.val, images.test, batch_size=64)
+    net = make_cnn("resnet8", in_channels=1, num_classes=10, width=8, seed=1)
+    FineTune(epochs=6, lr=0.1).run(net, task)
+    metanet = MetaNetwork.from_pretrained("resnet-tiny")
+    repaired, plain = (prune(net, m, task, speedup=3, fine_tune=FineTune(epochs=0)) for m in (metanet, None))
+    assert repaired.accuracy > plain.accuracy + 0.1
+    assert repaired.accuracy > repaired.accuracy_before - 0.2
