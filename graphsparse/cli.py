@@ -224,7 +224,7 @@ def bench_tickets(
     quick: Annotated[bool, typer.Option("--quick", help="Cora, small, at two levels: minutes on 2 cores.")] = False,
     model: Annotated[list[str] | None, typer.Option(help="Backbones.", show_default="gcn")] = None,
     hidden: Annotated[int, typer.Option(min=1, help="Hidden units.")] = 512,
-    protocol: Annotated[list[str] | None, typer.Option(help="Protocols.", show_default="transductive")] = None,
+    protocol: Annotated[list[str] | None, typer.Option(help="Protocols.", show_default="the usual one")] = None,
     method: Annotated[
         list[str] | None,
         typer.Option(
@@ -264,7 +264,7 @@ def bench_tickets(
             )
             for name in _words(dataset, "")
             for backbone in _words(model, "gcn")
-            for kind in _words(protocol, "transductive")
+            for kind in _words(protocol, "inductive" if name.startswith("ogbg-") else "transductive")
         )
         or plans.full()
     )

@@ -17,14 +17,15 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from graphsparse.data import load
 from graphsparse.fit import Bars, FitResult, finite_or_none
 from graphsparse.report import Curve, append_row, plot_curves, read_rows, say, versions, write_json
 from graphsparse.tickets.anatomy import anatomy
 from graphsparse.tickets.make import as_ticket
-from graphsparse.tickets.problem import Problem, train_dense
+from graphsparse.tickets.problem import Problem, Training, train_dense
 from graphsparse.tickets.protocol import KEY, Experiment, Trial, method_of, row_key
 from graphsparse.tickets.search import level_keeps
-from graphsparse.tickets.setup import open_problem
+from graphsparse.tickets.setup import problem_of
 from graphsparse.tickets.verdict import pages, verdicts
 
 ROWS = "rows.jsonl"
@@ -122,11 +123,17 @@ def run_seed(experiment: Experiment, seed: int, missing: Sequence[Run], out: Pat
     shared = experiment.setting | {"seed": seed}
     digest = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:12]
     folder = out / "checkpoints" / f"{experiment.name}-{seed}-{digest}"
-    problem = open_problem(
-        experiment.dataset, experiment.model, experiment.hidden, seed, experiment.protocol, experiment.features
+    data = load(experiment.dataset, normalize_features=experiment.features != "raw")
+    problem = problem_of(
+        data,
+        model=experiment.model,
+        hidden=experiment.hidden,
+        seed=seed,
+        training=Training(epochs=experiment.epochs, lr=experiment.lr, weight_decay=experiment.weight_decay),
+        protocol=experiment.protocol,
+        folder=folder,
+        progress=False,
     )
-    training = dataclasses.replace(problem.training, epochs=experiment.epochs)
-    problem = dataclasses.replace(problem, training=training, folder=folder, progress=False)
     folder.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     dense = train_dense(problem)

@@ -25,7 +25,7 @@ _PENALISED: tuple[Trial, ...] = (
     {"distill": 1.0, "edge_penalty": 1e-4, "weight_penalty": 1e-4},
 )
 TRIALS: dict[str, tuple[Trial, ...]] = {"ugs": _PENALISED, "wd-glt": _PENALISED}
-SETTING = ("dataset", "model", "hidden", "protocol", "features", "epochs")
+SETTING = ("dataset", "model", "hidden", "protocol", "features", "epochs", "lr", "weight_decay")
 KEY = (*SETTING, "seed", "method", "level", "trial")
 
 
@@ -72,12 +72,13 @@ class Experiment:
         dataset: a name of `graphsparse.data.names`.
         model: a backbone's name.
         hidden: hidden units.
-        protocol: "transductive" or "inductive".
+        protocol: "transductive" or "inductive"; links know the first only, graphs the second.
         methods: names of finders, with ``+cover`` or ``+isolated`` for a guard.
         levels: of the paper: edges 0.95^level, weights 0.9^level.
         seeds: how many.
         epochs: of each training run.
         features: "raw", or "row-normalised".
+        lr, weight_decay: of Adam.
         trials: for each method how many of its trials are made, at least 1.
 
     Raises:
@@ -93,6 +94,8 @@ class Experiment:
     seeds: int = 5
     epochs: int = 200
     features: str = "raw"
+    lr: float = 0.01
+    weight_decay: float = 5e-4
     trials: int = 3
 
     def __post_init__(self) -> None:
@@ -142,6 +145,7 @@ def quick() -> tuple[Experiment, ...]:
 def full() -> tuple[Experiment, ...]:
     """The whole comparison: about 12 hours of two cores."""
     planetoid, both = ("cora", "citeseer", "pubmed"), ("transductive", "inductive")
+    small: dict[str, Any] = {"methods": PAIR, "levels": (10, 20), "seeds": 3, "epochs": 50, "trials": 1}
     return (
         *(
             Experiment(name, protocol=protocol, methods=(*ONE_SHOT, *ITERATIVE))
@@ -153,5 +157,10 @@ def full() -> tuple[Experiment, ...]:
             Experiment(name, model, 512, methods=PAIR, levels=(10, 20), seeds=3)
             for name in planetoid[:2]
             for model in ("gat", "gin", "sage", "transformer")
+        ),
+        Experiment("ogbl-ddi", "sage", 128, lr=0.005, weight_decay=0.0, **small),
+        *(
+            Experiment(name, "gin", 64, "inductive", lr=0.001, weight_decay=0.0, **small)
+            for name in ("ogbg-molbace", "ogbg-molbbbp", "ogbg-molesol")
         ),
     )

@@ -1,18 +1,50 @@
-"""From names to a problem: a data set, a backbone and a protocol."""
+"""From names to a problem: a backbone that suits a data set, and the task that the data set sets."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
-from graphsparse.data import load
-from graphsparse.fit import NodeTask
-from graphsparse.nn import make
+from torch import nn
+from torch_geometric.data import Data
+
+from graphsparse.nn import make, make_link_net, make_molecule_net
+from graphsparse.tickets.kinds import task_class
 from graphsparse.tickets.problem import Problem, Training
 
 
-def open_problem(dataset: str, model: str, hidden: int, seed: int, protocol: str, features: str = "raw") -> Problem:
-    """The problem of a backbone on a data set that is known by name."""
-    data = load(dataset, normalize_features=features != "raw")
-    net = make(model, data.num_features, data.num_classes, hidden, seed=seed)
-    about = {"task": "node", "protocol": protocol, "split": 0, "dataset": dataset}
-    return Problem(net, data, NodeTask(data, protocol=cast(Any, protocol)), Training(), seed=seed, about=about)
+def problem_of(
+    data: Data,
+    *,
+    model: str,
+    hidden: int,
+    seed: int,
+    training: Training,
+    protocol: str | None = None,
+    **options: Any,
+) -> Problem:
+    """The problem of a backbone, by name, on a data set that `graphsparse.data.load` gave.
+
+    Args:
+        data: names its task and itself.
+        model: a backbone's name, of those for the task.
+        hidden: hidden units.
+        seed: of the initial weights and of the problem.
+        training: how.
+        protocol: None is the task's usual one.
+        **options: other fields of the problem.
+
+    Raises:
+        ValueError: the task has no such backbone or protocol.
+    """
+    task = task_class(data.task).of(data, protocol=protocol)
+    about = {"task": task.kind, "protocol": task.protocol, "split": 0, "dataset": data.name}
+    net = _network(model, data, hidden, seed)
+    return Problem(net, data, task, training, seed=seed, about=about, **options)
+
+
+def _network(name: str, data: Data, hidden: int, seed: int) -> nn.Module:
+    if data.task == "link":
+        return make_link_net(name, int(data.num_nodes or 0), data.num_features, hidden, seed=seed)
+    if data.task == "graph":
+        return make_molecule_net(name, data.y.size(1), hidden, seed=seed)
+    return make(name, data.num_features, data.num_classes, hidden, seed=seed)

@@ -13,19 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from torch import nn
 from torch_geometric.data import Data
 
 from graphsparse.data import load
 from graphsparse.fit import FitResult, mean_ci
-from graphsparse.nn import make, make_link_net, make_molecule_net
 from graphsparse.report import Curve, interval, plot_sparsity, table
 from graphsparse.tickets.find import read_keeps
-from graphsparse.tickets.kinds import task_class
 from graphsparse.tickets.make import make_ticket
 from graphsparse.tickets.problem import Problem, Training, train_dense
 from graphsparse.tickets.registry import finder_of
 from graphsparse.tickets.search import best_on_validation, sparsest_within, summarise
+from graphsparse.tickets.setup import problem_of
 from graphsparse.tickets.ticket import Ticket
 from graphsparse.whole import written_whole
 
@@ -96,22 +94,22 @@ class Study:
         return self._publish(dict(sorted(found.items())), curve, out, console)
 
     def _problem(self, data: Data, seed: int, folder: Path) -> Problem:
-        task = task_class(data.task).of(data, protocol=self.protocol)
-        return Problem(
-            model=_network(self.model, data, self.hidden, seed),
-            data=data,
-            task=task,
-            training=Training(
-                epochs=self.epochs,
-                lr=self.lr,
-                weight_decay=self.weight_decay,
-                distill=self.distill,
-                device=self.device,
-            ),
+        training = Training(
+            epochs=self.epochs,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            distill=self.distill,
+            device=self.device,
+        )
+        return problem_of(
+            data,
+            model=self.model,
+            hidden=self.hidden,
             seed=seed,
+            training=training,
+            protocol=self.protocol,
             edge_options={"guard": self.guard} if self.guard else {},
             folder=folder,
-            about={"task": task.kind, "protocol": task.protocol, "split": 0, "dataset": self.dataset},
         )
 
     def _fingerprint(self) -> str:
@@ -143,14 +141,6 @@ class Study:
             f"ticket: {out}/ticket.json  plot: {plot}  figures: {out}/metrics.json", highlight=False, soft_wrap=True
         )
         return best
-
-
-def _network(name: str, data: Data, hidden: int, seed: int) -> nn.Module:
-    if data.task == "link":
-        return make_link_net(name, int(data.num_nodes or 0), data.num_features, hidden, seed=seed)
-    if data.task == "graph":
-        return make_molecule_net(name, data.y.size(1), hidden, seed=seed)
-    return make(name, data.num_features, data.num_classes, hidden, seed=seed)
 
 
 def _rows(summary: Mapping[str, Any]) -> list[list[str]]:

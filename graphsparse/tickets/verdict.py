@@ -64,11 +64,14 @@ def _verdict(rows: Sequence[Row]) -> dict[str, Any]:
         _compare(cells, chosen, compared, reference)
     levels = sorted({level for _, level in cells})
     names = list(dict.fromkeys(method for method, _ in cells))
+    whole = _means(list(dense.values()))
+    for name in ("macs", "inference_ms"):  # a sparse run measures the dense model beside its own
+        whole[name] = next((row[f"dense_{name}"] for row in rows if f"dense_{name}" in row), None)
     return {
         "setting": {name: first[name] for name in SETTING},
         "metric": first["metric"],
         "maximize": first["maximize"],
-        "dense": _means(list(dense.values())) | {"seeds": len(dense)},
+        "dense": whole | {"seeds": len(dense)},
         "methods": [
             _method(name, [cells[name, lv] for lv in levels if (name, lv) in cells], levels, sign) for name in names
         ],
@@ -186,17 +189,18 @@ def pages(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _page(verdict: Mapping[str, Any]) -> str:
-    setting, dense, scale = verdict["setting"], verdict["dense"], 100 if verdict["metric"] != "rmse" else 1
+    setting, dense = verdict["setting"], verdict["dense"]
+    scale, digits = (1, 3) if verdict["metric"] == "rmse" else (100, 1)
     features = "" if setting["features"] == "raw" else f", {setting['features']} features"
     title = f"### {setting['dataset']}, {setting['model']} {setting['hidden']}, {setting['protocol']}{features}"
     levels = sorted({cell["level"] for method in verdict["methods"] for cell in method["levels"]})
     unit = f"test {verdict['metric']}" + (", %" if scale == 100 else "")
     columns = [unit, *(f"level {level}" for level in levels), "extreme", "area"]
-    rows = [["dense", *[interval(dense["test"], dense["test_ci95"], scale=scale, digits=1)] * len(levels), "", ""]]
+    rows = [["dense", *[interval(dense["test"], dense["test_ci95"], scale=scale, digits=digits)] * len(levels), "", ""]]
     for method in verdict["methods"]:
         by_level = {cell["level"]: cell for cell in method["levels"]}
-        area = "-" if method["area"] is None else f"{scale * method['area']:.1f}"
-        cells = [_text(by_level.get(level), dense["seeds"], scale) for level in levels]
+        area = "-" if method["area"] is None else f"{scale * method['area']:.{digits}f}"
+        cells = [_text(by_level.get(level), dense["seeds"], scale, digits) for level in levels]
         rows.append([method["method"], *cells, str(method["extreme"] or "-"), area])
     last = [(method["method"], method["levels"][-1]) for method in verdict["methods"]]
     note = f"{dense['seeds']} seeds; * differs from TEDDY, † from dense (Holm, p < 0.05)"
@@ -209,12 +213,12 @@ def _page(verdict: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _text(cell: Mapping[str, Any] | None, seeds: int, scale: int) -> str:
+def _text(cell: Mapping[str, Any] | None, seeds: int, scale: int, digits: int) -> str:
     if cell is None:
         return "-"
     marks = "".join(mark for mark, name in (("*", "teddy"), ("†", "dense")) if _differs(cell.get(f"minus_{name}")))
     fewer = "" if len(cell["seeds"]) == seeds else f" (n={len(cell['seeds'])})"
-    return interval(cell["test"], cell["test_ci95"], scale=scale, digits=1) + marks + fewer
+    return interval(cell["test"], cell["test_ci95"], scale=scale, digits=digits) + marks + fewer
 
 
 def _differs(difference: Mapping[str, Any] | None) -> bool:
