@@ -57,6 +57,23 @@ def test_json_is_one_object_with_means_intervals_and_seeds(tmp_path):
     assert best["ticket_hash"] == ticket.hash
 
 
+def test_molecules_are_a_data_set_like_others(tmp_path, need):
+    need("ogb/ogbg_molfreesolv")
+    words = ["--dataset", "ogbg-molfreesolv", "--model", "gin", "--lr", "0.001", "--weight-decay", "0"]
+    done = run(*QUICK, *words, "--epochs", 3, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    for word in ("642 graphs", "5,385 undirected edges", "test rmse "):
+        assert word in done.stdout
+    data, ticket = gs.data.load("ogbg-molfreesolv"), gs.Ticket.load(tmp_path)
+    assert (ticket.config["protocol"], ticket.config["lr"], ticket.config["weight_decay"]) == ("inductive", 0.001, 0.0)
+    ticket.verify(data, model=gs.nn.make_molecule_net("gin", 1, 16))
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert ticket.metrics["val"] == min(each["val"] for each in found["seeds"])  # an error: the smallest is the best
+    wrong = run("ticket", "--dataset", "ogbg-molfreesolv", "--model", "sage", "--out", tmp_path)
+    assert wrong.returncode == 1
+    assert "there are gin, gcn" in wrong.stderr
+
+
 def test_tolerance_finds_the_sparsest_level(tmp_path):
     done = run("ticket", "--seeds", 1, "--epochs", 15, "--hidden", 16, "--tolerance", 1, "--json", "--out", tmp_path)
     assert done.returncode == 0, done.stderr
