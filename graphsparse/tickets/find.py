@@ -61,7 +61,8 @@ def find_ticket(
             as one `graphsparse.data.GraphSet`.
         method: a name of :func:`graphsparse.tickets.finders`: ``"teddy"``, ``"ugs"``, ``"wd-glt"``, ``"imp"``,
             ``"magnitude"``, a control such as ``"random"`` or ``"no-edges"``, or an edge score.
-        edge_keep: fraction of the edges to keep, in (0, 1]; by default all.
+        edge_keep: fraction of the edges to keep, in (0, 1]; by default all. Of many graphs each keeps its own share,
+            rounded up: of small ones a little more stays in all.
         weight_keep: fraction of the weights to keep, in (0, 1]; by default all.
         tolerance: instead of the two keeps: the sparsest level of the paper (edges 0.95^i, weights 0.9^i, i = 20..1)
             whose validation metric is at most this much worse than the dense one.
@@ -88,7 +89,7 @@ def find_ticket(
         The ticket. Its ``metrics``: ``metric``; ``dense_test``, ``dense_val``, ``test``, ``val`` in the metric's own
         unit (and ``test_accuracy``, ``dense_test_accuracy``, ``val_accuracy`` when that is accuracy); ``edges_kept``,
         ``weights_kept``, ``weights_kept_matrices`` (fractions) and their counts; ``isolated_nodes``, ``macs``,
-        ``inference_ms`` and the same of the dense model.
+        ``inference_ms`` and the same of the dense model (of many graphs: to predict the test part).
 
     Raises:
         ValueError: for a keep outside (0, 1], an unknown method, or a tolerance together with a keep.
