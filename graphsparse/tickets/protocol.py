@@ -14,7 +14,7 @@ from graphsparse.tickets.search import LEVELS
 
 Trial = Mapping[str, Any]
 
-ONE_SHOT = ("teddy", "teddy+cover", "random", "dspar", "no-edges", "dense-student")
+ONE_SHOT = ("teddy", "teddy+cover", "random", "dspar", "no-edges", "all-edges", "dense-student")
 ITERATIVE = ("ugs", "wd-glt", "imp", "magnitude", "random-weights")
 PAIR = ("teddy", "random", "teddy+cover")
 
