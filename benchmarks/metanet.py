@@ -464,7 +464,7 @@ def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     from graphsparse.fit import finite_or_none, mean_ci, paired_difference
 
     cells: dict[tuple[Any, ...], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
+    for row in [*rows, *lent(rows)]:
         cells[tuple(row[k] for k in ("study", "group", "speedup", "budget", "method"))][row["net"]].append(row["test"])
     summaries = []
     for key, by_net in sorted(cells.items()):
@@ -490,6 +490,16 @@ def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 }
         summaries.append(entry)
     return summaries
+
+
+def lent(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Rows of plain methods, for studies of other metanetworks on the same networks."""
+    for study in STUDIES.values():
+        owners = [o.name for o in STUDIES.values() if (o.dataset, o.groups) == (study.dataset, study.groups)]
+        if study.metanets_of:
+            for row in rows:
+                if row["study"] != study.name and row["study"] in owners and row["method"] in BASELINES:
+                    yield row | {"study": study.name}
 
 
 def pages(summaries: list[dict[str, Any]]) -> str:
