@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -106,11 +106,11 @@ def batch_statistics(module: nn.Module) -> nn.Module:
     return module
 
 
-class _Place:
+class _Place(NamedTuple):
     """A layer in the graph: the node of each of its outputs, and whether a batch norm follows."""
 
-    def __init__(self, nodes: Tensor, normed: bool) -> None:
-        self.nodes, self.normed = nodes, normed
+    nodes: Tensor
+    normed: bool
 
 
 def _places(graph: NetworkGraph) -> dict[str, _Place]:

@@ -1,7 +1,7 @@
 """Report: tables, plots and files of results."""
 
 from graphsparse.report.plot import Curve, plot_curves, plot_sparsity
-from graphsparse.report.record import append_row, provenance, read_rows, say, versions, write_json
+from graphsparse.report.record import append_row, plain, provenance, read_rows, say, versions, write_json
 from graphsparse.report.table import interval, markdown, table
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "append_row",
     "interval",
     "markdown",
+    "plain",
     "plot_curves",
     "plot_sparsity",
     "provenance",

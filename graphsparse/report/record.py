@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -40,6 +41,20 @@ def write_json(path: Path, content: Mapping[str, Any]) -> Path:
     with written_whole(path) as partial:
         partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
     return path
+
+
+def plain(value: Any) -> Any:
+    """The same value as JSON can say it: NaN and infinities become None.
+
+    Example:
+        >>> plain({"mean": 0.5, "ci95": float("nan")})
+        {'mean': 0.5, 'ci95': None}
+    """
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:

@@ -18,8 +18,8 @@ import torch
 from rich.console import Console
 
 from graphsparse.data import load
-from graphsparse.fit import Bars, FitResult, finite_or_none
-from graphsparse.report import Curve, append_row, plot_curves, read_rows, say, versions, write_json
+from graphsparse.fit import Bars, FitResult
+from graphsparse.report import Curve, append_row, plain, plot_curves, read_rows, say, versions, write_json
 from graphsparse.tickets.anatomy import anatomy
 from graphsparse.tickets.make import as_ticket
 from graphsparse.tickets.problem import Problem, Training, train_dense
@@ -27,6 +27,7 @@ from graphsparse.tickets.protocol import KEY, Experiment, Trial, method_of, row_
 from graphsparse.tickets.search import level_keeps
 from graphsparse.tickets.setup import problem_of
 from graphsparse.tickets.verdict import pages, verdicts
+from graphsparse.whole import written_whole
 
 ROWS = "rows.jsonl"
 Run = tuple[str, Trial, int]  # method, trial, level
@@ -92,7 +93,8 @@ class Bench:
         summary = write_json(out / "summary.json", {**content, "settings": found})
         text = pages(found)
         tables = out / "tables.md"
-        tables.write_text(text + "\n")
+        with written_whole(tables) as partial:
+            partial.write_text(text + "\n")
         for verdict in found:
             _plot(out, verdict)
         from rich.markdown import Markdown
@@ -110,12 +112,11 @@ def missing_runs(experiment: Experiment, seed: int, done: set[str]) -> list[Run]
     """The runs of a seed that are not done, the dense one's row among them."""
     shared = experiment.setting | {"seed": seed}
     runs = [("dense", {}, 0), *experiment.runs()]
-    missing = [
+    return [
         (method, trial, level)
         for method, trial, level in runs
         if row_key(shared | {"method": method, "trial": trial, "level": level}) not in done
     ]
-    return missing
 
 
 def run_seed(experiment: Experiment, seed: int, missing: Sequence[Run], out: Path) -> int:
@@ -168,8 +169,11 @@ def sparse_figures(problem: Problem, dense: FitResult, method: str, trial: Trial
     seconds = time.perf_counter() - start
     ticket = as_ticket(problem, dense, method, *keeps, found)
     left = anatomy(problem.data.edge_index[:, found.edge_mask], int(problem.data.num_nodes), _classes(problem))
-    figures = {key: _plain(value) for key, value in ticket.metrics.items()}
-    return figures | left | {"seconds": seconds, "ticket": ticket.hash, "maximize": problem.task.metric.maximize}
+    return (
+        plain(ticket.metrics)
+        | left
+        | {"seconds": seconds, "ticket": ticket.hash, "maximize": problem.task.metric.maximize}
+    )
 
 
 def _dense_figures(problem: Problem, dense: FitResult) -> dict[str, Any]:
@@ -182,10 +186,6 @@ def _dense_figures(problem: Problem, dense: FitResult) -> dict[str, Any]:
 def _classes(problem: Problem) -> Any:
     y = getattr(problem.data, "y", None)
     return y if isinstance(y, torch.Tensor) and y.dim() == 1 and len(y) == problem.data.num_nodes else None
-
-
-def _plain(value: Any) -> Any:
-    return finite_or_none(value) if isinstance(value, float) else value
 
 
 def _plot(out: Path, verdict: dict[str, Any]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from torch_geometric.data import Data
 
 from graphsparse.data import load
 from graphsparse.fit import FitResult, mean_ci
-from graphsparse.report import Curve, interval, plot_sparsity, table
+from graphsparse.report import Curve, interval, plain, plot_sparsity, table, write_json
 from graphsparse.tickets.find import read_keeps
 from graphsparse.tickets.make import make_ticket
 from graphsparse.tickets.problem import Problem, Training, train_dense
@@ -25,7 +24,6 @@ from graphsparse.tickets.registry import finder_of
 from graphsparse.tickets.search import best_on_validation, sparsest_within, summarise
 from graphsparse.tickets.setup import problem_of
 from graphsparse.tickets.ticket import Ticket
-from graphsparse.whole import written_whole
 
 Step = tuple[Fraction, Fraction]  # edge keep, weight keep
 
@@ -123,8 +121,7 @@ class Study:
         best = best_on_validation(found)
         best.save(out)
         summary = {"dataset": self.dataset, "model": self.model, "method": self.method, **summarise(found)}
-        with written_whole(out / "metrics.json") as partial:
-            partial.write_text(json.dumps(_plain(summary), indent=2) + "\n")
+        write_json(out / "metrics.json", plain(summary))
         plot = plot_sparsity(
             out / "accuracy.png",
             [_curve(self.method, curve)],
@@ -191,12 +188,3 @@ def _describe(data: Data) -> str:
     kind = "undirected" if undirected else "directed"
     graphs = f"{data.num_graphs:,} graphs, " if data.task == "graph" else ""
     return f"{data.name}: {graphs}{data.num_nodes:,} nodes, {count:,} {kind} edges; split: {data.split}"
-
-
-def _plain(value: Any) -> Any:
-    """The same value as JSON can say it: no NaN."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
