@@ -169,11 +169,8 @@ def sparse_figures(problem: Problem, dense: FitResult, method: str, trial: Trial
     seconds = time.perf_counter() - start
     ticket = as_ticket(problem, dense, method, *keeps, found)
     left = anatomy(problem.data.edge_index[:, found.edge_mask], int(problem.data.num_nodes), _classes(problem))
-    return (
-        plain(ticket.metrics)
-        | left
-        | {"seconds": seconds, "ticket": ticket.hash, "maximize": problem.task.metric.maximize}
-    )
+    figures: dict[str, Any] = plain(ticket.metrics)
+    return figures | left | {"seconds": seconds, "ticket": ticket.hash, "maximize": problem.task.metric.maximize}
 
 
 def _dense_figures(problem: Problem, dense: FitResult) -> dict[str, Any]:
