@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from graphsparse.report import append_row, read_rows, write_json
+from graphsparse.report import append_row, commit, read_rows, write_json
 
 __all__ = ["RESULTS", "append_row", "provenance", "read_rows", "write_json"]
 
@@ -23,7 +23,7 @@ def provenance(name: str) -> dict[str, Any]:
     return {
         "benchmark": name,
         "command": " ".join(["python", *sys.argv]),
-        "commit": _git("rev-parse", "HEAD"),
+        "commit": commit(),
         "clean": _git("status", "--porcelain", "--untracked-files=no") == "",
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
         "machine": {"cores": os.cpu_count(), "processor": _processor(), "system": platform.system()},

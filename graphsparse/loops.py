@@ -12,6 +12,8 @@ slower. Ids are therefore looked over first (`look_over`, no stores, so vectoris
 
 from __future__ import annotations
 
+import heapq
+import math
 from typing import Any
 
 import numpy as np
@@ -122,3 +124,39 @@ def cover(low: Any, high: Any, covered: Any, taken: Any, budget: int) -> None:
             if not taken[i] and 2 - covered[u] - covered[v] >= wanted:
                 taken[i] = covered[u] = covered[v] = True
                 budget -= 1
+
+
+@njit(nogil=True, cache=True)
+def allot(
+    low: Any, high: Any, both: bool, need: Any, help_: Any, first: float, graph: Any, budgets: Any, taken: Any
+) -> None:
+    """Take edges one by one, each time one whose ends gain most; a stale gain is computed again when it comes up.
+
+    An end u gains ``need[u] * log((first + have[u] + help_[i]) / (first + have[u]))``, where ``have[u]`` sums the help
+    of its edges so far; ``low`` gains only if ``both``. Equal gains go to the earlier edge. ``graph`` tells which of
+    the ``budgets`` pays for an edge. ``budgets`` and ``taken`` are updated.
+    """
+    have = np.full(len(need), first)
+    heap = [(0.0, 0) for _ in range(0)]
+    for i in range(len(low)):
+        gain = need[high[i]] * math.log1p(help_[i] / first)
+        if both:
+            gain += need[low[i]] * math.log1p(help_[i] / first)
+        heap.append((-gain, i))
+    heapq.heapify(heap)
+    while heap:
+        _, i = heapq.heappop(heap)
+        if budgets[graph[i]] == 0:
+            continue
+        u, v = low[i], high[i]
+        gain = need[v] * math.log1p(help_[i] / have[v])
+        if both:
+            gain += need[u] * math.log1p(help_[i] / have[u])
+        if heap and (-gain, i) > heap[0]:
+            heapq.heappush(heap, (-gain, i))
+            continue
+        taken[i] = True
+        budgets[graph[i]] -= 1
+        have[v] += help_[i]
+        if both:
+            have[u] += help_[i]

@@ -62,7 +62,7 @@ def mask_each(
     of_nodes = batch.cpu().numpy()
     of_units = of_nodes[units.low]
     sizes = np.bincount(of_units, minlength=int(of_nodes[-1]) + 1 if len(of_nodes) else 0)
-    counts = _counts(sizes, keep)
+    counts = counts_of(sizes, keep)
     if guard is None and not forest:
         chosen = _best_of_each(units, of_units, sizes, counts)
     else:
@@ -72,7 +72,7 @@ def mask_each(
     return torch.from_numpy(mask).to(graph.edge_index.device)
 
 
-def _counts(sizes: Ints, keep: Keep) -> Ints:
+def counts_of(sizes: Ints, keep: Keep) -> Ints:
     """The exact count of each graph; there are few different sizes."""
     different, which = np.unique(sizes, return_inverse=True)
     return np.array([kept_count(keep, int(size)) for size in different], np.int64)[which]

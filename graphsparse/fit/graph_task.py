@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch_geometric.nn import MessagePassing
 
 from graphsparse.fit.checks import check_arcs, check_finite
 from graphsparse.fit.distill import Distill
 from graphsparse.fit.features import clear_graph_caches
 from graphsparse.fit.fingerprint import tensor_hash
+from graphsparse.fit.measure import device_of, evaluating
 from graphsparse.fit.message_task import MessageTask
 from graphsparse.fit.metrics import Metric
 from graphsparse.fit.ogb_metrics import graph_metric
@@ -157,6 +159,32 @@ class GraphTask(MessageTask):
 
     def teach(self, teacher: nn.Module, outputs: Tensor, weight: float) -> Distill:
         return Distill(outputs, weight=weight, outputs="values" if self.regression else "labels")
+
+    @torch.no_grad()
+    def node_outputs(self, model: nn.Module) -> Tensor:
+        """What the last layer that passes messages returns [N, D].
+
+        Raises:
+            ValueError: the model has none, or it does not return one row for each node.
+        """
+        layers = [module for module in model.modules() if isinstance(module, MessagePassing)]
+        if not layers:
+            raise ValueError(f"{type(model).__name__} has no MessagePassing layer of PyG whose states could be read")
+        states: list[Tensor] = []
+        hook = layers[-1].register_forward_hook(lambda *call: states.append(call[-1]))
+        union = self.union.to(device_of(model))
+        try:
+            with evaluating(model):
+                for graphs in torch.split(torch.arange(self.num_graphs), _GRAPHS_AT_ONCE):
+                    clear_graph_caches(model)
+                    model(*union.take(graphs.to(union.x.device)))
+        finally:
+            hook.remove()
+            clear_graph_caches(model)
+        found = torch.cat(states)
+        if found.dim() != 2 or found.size(0) != self.num_nodes:
+            raise ValueError(f"the last layer must return [{self.num_nodes}, D], got {list(found.shape)}")
+        return found
 
     def start(self, model: nn.Module, device: torch.device, distill: Distill | None = None) -> Session:
         return _Batches(self, model, device, distill)

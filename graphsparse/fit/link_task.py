@@ -15,7 +15,7 @@ from graphsparse.fit.checks import check_arcs, check_features
 from graphsparse.fit.distill import Distill
 from graphsparse.fit.features import clear_graph_caches, features_for
 from graphsparse.fit.fingerprint import name_of, tensor_hash
-from graphsparse.fit.measure import device_of
+from graphsparse.fit.measure import device_of, evaluating
 from graphsparse.fit.message_task import MessageTask
 from graphsparse.fit.metrics import Metric
 from graphsparse.fit.negatives import NegativePairs
@@ -163,11 +163,17 @@ class LinkTask(MessageTask):
         return self.metric.score(parts[f"{part}_pos"], negative)
 
     @torch.no_grad()
+    def node_outputs(self, model: nn.Module) -> Tensor:
+        """Embeddings [N, H]."""
+        with evaluating(model):
+            clear_graph_caches(model)
+            z: Tensor = model(*self.to(device_of(model)).inputs_for(model))
+            clear_graph_caches(model)
+        return z
+
     def teach(self, teacher: nn.Module, outputs: Tensor, weight: float) -> Distill:
         """Distil the scores of whatever pairs a step draws: the teacher's embeddings and its decoder are kept."""
-        teacher.eval()
-        z = teacher(*self.to(device_of(teacher)).inputs_for(teacher))
-        clear_graph_caches(teacher)
+        z = self.node_outputs(teacher.eval())
         return Distill(z, weight=weight, outputs="labels", decode=partial(self.decode, teacher))
 
     def start(self, model: nn.Module, device: torch.device, distill: Distill | None = None) -> Session:

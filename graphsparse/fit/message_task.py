@@ -88,6 +88,10 @@ class MessageTask(BaseTask):
         with evaluating(model):
             return self.start(model, where).evaluate().finish()[1]
 
+    @abstractmethod
+    def node_outputs(self, model: nn.Module) -> Tensor:
+        """What a model says of each node, in eval mode [N, D]: its logits, its embeddings, or its last states."""
+
     def teach(self, teacher: nn.Module, outputs: Tensor, weight: float) -> Distill:
         """The distillation term of a trained teacher.
 

@@ -137,6 +137,9 @@ class NodeTask(MessageTask):
         """The same with sparse features, where those give `model` equal results."""
         return features_for(model, self.x, self.edge_index), self.edge_index
 
+    def node_outputs(self, model: nn.Module) -> Tensor:
+        return self.predict(model)
+
     def start(self, model: nn.Module, device: torch.device, distill: Distill | None = None) -> Session:
         return _FullBatch(self.to(device), model, distill)
 

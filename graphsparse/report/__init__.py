@@ -1,12 +1,13 @@
 """Report: tables, plots and files of results."""
 
 from graphsparse.report.plot import Curve, plot_curves, plot_sparsity
-from graphsparse.report.record import append_row, plain, provenance, read_rows, say, versions, write_json
+from graphsparse.report.record import append_row, commit, plain, provenance, read_rows, say, versions, write_json
 from graphsparse.report.table import interval, markdown, table
 
 __all__ = [
     "Curve",
     "append_row",
+    "commit",
     "interval",
     "markdown",
     "plain",

@@ -6,7 +6,9 @@ import json
 import math
 import os
 import platform
+import subprocess
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,20 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "not installed"
+
+
+@cache
+def commit() -> str | None:
+    """The commit of the checkout that graphsparse runs from; None where it is installed."""
+    here = Path(__file__)
+    for words in (("ls-files", "--error-unmatch", str(here)), ("rev-parse", "HEAD")):
+        try:
+            run = subprocess.run(["git", *words], capture_output=True, text=True, cwd=here.parent, check=False)
+        except OSError:
+            return None
+        if run.returncode:
+            return None
+    return run.stdout.strip()
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:

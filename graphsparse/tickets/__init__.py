@@ -8,6 +8,7 @@ from graphsparse.tickets.make import make_ticket
 from graphsparse.tickets.problem import Finder, Found, Problem, Training, train_dense
 from graphsparse.tickets.random_weights import RandomWeights
 from graphsparse.tickets.registry import FINDERS, finders, register
+from graphsparse.tickets.reliance import Reliance
 from graphsparse.tickets.search import LEVELS, best_on_validation, level_keeps, sparsest_within, summarise
 from graphsparse.tickets.teddy import OneShot
 from graphsparse.tickets.ticket import Ticket
@@ -26,6 +27,7 @@ __all__ = [
     "OneShot",
     "Problem",
     "RandomWeights",
+    "Reliance",
     "Ticket",
     "Training",
     "all_edges",

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from graphsparse.data import load
 from graphsparse.fit import Bars, FitResult
-from graphsparse.report import Curve, append_row, plain, plot_curves, read_rows, say, versions, write_json
+from graphsparse.report import Curve, append_row, commit, plain, plot_curves, read_rows, say, versions, write_json
 from graphsparse.tickets.anatomy import anatomy
 from graphsparse.tickets.make import as_ticket
 from graphsparse.tickets.problem import Problem, Training, train_dense
@@ -124,6 +124,7 @@ def run_seed(experiment: Experiment, seed: int, missing: Sequence[Run], out: Pat
     shared = experiment.setting | {"seed": seed}
     digest = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:12]
     folder = out / "checkpoints" / f"{experiment.name}-{seed}-{digest}"
+    made_by = {"commit": commit(), "torch": torch.__version__}
     data = load(experiment.dataset, normalize_features=experiment.features != "raw")
     problem = problem_of(
         data,
@@ -143,12 +144,12 @@ def run_seed(experiment: Experiment, seed: int, missing: Sequence[Run], out: Pat
     for method, trial, level in missing:
         row = shared | {"method": method, "trial": dict(trial), "level": level}
         if method == "dense":
-            append_row(out / ROWS, row | _dense_figures(problem, dense) | {"seconds": seconds})
+            append_row(out / ROWS, row | _dense_figures(problem, dense) | {"seconds": seconds} | made_by)
             continue
         name = hashlib.sha256(json.dumps([method, trial], sort_keys=True).encode()).hexdigest()[:12]
         if name not in trials:
             trials = {name: _of_trial(problem, method, trial, folder / name)}  # the one before is not needed again
-        append_row(out / ROWS, row | sparse_figures(trials[name], dense, method, trial, level))
+        append_row(out / ROWS, row | sparse_figures(trials[name], dense, method, trial, level) | made_by)
     shutil.rmtree(folder, ignore_errors=True)
     return len(missing)
 

@@ -48,8 +48,17 @@ def dense_student(problem: Problem, dense: FitResult, edge_keep: Fraction, weigh
 
     The metric ``ignores`` is ``"edge_keep, weight_keep"``; both kept fractions are 1.
 
+    It is the same at every keep, so it is trained once and remembered for the next call on the problem.
+
     Source: Furlanello et al., "Born again neural networks", ICML 2018.
     """
+    if "dense-student" not in problem.memory:
+        problem.memory["dense-student"] = _dense_student(problem, dense)
+    found: Found = problem.memory["dense-student"]
+    return found
+
+
+def _dense_student(problem: Problem, dense: FitResult) -> Found:
     student = problem.fresh_model()
     weights = {
         name: torch.ones_like(value, dtype=torch.bool).cpu()

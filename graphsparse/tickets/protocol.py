@@ -14,15 +14,15 @@ from graphsparse.tickets.search import LEVELS
 
 Trial = Mapping[str, Any]
 
-ONE_SHOT = ("teddy", "teddy+cover", "random", "dspar", "no-edges", "all-edges", "dense-student")
+ONE_SHOT = ("reliance", "teddy", "teddy+cover", "random", "dspar", "no-edges", "all-edges", "dense-student")
 ITERATIVE = ("ugs", "wd-glt", "imp", "magnitude", "random-weights")
-PAIR = ("teddy", "random", "teddy+cover")
+PAIR = ("reliance", "teddy", "random", "teddy+cover")
 
-_DISTILLED: tuple[Trial, ...] = ({"distill": 0.0}, {"distill": 1.0}, {"distill": 10.0})
+_DISTILLED: tuple[Trial, ...] = ({"distill": 1.0}, {"distill": 10.0}, {"distill": 0.0})
 _PENALISED: tuple[Trial, ...] = (
-    {"distill": 0.0, "edge_penalty": 1e-4, "weight_penalty": 1e-4},
-    {"distill": 0.0, "edge_penalty": 1e-2, "weight_penalty": 1e-3},
     {"distill": 1.0, "edge_penalty": 1e-4, "weight_penalty": 1e-4},
+    {"distill": 0.0, "edge_penalty": 1e-2, "weight_penalty": 1e-3},
+    {"distill": 0.0, "edge_penalty": 1e-4, "weight_penalty": 1e-4},
 )
 TRIALS: dict[str, tuple[Trial, ...]] = {"ugs": _PENALISED, "wd-glt": _PENALISED}
 SETTING = ("dataset", "model", "hidden", "protocol", "features", "epochs", "lr", "weight_decay")
@@ -36,7 +36,7 @@ def trials_of(method: str) -> tuple[Trial, ...]:
 
     Example:
         >>> [trial["distill"] for trial in trials_of("teddy")]
-        [0.0, 1.0, 10.0]
+        [1.0, 10.0, 0.0]
     """
     return TRIALS.get(method, _DISTILLED)
 

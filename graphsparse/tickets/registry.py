@@ -10,6 +10,7 @@ from graphsparse.tickets.imp import IMP
 from graphsparse.tickets.magnitude import Magnitude
 from graphsparse.tickets.problem import Finder
 from graphsparse.tickets.random_weights import RandomWeights
+from graphsparse.tickets.reliance import Reliance
 from graphsparse.tickets.teddy import OneShot
 from graphsparse.tickets.ugs import UGS
 from graphsparse.tickets.wd_glt import WDGLT
@@ -17,6 +18,7 @@ from graphsparse.tickets.wd_glt import WDGLT
 # Sources: the classes' and functions' own docstrings. Every edge score is a one-shot finder besides.
 FINDERS: dict[str, Finder] = {
     "teddy": OneShot("teddy"),
+    "reliance": Reliance(),
     "ugs": UGS(),
     "wd-glt": WDGLT(),
     "imp": IMP(),

@@ -50,7 +50,7 @@ def test_every_run_is_a_line_with_all_that_repeats_it(made):
         edges, weights = level_keeps(row["level"])
         assert row["edges_kept"] == (0 if row["method"] == "no-edges" else pytest.approx(float(edges), abs=1e-3))
         assert float(weights) <= row["weights_kept"] <= float(weights) + 2e-3  # a tiny model: one weight is a lot
-        assert row["trial"] == {"distill": 0.0}
+        assert row["trial"] == {"distill": 1.0}
         assert row["seconds"] > 0
         assert len(row["ticket"]) == 64
     assert not list((out / "checkpoints").glob("*"))
