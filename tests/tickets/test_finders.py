@@ -39,7 +39,7 @@ def problem_of(blocks, model, epochs=4, distill=1.0, seed=0, protocol="transduct
 
 
 def test_finders_are_listed_with_every_edge_score():
-    assert {*SIZED, *CONTROLS, "teddy", "random", *gs.edges.SCORES} == set(finders())
+    assert {*SIZED, *CONTROLS, "teddy", "reliance", "random", *gs.edges.SCORES} == set(finders())
     assert all(
         finder.__doc__ and "Source:" in finder.__doc__ for name, finder in FINDERS.items() if name != "all-edges"
     )

@@ -1,0 +1,189 @@
+"""Reliance: edges for nodes that lean on them; no label is read; links and molecules as well as nodes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch_geometric.data import Data
+from torch_geometric.nn import MessagePassing, global_mean_pool
+
+import graphsparse as gs
+from graphsparse.edges import keep_mask
+from graphsparse.fit import GraphTask, LinkTask, NodeTask
+from graphsparse.tickets import Problem, Reliance, Training, level_keeps, train_dense
+
+
+def problem_of(data, model, task=None, **options):
+    return Problem(model, data, task or NodeTask(data), Training(epochs=options.pop("epochs", 5)), **options)
+
+
+def test_the_count_is_exact_and_pairs_stay_together(blocks, make_plain):
+    ticket = gs.find_ticket(make_plain(blocks), blocks, method="reliance", edge_keep=0.37, weight_keep=0.2, epochs=5)
+    arcs = ticket.sparse_graph(blocks).edge_index
+    pairs, loops = arcs[:, arcs[0] < arcs[1]], arcs[:, arcs[0] == arcs[1]]
+    assert pairs.size(1) == math.ceil(0.37 * int((blocks.edge_index[0] < blocks.edge_index[1]).sum()))
+    assert set(map(tuple, arcs[:, arcs[0] > arcs[1]].flip(0).t().tolist())) == set(map(tuple, pairs.t().tolist()))
+    assert loops.tolist() == [[1], [1]]
+    assert ticket.method == "reliance"
+    assert ticket.verify(blocks, model=make_plain(blocks))
+
+
+class Table(nn.Module):
+    """Outputs that are given: those of a node whose edges are all gone, and those of a node with some."""
+
+    def __init__(self, alone: torch.Tensor, together: torch.Tensor) -> None:
+        super().__init__()
+        self.alone, self.together = nn.Parameter(alone), nn.Parameter(together)
+
+    def forward(self, x, edge_index):
+        with_edges = torch.zeros(len(x), 1).index_fill(0, edge_index[1], 1.0)
+        return with_edges * self.together + (1 - with_edges) * self.alone
+
+
+def test_a_node_that_needs_no_edge_keeps_none_and_agreement_decides_between_neighbours():
+    # 0 leans on its edges and agrees with 2, not with 1; 3 and 4 say the same with edges and without
+    together = torch.tensor([[4.0, -4], [-4, 4], [4, -4], [4, -4], [4, -4]])
+    alone = torch.tensor([[-4.0, 4], [-4, 4], [4, -4], [4, -4], [4, -4]])
+    pairs = torch.tensor([[0, 0, 3], [1, 2, 4]])
+    part = torch.arange(5)
+    data = Data(
+        x=torch.ones(5, 1),
+        edge_index=torch.cat([pairs, pairs.flip(0)], dim=1),
+        y=torch.tensor([0, 1, 0, 0, 0]),
+        train_mask=part < 3,
+        val_mask=part == 3,
+        test_mask=part == 4,
+    )
+    problem = problem_of(data, Table(alone, together), epochs=1)
+    problem = dataclasses.replace(problem, training=Training(epochs=1, lr=1e-9, weight_decay=0.0))
+    found = Reliance()(problem, train_dense(problem), *level_keeps(20))
+    assert found.edge_mask[:3].tolist() == [False, True, True]
+    found = Reliance(floor=0.0)(problem, train_dense(problem), level_keeps(20)[0] / 2, level_keeps(20)[1])
+    assert found.edge_mask[:3].tolist() == [False, True, False]
+
+
+def test_no_label_of_a_test_node_is_read(blocks, make_plain):
+    problem = problem_of(blocks, make_plain(blocks))
+    dense = train_dense(problem)
+    other = blocks.clone()
+    other.y[other.test_mask] = (other.y[other.test_mask] + 1) % 4
+    changed = problem_of(other, make_plain(other))
+    masks = [Reliance()(p, dense, *level_keeps(20)).edge_mask for p in (problem, changed)]
+    assert torch.equal(*masks)
+
+
+@pytest.mark.parametrize("options", [{"guard": "cover"}, {"forest": True}, {"power": 2}])
+def test_rules_of_scores_are_refused(blocks, make_plain, options):
+    problem = problem_of(blocks, make_plain(blocks), edge_options={"guard": None, "forest": False, **options})
+    with pytest.raises(ValueError, match=f"takes no {next(iter(options))}"):
+        Reliance()(problem, train_dense(problem), *level_keeps(10))
+
+
+def test_the_mask_does_not_depend_on_the_order_of_the_edges(blocks, make_plain):
+    order = torch.randperm(blocks.num_edges, generator=torch.Generator().manual_seed(0))
+    shuffled = blocks.clone()
+    shuffled.edge_index = blocks.edge_index[:, order]
+    problem = problem_of(blocks, make_plain(blocks))
+    dense = train_dense(problem)
+    again = problem_of(shuffled, make_plain(shuffled))
+    mask, other = (Reliance()(p, dense, *level_keeps(15)).edge_mask for p in (problem, again))
+    assert float((mask[order] == other).double().mean()) > 0.99  # sums in another order may turn a near-tie
+
+
+def test_a_single_logit_is_two_classes(blocks, make_plain):
+    data = blocks.clone()
+    data.y = (data.y > 1).long()
+    torch.manual_seed(0)
+    net = gs.nn.GCN(data.num_features, 8, 1)
+    ticket = gs.find_ticket(net, data, method="reliance", edge_keep=0.5, weight_keep=0.5, epochs=3)
+    assert ticket.metrics["edges_kept"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_links_and_molecules(blocks):
+    arcs = blocks.edge_index[:, blocks.edge_index[0] != blocks.edge_index[1]]
+    pairs = arcs[:, :20]
+    links = Data(
+        x=blocks.x,
+        edge_index=arcs,
+        train_pos_edge_index=arcs,
+        **{f"{name}_edge_index": pairs for name in ("val_pos", "val_neg", "test_pos", "test_neg")},
+    )
+    net = gs.nn.GCN(4, 8, 8)
+    problem = problem_of(links, net, LinkTask(links, metric="rocauc"), epochs=2)
+    dense = train_dense(problem)
+    assert problem.task.node_outputs(problem.trained_model(dense)).shape == (160, 8)
+    assert int(Reliance()(problem, dense, *level_keeps(20)).edge_mask.sum()) == 2 * math.ceil(
+        level_keeps(20)[0] * (arcs.size(1) // 2)
+    )
+    triangle = torch.tensor([[0, 1, 1, 2, 2, 0], [1, 0, 2, 1, 0, 2]])
+    part = torch.arange(12) % 3
+    graphs = Data(
+        x=torch.rand(36, 4, generator=torch.Generator().manual_seed(0)),
+        edge_index=torch.cat([triangle + 3 * number for number in range(12)], dim=1),
+        batch=torch.arange(12).repeat_interleave(3),
+        y=torch.rand(12, 1),
+        train_mask=part == 0,
+        val_mask=part == 1,
+        test_mask=part == 2,
+    )
+    problem = problem_of(graphs, Pooled(), GraphTask(graphs, metric="rmse"), epochs=2)
+    dense = train_dense(problem)
+    assert problem.task.node_outputs(problem.trained_model(dense)).shape == (36, 4)
+    mask = Reliance()(problem, dense, *level_keeps(20)).edge_mask
+    assert mask.view(12, 6).sum(dim=1).tolist() == [4] * 12, "each triangle keeps two of its three edges"
+
+
+class Sum(MessagePassing):
+    def __init__(self) -> None:
+        super().__init__(aggr="add")
+        self.lin = nn.Linear(4, 4)
+
+    def forward(self, x, edge_index):
+        return self.propagate(edge_index, x=self.lin(x))
+
+
+class Pooled(nn.Module):
+    def __init__(self, layer=Sum) -> None:
+        super().__init__()
+        self.layer, self.out = layer(), nn.Linear(4, 1)
+
+    def forward(self, x, edge_index, edge_attr, batch):
+        h = self.layer(x, edge_index) if isinstance(self.layer, Sum) else self.layer(x)
+        return self.out(global_mean_pool(h, batch))
+
+
+def test_states_of_graphs_need_a_layer_that_passes_messages():
+    data = Data(
+        x=torch.rand(3, 4),
+        edge_index=torch.zeros(2, 0, dtype=torch.long),
+        batch=torch.arange(3),
+        y=torch.rand(3, 1),
+        train_mask=torch.arange(3) == 0,
+        val_mask=torch.arange(3) == 1,
+        test_mask=torch.arange(3) == 2,
+    )
+    task = GraphTask(data, metric="rmse")
+    with pytest.raises(ValueError, match="Pooled has no MessagePassing layer"):
+        task.node_outputs(Pooled(lambda: nn.Linear(4, 4)))
+
+
+def test_on_cora_the_dense_model_recognises_the_graph_better_than_by_teddy(need):
+    need("Planetoid/Cora")
+    data = gs.data.load("cora")
+    net = gs.nn.make("gcn", data.num_features, data.num_classes, 64, seed=0)
+    problem = problem_of(data, net, NodeTask(data, protocol="inductive"), epochs=60)
+    dense = train_dense(problem)
+    keeps = level_keeps(20)
+    own = Reliance()(dataclasses.replace(problem, training=Training(epochs=1)), dense, *keeps).edge_mask
+    teddy = keep_mask(gs.edges.score(data, "teddy"), data.edge_index, keep=keeps[0])
+    assert int(own.sum()) == int(teddy.sum())
+    test = data.test_mask
+    right = []
+    for mask in (own, teddy):
+        outputs = problem.task.with_mask(mask).predict(problem.trained_model(dense))
+        right.append(float((outputs.argmax(dim=1) == data.y)[test].double().mean()))
+    assert right[0] > right[1] + 0.03, right
