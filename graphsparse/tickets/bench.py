@@ -23,7 +23,7 @@ from graphsparse.report import Curve, append_row, commit, plain, plot_curves, re
 from graphsparse.tickets.anatomy import anatomy
 from graphsparse.tickets.make import as_ticket
 from graphsparse.tickets.problem import Problem, Training, train_dense
-from graphsparse.tickets.protocol import KEY, Experiment, Trial, method_of, row_key
+from graphsparse.tickets.protocol import KEY, SETTING, Experiment, Trial, base_of, method_of, row_key, trials_of
 from graphsparse.tickets.search import level_keeps
 from graphsparse.tickets.setup import problem_of
 from graphsparse.tickets.verdict import pages, verdicts
@@ -54,12 +54,7 @@ class Bench:
         """
         rows = out / ROWS
         done = {row_key(row) for row in read_rows(rows, KEY)}
-        work = [
-            (experiment, seed, missing)
-            for experiment in self.experiments
-            for seed in range(experiment.seeds)
-            if (missing := missing_runs(experiment, seed, done))
-        ]
+        work = missing_work(self.experiments, done)
         total = sum(len(missing) for *_, missing in work)
         say(console, f"{total} runs to make, {len(done)} made before; rows: {rows}")
         self._make(work, total, out)
@@ -86,8 +81,7 @@ class Bench:
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _publish(self, out: Path, console: Console) -> list[dict[str, Any]]:
-        settings = [experiment.setting for experiment in self.experiments]
-        rows = [row for row in read_rows(out / ROWS, KEY) if {k: row[k] for k in settings[0]} in settings]
+        rows = asked_rows(self.experiments, read_rows(out / ROWS, KEY))
         found = verdicts(rows)
         content = {"command": "graphsparse bench tickets", "versions": versions(), "runs": len(rows)}
         summary = write_json(out / "summary.json", {**content, "settings": found})
@@ -104,8 +98,33 @@ class Bench:
         return found
 
 
+def asked_rows(experiments: Sequence[Experiment], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of the experiments' settings, whatever their method, level and seed; of every method as many trials."""
+    trials: dict[str, int] = {}
+    for experiment in experiments:
+        name = json.dumps(experiment.setting)
+        trials[name] = max(trials.get(name, 0), experiment.trials)
+    asked = []
+    for row in rows:
+        count = trials.get(json.dumps({name: row[name] for name in SETTING}), 0)
+        if count and (row["method"] == "dense" or row["trial"] in trials_of(base_of(row["method"]))[:count]):
+            asked.append(row)
+    return asked
+
+
 def _one_thread() -> None:
     torch.set_num_threads(1)  # two processes of one thread each finish more runs than one of two
+
+
+def missing_work(experiments: Sequence[Experiment], done: set[str]) -> list[Work]:
+    """What is not done, by setting and seed: experiments of one setting share its dense model and its checkpoints."""
+    work: dict[str, Work] = {}
+    for experiment in experiments:
+        for seed in range(experiment.seeds):
+            name = json.dumps([experiment.setting, seed])
+            _, _, runs = work.setdefault(name, (experiment, seed, []))
+            runs += [run for run in missing_runs(experiment, seed, done) if run not in runs]
+    return [item for item in work.values() if item[2]]
 
 
 def missing_runs(experiment: Experiment, seed: int, done: set[str]) -> list[Run]:

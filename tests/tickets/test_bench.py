@@ -1,5 +1,6 @@
 """The comparison: what is run, that it resumes, and what is concluded from rows worked out by hand."""
 
+import dataclasses
 import json
 import math
 
@@ -15,7 +16,7 @@ from graphsparse import cli
 from graphsparse.tickets import bench as bench_room
 from graphsparse.tickets import finders, level_keeps
 from graphsparse.tickets.anatomy import anatomy
-from graphsparse.tickets.bench import ROWS, Bench
+from graphsparse.tickets.bench import ROWS, Bench, asked_rows, missing_work
 from graphsparse.tickets.protocol import Experiment, full, method_of, quick, trials_of
 from graphsparse.tickets.verdict import holm, pages, verdicts
 
@@ -135,6 +136,26 @@ def test_every_method_gets_as_many_trials():
     for method in finders():
         for trial in trials_of(method):
             method_of(method, trial)  # its options exist
+
+
+def test_experiments_of_one_setting_share_a_dense_model():
+    one = Experiment("digits-knn", hidden=8, methods=("teddy",), levels=(10,), seeds=2, trials=1)
+    two = dataclasses.replace(one, methods=("random", "teddy"), seeds=3)
+    work = missing_work([one, two], set())
+    assert [(seed, [method for method, *_ in runs]) for _, seed, runs in work] == [
+        (0, ["dense", "teddy", "random"]),
+        (1, ["dense", "teddy", "random"]),
+        (2, ["dense", "random", "teddy"]),
+    ]
+
+
+def test_a_method_with_more_trials_than_were_asked_for_has_no_advantage(made):
+    out, _ = made
+    rows = rows_of(out)
+    extra = [row | {"trial": {"distill": 10.0}, "val": 1.0, "test": 1.0} for row in rows if row["method"] == "teddy"]
+    assert asked_rows([SMALL], rows + extra) == rows
+    assert len(asked_rows([dataclasses.replace(SMALL, trials=2)], rows + extra)) == len(rows + extra)
+    assert asked_rows([dataclasses.replace(SMALL, hidden=9)], rows) == []
 
 
 def test_the_plans_hold_every_finder_and_both_protocols():
