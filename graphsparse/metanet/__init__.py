@@ -3,9 +3,10 @@
 from graphsparse.metanet.channels import Channels, masked
 from graphsparse.metanet.criteria import CRITERIA
 from graphsparse.metanet.importance import MetaImportance
-from graphsparse.metanet.meta_train import OBJECTIVES, GroupLasso, GroupNorm, Objective, Repair, Validation, meta_train
+from graphsparse.metanet.meta_train import Validation, meta_train
 from graphsparse.metanet.metanetwork import MetaNetwork
 from graphsparse.metanet.network_graph import COUPLING, EdgeSet, NetworkGraph, NodeBank, Slot, clear_cache
+from graphsparse.metanet.objectives import OBJECTIVES, GroupLasso, GroupNorm, Objective, Repair
 from graphsparse.metanet.prune import FineTune, PruneResult, prune
 from graphsparse.metanet.reconstruct import reconstruct
 from graphsparse.metanet.shrink import ShrinkError, shrink

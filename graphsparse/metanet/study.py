@@ -15,9 +15,10 @@ from rich.console import Console
 from graphsparse.errors import DataError
 from graphsparse.fit import Bars, FitResult, Task, mean_ci
 from graphsparse.fit.fingerprint import model_hash
-from graphsparse.metanet.meta_train import OBJECTIVES, Validation, meta_train
+from graphsparse.metanet.meta_train import Validation, meta_train
 from graphsparse.metanet.metanetwork import MetaNetwork
 from graphsparse.metanet.network_graph import NetworkGraph
+from graphsparse.metanet.objectives import OBJECTIVES
 from graphsparse.metanet.prune import example_of
 from graphsparse.metanet.zoo import Images, Recipe, ZooNetwork, load_zoo, train_zoo
 from graphsparse.report import Curve, interval, plot_curves, provenance, say, table, write_json

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from graphsparse import cli
 from graphsparse.metanet import MetaNetwork, load_zoo, prune_study, restore
-from graphsparse.metanet.meta_train import Repair
+from graphsparse.metanet.objectives import Repair
 from graphsparse.metanet.zoo import load_network, read_header
 
 ZOO = ["--train", 200, "--width", "4,5", "--epochs", 1, "--count", 4]

@@ -29,7 +29,7 @@ from graphsparse.metanet import (
     prune,
     train_zoo,
 )
-from graphsparse.metanet.meta_train import Member, through
+from graphsparse.metanet.objectives import Member, through
 from graphsparse.metanet.prune import Plan
 from graphsparse.metanet.reconstruct import batch_statistics
 from graphsparse.metanet.regular import group_norm
