@@ -15,14 +15,13 @@ from torch_geometric.data import Data
 
 from graphsparse.data.folders import data_root
 from graphsparse.data.naming import rather
-from graphsparse.data.ogb_cache import open_dataset
+from graphsparse.data.ogb_cache import REBUILT, open_dataset
 from graphsparse.data.ogb_classes import classes_of
 from graphsparse.data.raw import RawGraph
 from graphsparse.errors import DataError
 
 Kind = Literal["node", "link", "graph"]
 _KINDS: dict[str, Kind] = {"ogbn": "node", "ogbl": "link", "ogbg": "graph"}
-_REBUILT = "-rebuilt"
 _LOCK = threading.RLock()
 
 
@@ -87,7 +86,7 @@ def load_ogb(name: str, *, root: str | os.PathLike[str] | None = None) -> OgbTas
         ValueError: there is no OGB task 'ogbg-molbase'; did you mean ogbg-molbace or ...?
     """
     key = name.lower().replace("_", "-")
-    official = key.removesuffix(_REBUILT)
+    official = key.removesuffix(REBUILT)
     with _LOCK:
         kind = _KINDS.get(key[:4])
         classes = classes_of(kind) if kind else None

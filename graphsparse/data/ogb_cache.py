@@ -27,6 +27,7 @@ from graphsparse.data.ogb_classes import Meta, OgbClasses
 from graphsparse.data.unpickle import load_torch
 from graphsparse.errors import DataError
 
+REBUILT = "-rebuilt"
 _MANIFEST = "source.json"
 _PROCESSED = "processed/geometric_data_processed.pt"
 
@@ -55,6 +56,10 @@ def open_dataset(name: str, meta: Meta, classes: OgbClasses, root: Path | None) 
             raise DataError(
                 f"{name}: {source} has no {', '.join(missing)}; put the complete files into ogb/{folder} of the folder "
                 f"that {DATA_VARIABLE} names."
+            )
+        if name.endswith(REBUILT):
+            raise DataError(
+                f"{name} is not offered anywhere; put its files into ogb/{folder} of the folder that {DATA_VARIABLE} names."
             )
         with _downloaded(name, folder, meta, classes.kind) as fresh:
             _build(cached, fresh, meta, classes, take=shutil.move)

@@ -407,6 +407,11 @@ def test_real_rebuilt_molecules_say_so(need: Callable[[str], Path]) -> None:
     assert len(task.dataset) == 41127
 
 
+def test_a_rebuilt_task_is_never_replaced_by_the_official_one(cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"ogbg-molhiv-rebuilt is not offered anywhere; put its files into ogb/"):
+        load_ogb("ogbg-molhiv-rebuilt", root=tmp_path)
+
+
 def test_the_real_partial_arxiv_is_refused(need: Callable[[str], Path]) -> None:
     need("ogb/ogbn_arxiv_partial")
     with pytest.raises(DataError, match=r"no raw/edge\.csv\.gz"):
