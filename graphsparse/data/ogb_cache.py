@@ -59,7 +59,8 @@ def open_dataset(name: str, meta: Meta, classes: OgbClasses, root: Path | None) 
             )
         if name.endswith(REBUILT):
             raise DataError(
-                f"{name} is not offered anywhere; put its files into ogb/{folder} of the folder that {DATA_VARIABLE} names."
+                f"{name} is not offered anywhere; put its files into ogb/{folder} of the folder that "
+                f"{DATA_VARIABLE} names."
             )
         with _downloaded(name, folder, meta, classes.kind) as fresh:
             _build(cached, fresh, meta, classes, take=shutil.move)
