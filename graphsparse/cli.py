@@ -31,7 +31,9 @@ def ticket(
     dataset: Annotated[str, typer.Option(help="A name of graphsparse.data.names().")] = "digits-knn",
     model: Annotated[str, typer.Option(help="gcn, gin, gat, sage or transformer; molecules: gin or gcn.")] = "gcn",
     hidden: Annotated[int, typer.Option(min=1, help="Hidden units.")] = 64,
-    method: Annotated[str, typer.Option(help="teddy, random (the control), or another edge score.")] = "teddy",
+    method: Annotated[
+        str, typer.Option(help="A name of graphsparse.tickets.finders(), or module:finder of your own.")
+    ] = "teddy",
     edge_keep: Annotated[str | None, typer.Option(help="Fraction of edges to keep.", show_default="0.6")] = None,
     weight_keep: Annotated[str | None, typer.Option(help="Fraction of weights to keep.", show_default="0.1")] = None,
     tolerance: Annotated[
@@ -228,13 +230,15 @@ def bench_tickets(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help="Names of graphsparse.tickets.finders(), NAME+cover for a guard.",
+            help="Names of gs.tickets.finders(), NAME+cover for a guard, module:finder of your own.",
             show_default="the one-shot methods and controls",
         ),
     ] = None,
     level: Annotated[list[str] | None, typer.Option(help="Levels 1 to 20.", show_default="5,10,15,20")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 5,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of each training run.")] = 200,
+    lr: Annotated[float, typer.Option(help="Adam's learning rate.")] = 0.01,
+    weight_decay: Annotated[float, typer.Option(help="Adam's l2 penalty.")] = 5e-4,
     trials: Annotated[int, typer.Option(min=1, max=3, help="Trials of each method's hyper-parameters.")] = 3,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.", show_default="one for each core")] = os.cpu_count()
     or 1,
@@ -260,6 +264,8 @@ def bench_tickets(
                 levels=tuple(_numbers("--level", level, "5,10,15,20", int)),
                 seeds=seeds,
                 epochs=epochs,
+                lr=lr,
+                weight_decay=weight_decay,
                 trials=trials,
             )
             for name in _words(dataset, "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -97,7 +97,7 @@ class Problem:
         model.load_state_dict(result.state)
         return model
 
-    def edge_mask(self, method: str, keep: Fraction) -> Tensor:
+    def edge_mask(self, method: str | Callable[..., Tensor], keep: Fraction) -> Tensor:
         """The exact mask ``[E]`` that keeps the fraction ``keep`` of each graph's edges by the score ``method``."""
         options = dict(self.edge_options)
         rules = {"keep": keep} | {name: options.pop(name) for name in ("guard", "forest") if name in options}

@@ -32,13 +32,15 @@ KEY = (*SETTING, "seed", "method", "level", "trial")
 def trials_of(method: str) -> tuple[Trial, ...]:
     """What is tried of a method's hyper-parameters: as many trials for every method.
 
-    ``distill`` is the weight of the distillation term; anything else is an option of the finder.
+    ``distill`` is the weight of the distillation term; anything else is an option of the finder. A finder of one's own
+    may list others in an attribute ``trials``.
 
     Example:
         >>> [trial["distill"] for trial in trials_of("teddy")]
         [1.0, 10.0, 0.0]
     """
-    return TRIALS.get(method, _DISTILLED)
+    own: tuple[Trial, ...] | None = getattr(finder_of(method), "trials", None)
+    return own or TRIALS.get(method, _DISTILLED)
 
 
 def base_of(name: str) -> str:
@@ -49,7 +51,8 @@ def base_of(name: str) -> str:
 def method_of(name: str, trial: Trial) -> tuple[Finder, dict[str, Any]]:
     """The finder behind a method's name, with the trial's options, and the options of its edges.
 
-    A name may end in a guard, ``"teddy+cover"``.
+    A name may end in a guard, ``"teddy+cover"``, and may be ``"module:attribute"``, see
+    :func:`graphsparse.tickets.registry.finder_of`.
 
     Raises:
         ValueError: there is no such method or guard.
@@ -59,10 +62,10 @@ def method_of(name: str, trial: Trial) -> tuple[Finder, dict[str, Any]]:
         >>> finder.score, options
         ('random', {'guard': 'cover'})
     """
-    base, plus, guard = name.partition("+")
+    _, plus, guard = name.partition("+")
     if plus and guard not in ("cover", "isolated"):
         raise ValueError(f"{name!r} ends in no guard; there are +cover and +isolated")
-    finder = finder_of(base)
+    finder = finder_of(base_of(name))
     options = {key: value for key, value in trial.items() if key != "distill"}
     if options:
         finder = dataclasses.replace(finder, **options)  # type: ignore[type-var]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import os
+import sys
 from difflib import get_close_matches
 
 from graphsparse.edges import SCORES
@@ -65,8 +69,12 @@ def finders() -> list[str]:
 def finder_of(method: str) -> Finder:
     """The finder behind a method's name; every edge score is a one-shot finder.
 
+    ``"module:attribute"`` is a finder of one's own, imported from where Python finds modules or from the working
+    directory: an instance, a class (made without arguments) or a function.
+
     Raises:
-        ValueError: for an unknown name; it lists the known ones and the closest.
+        ValueError: for an unknown name; it lists the known ones and the closest. Or there is nothing to import, or what
+            is there cannot be called as a :class:`graphsparse.tickets.Finder`.
 
     Example:
         >>> finder_of("dspar").score
@@ -76,6 +84,26 @@ def finder_of(method: str) -> Finder:
         return FINDERS[method]
     if method in SCORES:
         return OneShot(method)
+    if ":" in method:
+        return _imported(method)
     close = get_close_matches(method, finders(), n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     raise ValueError(f"unknown method {method!r}{hint}; known are {', '.join(finders())}")
+
+
+def _imported(path: str) -> Finder:
+    module, _, name = path.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # last, so that nothing of the caller's hides a library
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, ValueError, AttributeError) as error:
+        raise ValueError(f"there is no finder {path!r}: {error}") from error
+    if inspect.isclass(found):
+        found = found()
+    try:
+        inspect.signature(found).bind("problem", "dense", "edge_keep", "weight_keep")
+    except TypeError as error:
+        raise ValueError(f"{path!r} is no finder, called as finder(problem, dense, edge_keep, weight_keep)") from error
+    finder: Finder = found
+    return finder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 
 from torch import Tensor
@@ -21,16 +22,18 @@ class OneShot:
     Source: Seo, Yun, Yang, "TEDDY: Trimming Edges with Degree-based Discrimination strategY", ICLR 2024, algorithm 1.
 
     Args:
-        score: name of the edge score; ``"teddy"`` is the paper's, ``"random"`` the control.
+        score: name of the edge score: ``"teddy"`` is the paper's, ``"random"`` the control; or a function from an
+            `graphsparse.interop.EdgeList` to scores ``[E]``, higher = keep.
     """
 
-    def __init__(self, score: str = "teddy") -> None:
+    def __init__(self, score: str | Callable[..., Tensor] = "teddy") -> None:
         self.score = score
 
     def __call__(self, problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
         """Find the ticket that keeps exactly these fractions."""
         edge_mask = problem.edge_mask(self.score, edge_keep)
-        return train_sparse(problem, dense, edge_mask, weight_keep, f"{self.score}-{edge_keep}-{weight_keep}")
+        name = self.score if isinstance(self.score, str) else self.score.__name__
+        return train_sparse(problem, dense, edge_mask, weight_keep, f"{name}-{edge_keep}-{weight_keep}")
 
 
 def train_sparse(problem: Problem, dense: FitResult, edge_mask: Tensor, weight_keep: Fraction, name: str) -> Found:

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import sys
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from graphsparse.tickets import (
     sparsest_within,
     train_dense,
 )
+from graphsparse.tickets.protocol import trials_of
 
 FAST = {"epochs": 4}
 SIZED = ["ugs", "wd-glt", "imp", "magnitude", "random-weights"]
@@ -43,6 +45,44 @@ def test_finders_are_listed_with_every_edge_score():
     assert all(
         finder.__doc__ and "Source:" in finder.__doc__ for name, finder in FINDERS.items() if name != "all-edges"
     )
+
+
+OWN = """
+from graphsparse.tickets import OneShot
+
+def by_degree(edges):
+    tails, heads = edges.edge_index
+    return -(tails.bincount(minlength=edges.num_nodes)[tails] + tails.bincount(minlength=edges.num_nodes)[heads])
+
+class Own:
+    trials = ({"distill": 2.0},)
+    def __call__(self, problem, dense, edge_keep, weight_keep):
+        return OneShot(by_degree)(problem, dense, edge_keep, weight_keep)
+
+low_degree = OneShot(by_degree)
+number = 3
+"""
+
+
+def test_a_finder_in_a_file_of_ones_own_is_run_by_its_path(blocks, make_plain, tmp_path, monkeypatch):
+    (tmp_path / "own_finders.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    sizes = {"edge_keep": 0.5, "weight_keep": 0.5}
+    for name in ("own_finders:Own", "own_finders:low_degree"):
+        ticket = gs.find_ticket(make_plain(blocks), blocks, method=name, **sizes, **FAST)
+        assert ticket.method == name
+        assert ticket.metrics["edges_kept"] == math.ceil(pairs(blocks) / 2) / pairs(blocks)
+    assert trials_of("own_finders:Own") == ({"distill": 2.0},)
+    for name, sentence in [
+        ("own_finders:number", "is no finder, called as finder"),
+        ("own_finders:by_degree", "is no finder, called as finder"),
+        ("own_finders:nothing", "there is no finder 'own_finders:nothing'"),
+        ("no_such_module:Own", "there is no finder 'no_such_module:Own'"),
+        (":", "there is no finder ':'"),
+    ]:
+        with pytest.raises(ValueError, match=sentence):
+            gs.find_ticket(make_plain(blocks), blocks, method=name, **sizes, **FAST)
 
 
 def test_a_finder_of_ones_own_is_run_by_name(blocks, make_plain):
