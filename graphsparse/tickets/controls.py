@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from fractions import Fraction
 
 import torch
@@ -64,8 +65,10 @@ def _dense_student(problem: Problem, dense: FitResult) -> Found:
         name: torch.ones_like(value, dtype=torch.bool).cpu()
         for name, value in prunable(student, problem.training.which).items()
     }
+    start = time.perf_counter()
     result = problem.train(student, problem.task, "dense-student", distill=problem.teach(dense))
-    return Found(torch.ones_like(_loops(problem)), weights, result, {"ignores": "edge_keep, weight_keep"})
+    ignores = {"ignores": "edge_keep, weight_keep"}
+    return Found(torch.ones_like(_loops(problem)), weights, result, ignores, time.perf_counter() - start)
 
 
 def _loops(problem: Problem) -> Tensor:

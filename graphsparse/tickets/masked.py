@@ -22,10 +22,12 @@ class Kept:
     Attributes:
         edges: bool ``[E]`` over the caller's edges, true on self-loops.
         weights: bool mask of each parameter that counts, by name.
+        seconds: how long it took to find, all rounds together.
     """
 
     edges: Tensor
     weights: Mapping[str, Tensor]
+    seconds: float = 0.0
 
 
 def largest_weights(

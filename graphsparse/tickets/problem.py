@@ -49,12 +49,14 @@ class Found:
         weight_masks: bool mask of each pruned parameter, by name.
         result: the sparse run at its best validation epoch.
         metrics: what the ticket's metrics say besides the figures, such as the size that the finder ignores.
+        seconds: how long it took where that is more than this call, because earlier calls did some of it; else None.
     """
 
     edge_mask: Tensor
     weight_masks: Mapping[str, Tensor]
     result: FitResult
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)

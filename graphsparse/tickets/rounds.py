@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from fractions import Fraction
@@ -55,7 +56,9 @@ class Iterative(ABC):
         for number, target in enumerate(self.targets(edge_keep, weight_keep), start=1):
             kept = course.round(number, kept, before, target)
             before = target
-        return self.last_run(course, kept, (edge_keep, weight_keep))
+        start = time.perf_counter()
+        found = self.last_run(course, kept, (edge_keep, weight_keep))
+        return dataclasses.replace(found, seconds=kept.seconds + time.perf_counter() - start)
 
     def targets(self, edge_keep: Fraction, weight_keep: Fraction) -> Iterator[Target]:
         """What each round leaves of all edges and of all weights.
@@ -119,14 +122,15 @@ class Course:
 
     def _from_file(self, name: str, kept: Kept, before: Target, target: Target) -> Kept:
         folder, run = self.problem.folder, self.run | {"round": name}
-        if folder is None:
-            return self.finder.prune(self, name, kept, before, target)
-        file = folder / f"{name}.masks"
-        if file.exists():
-            saved = load_checkpoint(file, run)
-            return Kept(saved["edges"], saved["weights"])
+        file = None if folder is None else folder / f"{name}.masks"
+        if file is not None and file.exists():
+            return Kept(**load_checkpoint(file, run))
+        start = time.perf_counter()
         result = self.finder.prune(self, name, kept, before, target)
-        save_checkpoint(file, {"edges": result.edges, "weights": dict(result.weights)}, run)
+        result = dataclasses.replace(result, seconds=kept.seconds + time.perf_counter() - start)
+        if folder is None or file is None:
+            return result
+        save_checkpoint(file, {"edges": result.edges, "weights": dict(result.weights), "seconds": result.seconds}, run)
         (folder / name).unlink(missing_ok=True)  # tens of megabytes of optimizer state that nothing reads any more
         return result
 
