@@ -64,11 +64,8 @@ def summary(found: Iterable[Mapping[str, Any]]) -> str:
         line.append(f"{methods[OURS]['extreme'] or '-'} / {methods[THEIRS]['extreme'] or '-'}")
         lines.append(line)
     columns = ["setting", "dense", f"{OURS}, level 10", THEIRS, "difference", f"{OURS}, level 20", THEIRS, "difference"]
-    text = (
-        f"### {OURS.capitalize()} beside TEDDY\n\nTest metric, as in the tables below; differences are paired by seed, "
-    )
-    text += f"with wins; extreme: {OURS} / TEDDY.\n\n"
-    return text + markdown([*columns, "extreme"], lines)
+    note = f"Test metric as in the tables below; differences are paired by seed, with wins; extreme: {OURS} / TEDDY."
+    return f"### {OURS.capitalize()} beside TEDDY\n\n{note}\n\n{markdown([*columns, 'extreme'], lines)}"
 
 
 def _cell(method: Mapping[str, Any], level: int) -> Mapping[str, Any] | None:

@@ -61,7 +61,7 @@ def _verdict(rows: Sequence[Row]) -> dict[str, Any]:
             for key in chosen
             if key[0] != reference
         }
-        _compare(cells, chosen, compared, reference)
+        _compare(cells, chosen, compared, reference, sign)
     levels = sorted({level for _, level in cells})
     names = list(dict.fromkeys(method for method, _ in cells))
     whole = _means(list(dense.values()))
@@ -116,6 +116,7 @@ def _compare(
     chosen: Mapping[Any, Sequence[Row]],
     compared: Mapping[Any, Mapping[int, Row]],
     reference: str,
+    sign: int,
 ) -> None:
     """Write the paired differences from a reference into the cells, with Holm's p values."""
     p_values = {}
@@ -128,7 +129,7 @@ def _compare(
         cells[key][f"minus_{reference}"] = {
             "mean": difference.mean,
             "ci95": finite_or_none(difference.half_width),
-            "wins": difference.wins,
+            "wins": sum(sign * (a - b) > 0 for a, b in pairs),
             "pairs": difference.pairs,
             "p": None,
         }

@@ -213,6 +213,7 @@ def test_a_minimised_metric_is_minimised():
     ]
     found = verdicts(rows)
     assert cell_of(found, "teddy")["trial"] == {"distill": 1.0}
+    assert cell_of(found, "random")["minus_dense"]["wins"] == 3, "0.1 less error than dense in every seed"
     assert {m["method"]: m["extreme"] for m in found[0]["methods"]} == {"teddy": None, "random": 10}
 
 
