@@ -1,8 +1,8 @@
 # mypy: allow-untyped-decorators
-"""Numba loops over slices of an edge list, each one pass and without the interpreter lock.
+"""Numba loops over an edge list, without the interpreter lock.
 
-Every loop takes ``tails`` and ``heads`` ``[E]`` (int32 or int64) and the slice ``start:stop`` that it reads, and
-adds integers only, so that partial results of several threads add up to the same bits in any order. Import this
+Those that several threads share take ``tails`` and ``heads`` ``[E]`` (int32 or int64) and the slice ``start:stop`` that
+they read, in one pass, and add integers only, so that partial results add up to the same bits in any order. Import this
 module only when it is used: it imports numba. `graphsparse.arcs` and `graphsparse.edges.kernels` hold the doors.
 
 Why the loops look as they do: an array is sliced first and indexed by unsigned integers, because signed ones are tested
@@ -128,20 +128,20 @@ def cover(low: Any, high: Any, covered: Any, taken: Any, budget: int) -> None:
 
 @njit(nogil=True, cache=True)
 def allot(
-    low: Any, high: Any, both: bool, need: Any, help_: Any, first: float, graph: Any, budgets: Any, taken: Any
+    low: Any, high: Any, both: bool, need: Any, benefit: Any, offset: float, graph: Any, budgets: Any, taken: Any
 ) -> None:
     """Take edges one by one, each time one whose ends gain most; a stale gain is computed again when it comes up.
 
-    An end u gains ``need[u] * log((first + have[u] + help_[i]) / (first + have[u]))``, where ``have[u]`` sums the help
-    of its edges so far; ``low`` gains only if ``both``. Equal gains go to the earlier edge. ``graph`` tells which of
-    the ``budgets`` pays for an edge. ``budgets`` and ``taken`` are updated.
+    An end u gains ``need[u] * log((offset + have[u] + benefit[i]) / (offset + have[u]))``, where ``have[u]`` sums what
+    its edges so far are worth; ``low`` gains only if ``both``. Equal gains go to the earlier edge. ``graph`` names which
+    of the ``budgets`` pays for an edge. ``budgets`` and ``taken`` are updated.
     """
-    have = np.full(len(need), first)
+    have = np.full(len(need), offset)
     heap = [(0.0, 0) for _ in range(0)]
     for i in range(len(low)):
-        gain = need[high[i]] * math.log1p(help_[i] / first)
+        gain = need[high[i]] * math.log1p(benefit[i] / offset)
         if both:
-            gain += need[low[i]] * math.log1p(help_[i] / first)
+            gain += need[low[i]] * math.log1p(benefit[i] / offset)
         heap.append((-gain, i))
     heapq.heapify(heap)
     while heap:
@@ -149,14 +149,14 @@ def allot(
         if budgets[graph[i]] == 0:
             continue
         u, v = low[i], high[i]
-        gain = need[v] * math.log1p(help_[i] / have[v])
+        gain = need[v] * math.log1p(benefit[i] / have[v])
         if both:
-            gain += need[u] * math.log1p(help_[i] / have[u])
+            gain += need[u] * math.log1p(benefit[i] / have[u])
         if heap and (-gain, i) > heap[0]:
             heapq.heappush(heap, (-gain, i))
             continue
         taken[i] = True
         budgets[graph[i]] -= 1
-        have[v] += help_[i]
+        have[v] += benefit[i]
         if both:
-            have[u] += help_[i]
+            have[u] += benefit[i]

@@ -59,26 +59,34 @@ def mask_each(
     values = check_scores(graph, scores, registered)
     check_no_nan(values)
     units = find_units(graph, values, seed)
-    of_nodes = batch.cpu().numpy()
-    of_units = of_nodes[units.low]
-    sizes = np.bincount(of_units, minlength=int(of_nodes[-1]) + 1 if len(of_nodes) else 0)
-    counts = counts_of(sizes, keep)
+    of_units, counts = counts_by_graph(units.low, graph.num_nodes, batch, keep)
     if guard is None and not forest:
-        chosen = _best_of_each(units, of_units, sizes, counts)
+        chosen = _best_of_each(units, of_units, counts)
     else:
-        chosen = _guarded(units, of_nodes, of_units, counts, guard, forest)
+        chosen = _guarded(units, batch.cpu().numpy(), of_units, counts, guard, forest)
     mask = np.ones(graph.num_edges, bool)
     units.spread(chosen, mask)
     return torch.from_numpy(mask).to(graph.edge_index.device)
 
 
-def counts_of(sizes: Ints, keep: Keep) -> Ints:
-    """The exact count of each graph; there are few different sizes."""
-    different, which = np.unique(sizes, return_inverse=True)
-    return np.array([kept_count(keep, int(size)) for size in different], np.int64)[which]
+def counts_by_graph(ends: Ints, num_nodes: int, batch: Tensor | None, keep: Keep) -> tuple[Ints, Ints]:
+    """The graph of each unit ``[m]``, and how many units each graph keeps, exactly ``[G]``.
+
+    Args:
+        ends: an end of each unit ``[m]``.
+        num_nodes: of all graphs.
+        batch: the graph of each node ``[N]``, ascending from 0; None: there is one.
+        keep: fraction to keep.
+    """
+    of_nodes = np.zeros(num_nodes, np.int64) if batch is None else batch.cpu().numpy()
+    of_units = of_nodes[ends]
+    sizes = np.bincount(of_units, minlength=int(of_nodes[-1]) + 1 if len(of_nodes) else 0)
+    different, which = np.unique(sizes, return_inverse=True)  # few sizes, many graphs
+    return of_units, np.array([kept_count(keep, int(size)) for size in different], np.int64)[which]
 
 
-def _best_of_each(units: Units, of_units: Ints, sizes: Ints, counts: Ints) -> npt.NDArray[np.bool_]:
+def _best_of_each(units: Units, of_units: Ints, counts: Ints) -> npt.NDArray[np.bool_]:
+    sizes = np.bincount(of_units, minlength=len(counts))
     order = np.lexsort((units.keys, -units.scores, of_units))
     place = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     chosen = np.empty(len(order), bool)

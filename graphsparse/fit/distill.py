@@ -92,13 +92,14 @@ class Distill:
         if self.outputs == "labels":
             student, teacher = student.reshape(-1, 1), teacher.reshape(-1, 1)
         divergence = functional.kl_div(
-            functional.log_softmax(_two_columns(student) / T, dim=1),
-            functional.log_softmax(_two_columns(teacher) / T, dim=1),
+            functional.log_softmax(two_columns(student) / T, dim=1),
+            functional.log_softmax(two_columns(teacher) / T, dim=1),
             reduction="sum",
             log_target=True,
         )
         return self.weight * T * T * divergence / student.size(0)
 
 
-def _two_columns(logits: Tensor) -> Tensor:
+def two_columns(logits: Tensor) -> Tensor:
+    """Logits [N, C] of C classes; a single column is that of the second of two classes."""
     return torch.cat((torch.zeros_like(logits), logits), dim=1) if logits.size(1) == 1 else logits

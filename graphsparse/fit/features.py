@@ -5,11 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
+from graphsparse.fit.measure import evaluating
 from graphsparse.fit.rng import preserved
 
 # Above this fill a dense product with its backward pass is as fast as the sparse one (measured on 1 CPU core).
@@ -27,6 +29,15 @@ def clear_graph_caches(model: nn.Module) -> None:
         for name in vars(module):
             if name.startswith("_cached_"):
                 setattr(module, name, None)
+
+
+def whole_outputs(model: nn.Module, inputs: tuple[Any, ...]) -> Tensor:
+    """Outputs of one pass in eval mode; the model's modes are as before, and no graph is remembered."""
+    with evaluating(model):
+        clear_graph_caches(model)
+        outputs: Tensor = model(*inputs)
+        clear_graph_caches(model)
+    return outputs
 
 
 def features_for(model: nn.Module, x: Tensor, edge_index: Tensor) -> Tensor:

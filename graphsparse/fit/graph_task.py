@@ -162,29 +162,28 @@ class GraphTask(MessageTask):
 
     @torch.no_grad()
     def node_outputs(self, model: nn.Module) -> Tensor:
-        """What the last layer that passes messages returns [N, D].
+        """What the layer that passes messages last returns [N, D].
 
         Raises:
             ValueError: the model has none, or it does not return one row for each node.
         """
+        last: list[tuple[nn.Module, Any]] = []
         layers = [module for module in model.modules() if isinstance(module, MessagePassing)]
-        if not layers:
-            raise ValueError(f"{type(model).__name__} has no MessagePassing layer of PyG whose states could be read")
-        states: list[Tensor] = []
-        hook = layers[-1].register_forward_hook(lambda *call: states.append(call[-1]))
-        union = self.union.to(device_of(model))
+        hooks = [layer.register_forward_hook(lambda layer, _, out: last.append((layer, out))) for layer in layers]
+        union, states = self.union.to(device_of(model)), []
         try:
             with evaluating(model):
                 for graphs in torch.split(torch.arange(self.num_graphs), _GRAPHS_AT_ONCE):
                     clear_graph_caches(model)
-                    model(*union.take(graphs.to(union.x.device)))
+                    inputs = union.take(graphs.to(union.x.device))
+                    model(*inputs)
+                    states.append(_state_of_nodes(last, len(inputs[0]), model))
+                    last.clear()
         finally:
-            hook.remove()
+            for hook in hooks:
+                hook.remove()
             clear_graph_caches(model)
-        found = torch.cat(states)
-        if found.dim() != 2 or found.size(0) != self.num_nodes:
-            raise ValueError(f"the last layer must return [{self.num_nodes}, D], got {list(found.shape)}")
-        return found
+        return torch.cat(states)
 
     def start(self, model: nn.Module, device: torch.device, distill: Distill | None = None) -> Session:
         return _Batches(self, model, device, distill)
@@ -284,6 +283,17 @@ class _Batches:
 
     def generators(self) -> list[torch.Generator]:
         return []
+
+
+def _state_of_nodes(calls: list[tuple[nn.Module, Any]], num_nodes: int, model: nn.Module) -> Tensor:
+    if not calls:
+        raise ValueError(f"{type(model).__name__} calls no MessagePassing layer of PyG whose states could be read")
+    layer, state = calls[-1]
+    if not isinstance(state, Tensor) or state.dim() != 2 or state.size(0) != num_nodes:
+        raise ValueError(
+            f"{type(layer).__name__} passes messages last, but returns no row for each of {num_nodes} nodes"
+        )
+    return state
 
 
 def _tensor(data: Any, name: str, what: str) -> Tensor:

@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from graphsparse.fit.checks import check_arcs, check_features
 from graphsparse.fit.distill import Distill
-from graphsparse.fit.features import clear_graph_caches, features_for
+from graphsparse.fit.features import clear_graph_caches, features_for, whole_outputs
 from graphsparse.fit.fingerprint import name_of, tensor_hash
-from graphsparse.fit.measure import device_of, evaluating
+from graphsparse.fit.measure import device_of
 from graphsparse.fit.message_task import MessageTask
 from graphsparse.fit.metrics import Metric
 from graphsparse.fit.negatives import NegativePairs
@@ -165,11 +165,7 @@ class LinkTask(MessageTask):
     @torch.no_grad()
     def node_outputs(self, model: nn.Module) -> Tensor:
         """Embeddings [N, H]."""
-        with evaluating(model):
-            clear_graph_caches(model)
-            z: Tensor = model(*self.to(device_of(model)).inputs_for(model))
-            clear_graph_caches(model)
-        return z
+        return whole_outputs(model, self.to(device_of(model)).inputs_for(model))
 
     def teach(self, teacher: nn.Module, outputs: Tensor, weight: float) -> Distill:
         """Distil the scores of whatever pairs a step draws: the teacher's embeddings and its decoder are kept."""

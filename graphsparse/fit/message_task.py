@@ -88,9 +88,13 @@ class MessageTask(BaseTask):
         with evaluating(model):
             return self.start(model, where).evaluate().finish()[1]
 
-    @abstractmethod
     def node_outputs(self, model: nn.Module) -> Tensor:
-        """What a model says of each node, in eval mode [N, D]: its logits, its embeddings, or its last states."""
+        """What a model says of each node of the task's graph, in eval mode [N, D]: logits, embeddings, or last states.
+
+        Raises:
+            ValueError: this kind of task does not know.
+        """
+        raise ValueError(f"{type(self).__name__} does not say what a model says of each node: override node_outputs")
 
     def teach(self, teacher: nn.Module, outputs: Tensor, weight: float) -> Distill:
         """The distillation term of a trained teacher.

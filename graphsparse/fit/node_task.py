@@ -13,8 +13,9 @@ from torch.nn import functional
 
 from graphsparse.fit.checks import check_arcs, check_features
 from graphsparse.fit.distill import Distill
-from graphsparse.fit.features import clear_graph_caches, features_for
+from graphsparse.fit.features import clear_graph_caches, features_for, whole_outputs
 from graphsparse.fit.fingerprint import name_of, tensor_hash
+from graphsparse.fit.measure import device_of
 from graphsparse.fit.message_task import MessageTask
 from graphsparse.fit.metrics import Metric, find_metric
 from graphsparse.fit.task import Evaluation, Loss, Session
@@ -137,8 +138,10 @@ class NodeTask(MessageTask):
         """The same with sparse features, where those give `model` equal results."""
         return features_for(model, self.x, self.edge_index), self.edge_index
 
+    @torch.no_grad()
     def node_outputs(self, model: nn.Module) -> Tensor:
-        return self.predict(model)
+        """Logits [N, C] on the whole graph, of an inductive task, too."""
+        return whole_outputs(model, self.to(device_of(model)).inputs_for(model))
 
     def start(self, model: nn.Module, device: torch.device, distill: Distill | None = None) -> Session:
         return _FullBatch(self.to(device), model, distill)

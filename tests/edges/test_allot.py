@@ -26,27 +26,27 @@ def random_graph(
     generator = torch.Generator().manual_seed(seed)
     pairs = torch.combinations(torch.arange(nodes)).t()
     pairs = pairs[:, torch.rand(pairs.size(1), generator=generator) < chance]
-    help_ = torch.rand(pairs.size(1), generator=generator, dtype=torch.double)
+    benefit = torch.rand(pairs.size(1), generator=generator, dtype=torch.double)
     arcs = torch.cat([pairs, pairs.flip(0), torch.full((2, 1), nodes - 1)], dim=1)
     need = torch.rand(nodes, generator=generator, dtype=torch.double)
-    return arcs, need, torch.cat([help_, help_, torch.ones(1)]), [tuple(pair) for pair in pairs.t().tolist()]
+    return arcs, need, torch.cat([benefit, benefit, torch.ones(1)]), [tuple(pair) for pair in pairs.t().tolist()]
 
 
-def worth(chosen: list[int], pairs: Pairs, need: Tensor, help_: Tensor, first: float) -> float:
-    have = [first] * len(need)
+def worth(chosen: list[int], pairs: Pairs, need: Tensor, benefit: Tensor, offset: float) -> float:
+    have = [offset] * len(need)
     for i in chosen:
         for end in pairs[i]:
-            have[end] += float(help_[i])
-    return math.fsum(float(n) * math.log(h / first) for n, h in zip(need, have, strict=True))
+            have[end] += float(benefit[i])
+    return math.fsum(float(n) * math.log(h / offset) for n, h in zip(need, have, strict=True))
 
 
-@given(seed=st.integers(0, 10_000), keep=st.floats(0.05, 1.0), first=st.sampled_from([0.01, 0.05, 1.0]))
+@given(seed=st.integers(0, 10_000), keep=st.floats(0.05, 1.0), offset=st.sampled_from([0.01, 0.05, 1.0]))
 @settings(max_examples=60, deadline=None)
-def test_each_step_takes_the_edge_that_gains_most(seed, keep, first):
-    arcs, need, help_, pairs = random_graph(seed)
+def test_each_step_takes_the_edge_that_gains_most(seed, keep, offset):
+    arcs, need, benefit, pairs = random_graph(seed)
     if not pairs:
         return
-    mask = mask_by_need(open_graph(arcs).edges, need, help_, keep=keep, first=first)
+    mask = mask_by_need(open_graph(arcs).edges, need, benefit, keep=keep, offset=offset)
     count = kept_count(keep, len(pairs))
     assert int(mask[: len(pairs)].sum()) == count
     assert torch.equal(mask[: len(pairs)], mask[len(pairs) : -1]), "both arcs of a pair stay or go together"
@@ -54,17 +54,17 @@ def test_each_step_takes_the_edge_that_gains_most(seed, keep, first):
     chosen: list[int] = []
     for _ in range(count):
         others = [i for i in range(len(pairs)) if i not in chosen]
-        chosen.append(max(others, key=lambda i: worth([*chosen, i], pairs, need, help_, first)))
+        chosen.append(max(others, key=lambda i: worth([*chosen, i], pairs, need, benefit, offset)))
     assert sorted(chosen) == mask[: len(pairs)].nonzero().view(-1).tolist()
 
 
 def test_the_greedy_choice_is_near_the_best_of_all():
     for seed in range(20):
-        arcs, need, help_, pairs = random_graph(seed, nodes=6)
+        arcs, need, benefit, pairs = random_graph(seed, nodes=6)
         count = kept_count(0.4, len(pairs))
-        mask = mask_by_need(open_graph(arcs).edges, need, help_, keep=0.4, first=0.05)
-        best = max(worth(list(c), pairs, need, help_, 0.05) for c in itertools.combinations(range(len(pairs)), count))
-        found = worth(mask[: len(pairs)].nonzero().view(-1).tolist(), pairs, need, help_, 0.05)
+        mask = mask_by_need(open_graph(arcs).edges, need, benefit, keep=0.4, offset=0.05)
+        best = max(worth(list(c), pairs, need, benefit, 0.05) for c in itertools.combinations(range(len(pairs)), count))
+        found = worth(mask[: len(pairs)].nonzero().view(-1).tolist(), pairs, need, benefit, 0.05)
         assert (1 - 1 / math.e) * best <= found <= best + 1e-9
 
 
@@ -73,56 +73,66 @@ def test_needs_are_met_with_diminishing_returns():
     star = torch.tensor([[0, 1], [0, 2], [0, 3], [4, 5], [4, 6], [4, 7]]).t()
     arcs = torch.cat([star, star.flip(0)], dim=1)
     need = torch.tensor([3.0, 0, 0, 0, 2.0, 0, 0, 0])
-    help_ = torch.tensor([1.0, 0.5, 0.2, 1.0, 0.5, 0.2]).repeat(2)
-    mask = mask_by_need(open_graph(arcs).edges, need, help_, keep=0.3, first=0.05)
+    benefit = torch.tensor([1.0, 0.5, 0.2, 1.0, 0.5, 0.2]).repeat(2)
+    mask = mask_by_need(open_graph(arcs).edges, need, benefit, keep=0.3, offset=0.05)
     assert mask[:6].tolist() == [True, False, False, True, False, False]
 
 
 @given(seed=st.integers(0, 1000))
 @settings(max_examples=25, deadline=None)
 def test_the_order_of_edges_has_no_say_even_among_ties(seed):
-    arcs, _, help_, _ = random_graph(seed)
+    arcs, _, benefit, _ = random_graph(seed)
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(arcs.size(1), generator=generator)
-    same, ones = torch.ones(9), torch.ones_like(help_)
-    mask = mask_by_need(open_graph(arcs, None).edges, same, ones, keep=0.4, first=0.1, seed=seed)
-    again = mask_by_need(open_graph(arcs[:, order]).edges, same, ones, keep=0.4, first=0.1, seed=seed)
+    same, ones = torch.ones(9), torch.ones_like(benefit)
+    mask = mask_by_need(open_graph(arcs, None).edges, same, ones, keep=0.4, offset=0.1, seed=seed)
+    again = mask_by_need(open_graph(arcs[:, order]).edges, same, ones, keep=0.4, offset=0.1, seed=seed)
     assert torch.equal(mask[order], again)
 
 
 def test_the_compiled_loop_does_as_the_plain_one(monkeypatch):
-    arcs, need, help_, _ = random_graph(5, nodes=60)
+    arcs, need, benefit, _ = random_graph(5, nodes=60)
     graph = open_graph(arcs).edges
-    plain = mask_by_need(graph, need, help_, keep=0.3, first=0.05)
+    plain = mask_by_need(graph, need, benefit, keep=0.3, offset=0.05)
     monkeypatch.setattr(allot, "COMPILE_FROM", 0)
-    assert torch.equal(mask_by_need(graph, need, help_, keep=0.3, first=0.05), plain)
+    assert torch.equal(mask_by_need(graph, need, benefit, keep=0.3, offset=0.05), plain)
     directed = torch.tensor([[0, 0, 2], [1, 2, 1]])
-    assert mask_by_need(open_graph(directed).edges, torch.ones(3), torch.ones(3), keep=0.6, first=0.05).sum() == 2
+    assert mask_by_need(open_graph(directed).edges, torch.ones(3), torch.ones(3), keep=0.6, offset=0.05).sum() == 2
 
 
 def test_an_arc_without_a_mirror_serves_its_head_alone():
     arcs = torch.tensor([[0, 0, 1], [1, 2, 2]])
     graph = open_graph(arcs).edges
     assert not graph.undirected
-    mask = mask_by_need(graph, torch.tensor([9.0, 1.0, 0.1]), torch.ones(3), keep=0.3, first=0.05)
+    mask = mask_by_need(graph, torch.tensor([9.0, 1.0, 0.1]), torch.ones(3), keep=0.3, offset=0.05)
     assert mask.tolist() == [True, False, False], "the tail's need of 9 must not count"
+
+
+def test_pairs_that_are_written_once_serve_both_ends():
+    once = torch.tensor([[0, 1], [1, 2]])
+    need, ones = torch.tensor([0.1, 9.0, 1.0]), torch.ones(2)
+    masks = [
+        mask_by_need(open_graph(arcs, undirected=True).edges, need, ones, keep=0.5, offset=0.05)
+        for arcs in (once, once.flip(0))
+    ]
+    assert masks[0].tolist() == masks[1].tolist() == [False, True]
 
 
 def test_each_graph_of_a_union_gets_what_it_would_get_alone():
     parts = [random_graph(seed) for seed in range(6)]
     arcs = torch.cat([part[0] + 9 * number for number, part in enumerate(parts)], dim=1)
-    need, help_ = (torch.cat([part[at] for part in parts]) for at in (1, 2))
+    need, benefit = (torch.cat([part[at] for part in parts]) for at in (1, 2))
     batch = torch.arange(6).repeat_interleave(9)
-    mask = mask_by_need(open_graph(arcs).edges, need, help_, keep=0.5, first=0.05, batch=batch)
-    alone = [mask_by_need(open_graph(a).edges, n, h, keep=0.5, first=0.05) for a, n, h, _ in parts]
+    mask = mask_by_need(open_graph(arcs).edges, need, benefit, keep=0.5, offset=0.05, batch=batch)
+    alone = [mask_by_need(open_graph(a).edges, n, h, keep=0.5, offset=0.05) for a, n, h, _ in parts]
     assert torch.equal(mask, torch.cat(alone))
 
 
 def test_nothing_to_choose_from_is_no_error():
     lonely = open_graph(torch.tensor([[0, 1], [0, 1]])).edges
-    assert mask_by_need(lonely, torch.ones(2), torch.ones(2), keep=0.5, first=0.05).all()
+    assert mask_by_need(lonely, torch.ones(2), torch.ones(2), keep=0.5, offset=0.05).all()
     empty = open_graph(torch.zeros(2, 0, dtype=torch.long)).edges
-    assert mask_by_need(empty, torch.ones(0), torch.ones(0), keep=0.5, first=0.05).shape == (0,)
+    assert mask_by_need(empty, torch.ones(0), torch.ones(0), keep=0.5, offset=0.05).shape == (0,)
 
 
 @pytest.mark.parametrize(
@@ -131,15 +141,15 @@ def test_nothing_to_choose_from_is_no_error():
         ({"need": torch.tensor([1.0, -1.0])}, "need must be finite and not negative"),
         ({"need": torch.tensor([1.0, math.nan])}, "need must be finite"),
         ({"need": torch.ones(3)}, "need must have 2 numbers"),
-        ({"help_": torch.tensor([math.inf, 1.0])}, "help_ must be finite"),
-        ({"help_": torch.ones(1)}, "help_ must have 2 numbers"),
-        ({"first": 0.0}, "first must be above 0"),
+        ({"benefit": torch.tensor([math.inf, 1.0])}, "benefit must be finite"),
+        ({"benefit": torch.ones(1)}, "benefit must have 2 numbers"),
+        ({"offset": 0.0}, "offset must be above 0"),
         ({"keep": 0.0}, "keep"),
         ({"keep": 1.5}, "keep"),
     ],
 )
 def test_bad_input_gets_one_sentence(change, sentence):
     graph = open_graph(torch.tensor([[0, 1], [1, 0]])).edges
-    given = {"need": torch.ones(2), "help_": torch.ones(2), "keep": 0.5, "first": 0.05} | change
+    given = {"need": torch.ones(2), "benefit": torch.ones(2), "keep": 0.5, "offset": 0.05} | change
     with pytest.raises(ValueError, match=sentence):
-        mask_by_need(graph, given.pop("need"), given.pop("help_"), **given)
+        mask_by_need(graph, given.pop("need"), given.pop("benefit"), **given)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from fractions import Fraction
 
 import pytest
 import torch
@@ -44,7 +45,7 @@ class Table(nn.Module):
         return with_edges * self.together + (1 - with_edges) * self.alone
 
 
-def test_a_node_that_needs_no_edge_keeps_none_and_agreement_decides_between_neighbours():
+def test_edges_go_where_they_are_needed_and_agreement_decides_between_neighbours():
     # 0 leans on its edges and agrees with 2, not with 1; 3 and 4 say the same with edges and without
     together = torch.tensor([[4.0, -4], [-4, 4], [4, -4], [4, -4], [4, -4]])
     alone = torch.tensor([[-4.0, 4], [-4, 4], [4, -4], [4, -4], [4, -4]])
@@ -58,12 +59,16 @@ def test_a_node_that_needs_no_edge_keeps_none_and_agreement_decides_between_neig
         val_mask=part == 3,
         test_mask=part == 4,
     )
-    problem = problem_of(data, Table(alone, together), epochs=1)
+    problem = problem_of(data, Table(alone, together))
     problem = dataclasses.replace(problem, training=Training(epochs=1, lr=1e-9, weight_decay=0.0))
-    found = Reliance()(problem, train_dense(problem), *level_keeps(20))
-    assert found.edge_mask[:3].tolist() == [False, True, True]
-    found = Reliance(floor=0.0)(problem, train_dense(problem), level_keeps(20)[0] / 2, level_keeps(20)[1])
-    assert found.edge_mask[:3].tolist() == [False, True, False]
+    dense = train_dense(problem)
+
+    def kept(count, **options):
+        return Reliance(**options)(problem, dense, Fraction(count, 3), Fraction(1, 2)).edge_mask[:3].tolist()
+
+    assert kept(1) == [False, True, False], "the neighbour that agrees with the node that needs one"
+    assert kept(2, floor=0.0) == [True, True, False], "without a floor nothing goes to those that need nothing"
+    assert kept(2, floor=1.0) == [False, True, True], "with a high one agreement counts for more than need"
 
 
 def test_no_label_of_a_test_node_is_read(blocks, make_plain):
@@ -94,13 +99,59 @@ def test_the_mask_does_not_depend_on_the_order_of_the_edges(blocks, make_plain):
     assert float((mask[order] == other).double().mean()) > 0.99  # sums in another order may turn a near-tie
 
 
-def test_a_single_logit_is_two_classes(blocks, make_plain):
+class Columns(nn.Module):
+    """A network of one logit, or the same with its two classes written out."""
+
+    def __init__(self, columns: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.net, self.columns = gs.nn.GCN(4, 8, 1), columns
+
+    def forward(self, x, edge_index):
+        logit = self.net(x, edge_index)
+        return logit if self.columns == 1 else torch.cat([-logit / 2, logit / 2], dim=1)
+
+
+def test_a_single_logit_is_two_classes(blocks):
     data = blocks.clone()
     data.y = (data.y > 1).long()
-    torch.manual_seed(0)
-    net = gs.nn.GCN(data.num_features, 8, 1)
-    ticket = gs.find_ticket(net, data, method="reliance", edge_keep=0.5, weight_keep=0.5, epochs=3)
-    assert ticket.metrics["edges_kept"] == pytest.approx(0.5, abs=0.01)
+    masks = []
+    for columns in (1, 2):
+        problem = problem_of(data, Columns(columns), epochs=1)
+        dense = dataclasses.replace(train_dense(problem), state=Columns(columns).state_dict())
+        masks.append(Reliance()(problem, dense, *level_keeps(20)).edge_mask)
+    assert torch.equal(*masks)
+
+
+class Mean(nn.Module):
+    """Divides by the number of neighbours, as a careless layer does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin = nn.Linear(4, 4)
+
+    def forward(self, x, edge_index):
+        degree = torch.zeros(len(x)).index_add(0, edge_index[1], torch.ones(edge_index.size(1)))
+        return torch.zeros(len(x), 4).index_add(0, edge_index[1], self.lin(x)[edge_index[0]]) / degree[:, None]
+
+
+def test_a_model_that_breaks_without_edges_is_named():
+    pairs = torch.tensor([[0, 1, 2, 3], [1, 0, 3, 2]])
+    part = torch.arange(4)
+    masks = {"train_mask": part < 2, "val_mask": part == 2, "test_mask": part == 3}
+    data = Data(x=torch.rand(4, 4), edge_index=pairs, y=part, **masks)
+    problem = problem_of(data, Mean(), epochs=1)
+    with pytest.raises(ValueError, match="Mean gives node 0 no finite output without edges"):
+        Reliance()(problem, train_dense(problem), *level_keeps(20))
+
+
+def test_an_inductive_task_is_looked_at_on_its_whole_graph(blocks, make_plain):
+    task = NodeTask(blocks, protocol="inductive")
+    model = make_plain(blocks)
+    with torch.no_grad():
+        expected = model.eval()(blocks.x, blocks.edge_index)
+    torch.testing.assert_close(task.node_outputs(model.train()), expected)
+    assert model.training
 
 
 def test_links_and_molecules(blocks):
@@ -115,7 +166,8 @@ def test_links_and_molecules(blocks):
     net = gs.nn.GCN(4, 8, 8)
     problem = problem_of(links, net, LinkTask(links, metric="rocauc"), epochs=2)
     dense = train_dense(problem)
-    assert problem.task.node_outputs(problem.trained_model(dense)).shape == (160, 8)
+    model = problem.trained_model(dense)
+    torch.testing.assert_close(problem.task.node_outputs(model), model(links.x, links.edge_index).detach())
     assert int(Reliance()(problem, dense, *level_keeps(20)).edge_mask.sum()) == 2 * math.ceil(
         level_keeps(20)[0] * (arcs.size(1) // 2)
     )
@@ -132,7 +184,9 @@ def test_links_and_molecules(blocks):
     )
     problem = problem_of(graphs, Pooled(), GraphTask(graphs, metric="rmse"), epochs=2)
     dense = train_dense(problem)
-    assert problem.task.node_outputs(problem.trained_model(dense)).shape == (36, 4)
+    model = problem.trained_model(dense)
+    expected = model.last(model.early(graphs.x, graphs.edge_index), graphs.edge_index)
+    torch.testing.assert_close(problem.task.node_outputs(model), expected.detach())
     mask = Reliance()(problem, dense, *level_keeps(20)).edge_mask
     assert mask.view(12, 6).sum(dim=1).tolist() == [4] * 12, "each triangle keeps two of its three edges"
 
@@ -147,13 +201,16 @@ class Sum(MessagePassing):
 
 
 class Pooled(nn.Module):
+    """Two layers that pass messages, the last one registered first."""
+
     def __init__(self, layer=Sum) -> None:
         super().__init__()
-        self.layer, self.out = layer(), nn.Linear(4, 1)
+        self.last, self.early, self.out = layer(), layer(), nn.Linear(4, 1)
 
     def forward(self, x, edge_index, edge_attr, batch):
-        h = self.layer(x, edge_index) if isinstance(self.layer, Sum) else self.layer(x)
-        return self.out(global_mean_pool(h, batch))
+        if not isinstance(self.last, Sum):
+            return self.out(global_mean_pool(self.last(x), batch))
+        return self.out(global_mean_pool(self.last(self.early(x, edge_index), edge_index), batch))
 
 
 def test_states_of_graphs_need_a_layer_that_passes_messages():
@@ -167,7 +224,7 @@ def test_states_of_graphs_need_a_layer_that_passes_messages():
         test_mask=torch.arange(3) == 2,
     )
     task = GraphTask(data, metric="rmse")
-    with pytest.raises(ValueError, match="Pooled has no MessagePassing layer"):
+    with pytest.raises(ValueError, match="Pooled calls no MessagePassing layer"):
         task.node_outputs(Pooled(lambda: nn.Linear(4, 4)))
 
 
