@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from graphsparse.report import append_row, commit, read_rows, write_json
+from graphsparse.report import append_row, commit, read_rows, unchanged, write_json
 
 __all__ = ["RESULTS", "append_row", "provenance", "read_rows", "write_json"]
 
@@ -24,15 +23,10 @@ def provenance(name: str) -> dict[str, Any]:
         "benchmark": name,
         "command": " ".join(["python", *sys.argv]),
         "commit": commit(),
-        "clean": _git("status", "--porcelain", "--untracked-files=no") == "",
+        "clean": unchanged(),
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
         "machine": {"cores": os.cpu_count(), "processor": _processor(), "system": platform.system()},
     }
-
-
-def _git(*words: str) -> str | None:
-    run = subprocess.run(["git", *words], capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
-    return run.stdout.strip() if run.returncode == 0 else None
 
 
 def _version(package: str) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -225,7 +225,7 @@ def bench_tickets(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Cora, small, at two levels: minutes on 2 cores.")] = False,
     model: Annotated[list[str] | None, typer.Option(help="Backbones.", show_default="gcn")] = None,
-    hidden: Annotated[int, typer.Option(min=1, help="Hidden units.")] = 512,
+    hidden: Annotated[int | None, typer.Option(min=1, help="Hidden units.", show_default="512")] = None,
     protocol: Annotated[list[str] | None, typer.Option(help="Protocols.", show_default="the usual one")] = None,
     method: Annotated[
         list[str] | None,
@@ -235,11 +235,13 @@ def bench_tickets(
         ),
     ] = None,
     level: Annotated[list[str] | None, typer.Option(help="Levels 1 to 20.", show_default="5,10,15,20")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 5,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each training run.")] = 200,
-    lr: Annotated[float, typer.Option(help="Adam's learning rate.")] = 0.01,
-    weight_decay: Annotated[float, typer.Option(help="Adam's l2 penalty.")] = 5e-4,
-    trials: Annotated[int, typer.Option(min=1, max=3, help="Trials of each method's hyper-parameters.")] = 3,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds.", show_default="5")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of each run.", show_default="200")] = None,
+    lr: Annotated[float | None, typer.Option(help="Adam's learning rate.", show_default="0.01")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Adam's l2 penalty.", show_default="0.0005")] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, max=3, help="Trials of each method's hyper-parameters.", show_default="3")
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.", show_default="one for each core")] = os.cpu_count()
     or 1,
     out: Annotated[Path, typer.Option(help="Folder for rows, tables, summary and plots.")] = Path("bench-tickets"),
@@ -249,31 +251,31 @@ def bench_tickets(
     from graphsparse.tickets import protocol as plans
     from graphsparse.tickets.bench import Bench
 
+    figures: dict[str, Any] = {"hidden": hidden, "seeds": seeds, "epochs": epochs, "lr": lr}
+    figures |= {"weight_decay": weight_decay, "trials": trials}
+    figures = {name: value for name, value in figures.items() if value is not None}
+    lists = {"model": model, "protocol": protocol, "method": method, "level": level}
+    beside = [f"--{name.replace('_', '-')}" for name in [*(name for name, words in lists.items() if words), *figures]]
     if quick and dataset:
         raise ValueError("--quick is a comparison of its own: give it, or --dataset")
-    experiments = (
-        plans.quick()
-        if quick
-        else tuple(
+    if beside and not dataset:
+        raise ValueError(f"{beside[0]} goes with --dataset; --quick and the whole comparison are run as planned")
+    if dataset:
+        experiments = tuple(
             plans.Experiment(
                 dataset=name,
                 model=backbone,
-                hidden=hidden,
                 protocol=kind,
                 methods=tuple(_words(method, ",".join(plans.ONE_SHOT))),
                 levels=tuple(_numbers("--level", level, "5,10,15,20", int)),
-                seeds=seeds,
-                epochs=epochs,
-                lr=lr,
-                weight_decay=weight_decay,
-                trials=trials,
+                **figures,
             )
             for name in _words(dataset, "")
             for backbone in _words(model, "gcn")
             for kind in _words(protocol, "inductive" if name.startswith("ogbg-") else "transductive")
         )
-        or plans.full()
-    )
+    else:
+        experiments = plans.quick() if quick else plans.full()
     Bench(experiments, jobs).run(out, Console(stderr=as_json))
     if as_json:
         print((out / "summary.json").read_text(), end="")
@@ -297,6 +299,7 @@ def main() -> None:
     """Run the command; an error that a user can mend is one sentence, not a traceback."""
     from graphsparse.errors import GraphsparseError
 
+    sys.path.append(os.getcwd())  # where module:finder may lie; last, so that nothing there hides a library
     try:
         app()
     except (GraphsparseError, ValueError, TypeError, OSError) as error:

@@ -133,8 +133,8 @@ def allot(
     """Take edges one by one, each time one whose ends gain most; a stale gain is computed again when it comes up.
 
     An end u gains ``need[u] * log((offset + have[u] + benefit[i]) / (offset + have[u]))``, where ``have[u]`` sums what
-    its edges so far are worth; ``low`` gains only if ``both``. Equal gains go to the earlier edge. ``graph`` names which
-    of the ``budgets`` pays for an edge. ``budgets`` and ``taken`` are updated.
+    its edges so far are worth; ``low`` gains only if ``both``. Equal gains go to the earlier edge. ``graph`` says which
+    of the ``budgets`` pays. ``budgets`` and ``taken`` are updated.
     """
     have = np.full(len(need), offset)
     heap = [(0.0, 0) for _ in range(0)]

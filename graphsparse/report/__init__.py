@@ -1,7 +1,17 @@
 """Report: tables, plots and files of results."""
 
 from graphsparse.report.plot import Curve, plot_curves, plot_sparsity
-from graphsparse.report.record import append_row, commit, plain, provenance, read_rows, say, versions, write_json
+from graphsparse.report.record import (
+    append_row,
+    commit,
+    plain,
+    provenance,
+    read_rows,
+    say,
+    unchanged,
+    versions,
+    write_json,
+)
 from graphsparse.report.table import interval, markdown, table
 
 __all__ = [
@@ -17,6 +27,7 @@ __all__ = [
     "read_rows",
     "say",
     "table",
+    "unchanged",
     "versions",
     "write_json",
 ]

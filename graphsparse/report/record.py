@@ -41,15 +41,28 @@ def _version(name: str) -> str:
 @cache
 def commit() -> str | None:
     """The commit of the checkout that graphsparse runs from; None where it is installed."""
+    return _git("rev-parse", "HEAD")
+
+
+@cache
+def unchanged() -> bool | None:
+    """Whether the files of that checkout are as committed."""
+    changes = _git("status", "--porcelain", "--untracked-files=no")
+    return None if changes is None else changes == ""
+
+
+def _git(*words: str) -> str | None:
     here = Path(__file__)
-    for words in (("ls-files", "--error-unmatch", str(here)), ("rev-parse", "HEAD")):
+    said = ""
+    for call in (("ls-files", "--error-unmatch", str(here)), words):  # is this file git's at all?
         try:
-            run = subprocess.run(["git", *words], capture_output=True, text=True, cwd=here.parent, check=False)
+            run = subprocess.run(["git", *call], capture_output=True, text=True, cwd=here.parent, check=False)
         except OSError:
             return None
         if run.returncode:
             return None
-    return run.stdout.strip()
+        said = run.stdout.strip()
+    return said
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:

@@ -19,11 +19,23 @@ from rich.console import Console
 
 from graphsparse.data import load
 from graphsparse.fit import Bars, FitResult
-from graphsparse.report import Curve, append_row, commit, plain, plot_curves, read_rows, say, versions, write_json
+from graphsparse.report import (
+    Curve,
+    append_row,
+    commit,
+    plain,
+    plot_curves,
+    read_rows,
+    say,
+    unchanged,
+    versions,
+    write_json,
+)
 from graphsparse.tickets.anatomy import anatomy
 from graphsparse.tickets.make import as_ticket
 from graphsparse.tickets.problem import Problem, Training, train_dense
 from graphsparse.tickets.protocol import KEY, SETTING, Experiment, Trial, base_of, method_of, row_key, trials_of
+from graphsparse.tickets.registry import source_of
 from graphsparse.tickets.search import level_keeps
 from graphsparse.tickets.setup import problem_of
 from graphsparse.tickets.verdict import pages, verdicts
@@ -71,7 +83,12 @@ class Bench:
     def _counts(self, work: Sequence[Work], out: Path) -> Iterator[int]:
         """Do the work; how many runs each part of it made."""
         if self.jobs <= 1 or len(work) <= 1:
-            yield from (run_seed(*item, out) for item in work)
+            threads = torch.get_num_threads()
+            _one_thread()  # figures of time are those of one thread, however many runs there are at once
+            try:
+                yield from (run_seed(*item, out) for item in work)
+            finally:
+                torch.set_num_threads(threads)
             return
         with ProcessPoolExecutor(self.jobs, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
             futures = [pool.submit(run_seed, *item, out) for item in work]
@@ -99,17 +116,33 @@ class Bench:
 
 
 def asked_rows(experiments: Sequence[Experiment], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of the experiments' settings, whatever their method, level and seed; of every method as many trials."""
-    trials: dict[str, int] = {}
+    """Rows of the experiments' settings, whatever their method, level and seed; of every method as many trials.
+
+    Where experiments of a setting differ in their trials, the fewest count. Rows of a finder that is not at hand, or
+    whose source has changed since, are left out.
+    """
+    count: dict[str, int] = {}
     for experiment in experiments:
         name = json.dumps(experiment.setting)
-        trials[name] = max(trials.get(name, 0), experiment.trials)
+        count[name] = min(count.get(name, experiment.trials), experiment.trials)
+    known = {method: _at_hand(method) for method in {row["method"] for row in rows}}
     asked = []
     for row in rows:
-        count = trials.get(json.dumps({name: row[name] for name in SETTING}), 0)
-        if count and (row["method"] == "dense" or row["trial"] in trials_of(base_of(row["method"]))[:count]):
+        trials, source = known[row["method"]]
+        tried = trials[: count.get(json.dumps({name: row[name] for name in SETTING}), 0)]
+        if row["trial"] in tried and row.get("source") == source.get("source"):
             asked.append(row)
     return asked
+
+
+def _at_hand(method: str) -> tuple[Sequence[Trial], dict[str, str]]:
+    """The trials of a method and where it comes from; no trials where it cannot be had."""
+    if method == "dense":
+        return [{}], {}
+    try:
+        return trials_of(base_of(method)), _source(method)
+    except (ValueError, ImportError):
+        return [], {}
 
 
 def _one_thread() -> None:
@@ -134,8 +167,13 @@ def missing_runs(experiment: Experiment, seed: int, done: set[str]) -> list[Run]
     return [
         (method, trial, level)
         for method, trial, level in runs
-        if row_key(shared | {"method": method, "trial": trial, "level": level}) not in done
+        if row_key(shared | {"method": method, "trial": trial, "level": level} | _source(method)) not in done
     ]
+
+
+def _source(method: str) -> dict[str, str]:
+    source = None if method == "dense" else source_of(base_of(method))
+    return {} if source is None else {"source": source}
 
 
 def run_seed(experiment: Experiment, seed: int, missing: Sequence[Run], out: Path) -> int:
@@ -143,7 +181,7 @@ def run_seed(experiment: Experiment, seed: int, missing: Sequence[Run], out: Pat
     shared = experiment.setting | {"seed": seed}
     digest = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:12]
     folder = out / "checkpoints" / f"{experiment.name}-{seed}-{digest}"
-    made_by = {"commit": commit(), "torch": torch.__version__}
+    made_by = {"commit": commit(), "clean": unchanged(), "torch": torch.__version__}
     data = load(experiment.dataset, normalize_features=experiment.features != "raw")
     problem = problem_of(
         data,
@@ -168,7 +206,8 @@ def run_seed(experiment: Experiment, seed: int, missing: Sequence[Run], out: Pat
         name = hashlib.sha256(json.dumps([method, trial], sort_keys=True).encode()).hexdigest()[:12]
         if name not in trials:
             trials = {name: _of_trial(problem, method, trial, folder / name)}  # the one before is not needed again
-        append_row(out / ROWS, row | sparse_figures(trials[name], dense, method, trial, level) | made_by)
+        figures = sparse_figures(trials[name], dense, method, trial, level)
+        append_row(out / ROWS, row | figures | made_by | _source(method))
     shutil.rmtree(folder, ignore_errors=True)
     return len(missing)
 

@@ -19,7 +19,7 @@ from graphsparse.select import Keep, exact_fraction, keep_fraction
 from graphsparse.tickets.kinds import KINDS
 from graphsparse.tickets.make import make_ticket
 from graphsparse.tickets.problem import Problem, Training, train_dense
-from graphsparse.tickets.registry import finder_of
+from graphsparse.tickets.registry import check_rules, finder_of
 from graphsparse.tickets.search import sparsest_within
 from graphsparse.tickets.ticket import Ticket
 
@@ -59,8 +59,9 @@ def find_ticket(
             its current weights are theta0. It is never changed.
         data: the graph, with ``x``, ``edge_index``, ``y`` and ``train_mask``, ``val_mask``, ``test_mask``; many graphs
             as one `graphsparse.data.GraphSet`.
-        method: a name of :func:`graphsparse.tickets.finders`: ``"teddy"``, ``"ugs"``, ``"wd-glt"``, ``"imp"``,
-            ``"magnitude"``, a control such as ``"random"`` or ``"no-edges"``, or an edge score.
+        method: a name of :func:`graphsparse.tickets.finders`: ``"teddy"``, ``"reliance"`` (ours), ``"ugs"``,
+            ``"wd-glt"``, ``"imp"``, ``"magnitude"``, a control such as ``"random"`` or ``"no-edges"``, an edge score,
+            or ``"module:attribute"``, a finder of your own.
         edge_keep: fraction of the edges to keep, in (0, 1]; by default all. Of many graphs each keeps its own share,
             rounded up: of small ones a little more stays in all.
         weight_keep: fraction of the weights to keep, in (0, 1]; by default all.
@@ -107,6 +108,8 @@ def find_ticket(
     """
     keeps = read_keeps(edge_keep, weight_keep, tolerance)
     finder_of(method)
+    edge_options = {"guard": guard, "forest": forest, **(score_options or {})}
+    check_rules(method, edge_options)
     learned = _task(task, data, protocol, split)
     problem = Problem(
         model=_checked(model),
@@ -114,7 +117,7 @@ def find_ticket(
         task=learned,
         training=Training(epochs, lr, weight_decay, distill, which, device),
         seed=seed,
-        edge_options={"guard": guard, "forest": forest, **(score_options or {})},
+        edge_options=edge_options,
         folder=None if checkpoint is None else Path(checkpoint),
         progress=progress,
         about={

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphsparse.tickets.problem import Finder
-from graphsparse.tickets.registry import finder_of
+from graphsparse.tickets.registry import check_rules, finder_of
 from graphsparse.tickets.search import LEVELS
 
 Trial = Mapping[str, Any]
@@ -65,11 +65,18 @@ def method_of(name: str, trial: Trial) -> tuple[Finder, dict[str, Any]]:
     _, plus, guard = name.partition("+")
     if plus and guard not in ("cover", "isolated"):
         raise ValueError(f"{name!r} ends in no guard; there are +cover and +isolated")
+    rules = {"guard": guard} if plus else {}
     finder = finder_of(base_of(name))
+    check_rules(base_of(name), rules)
     options = {key: value for key, value in trial.items() if key != "distill"}
-    if options:
-        finder = dataclasses.replace(finder, **options)  # type: ignore[type-var]
-    return finder, {"guard": guard} if plus else {}
+    return (_with_options(name, finder, options) if options else finder), rules
+
+
+def _with_options(name: str, finder: Any, options: dict[str, Any]) -> Finder:
+    if not dataclasses.is_dataclass(finder):
+        raise ValueError(f"{name} has trials with the option {next(iter(options))!r}, so it must be a dataclass")
+    changed: Any = dataclasses.replace(finder, **options)  # type: ignore[type-var]
+    return changed  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,8 @@ class Experiment:
         if self.features not in ("raw", "row-normalised"):
             raise ValueError(f"features are 'raw' or 'row-normalised', not {self.features!r}")
         for method in self.methods:
-            method_of(method, {})
+            for trial in trials_of(base_of(method)):
+                method_of(method, trial)
 
     @property
     def name(self) -> str:
@@ -137,8 +145,8 @@ class Experiment:
 
 
 def row_key(row: Mapping[str, Any]) -> str:
-    """The identity of a run."""
-    return json.dumps([row[name] for name in KEY], sort_keys=True)
+    """The identity of a run; of a finder of one's own, its source belongs to it."""
+    return json.dumps([row[name] for name in KEY] + [row.get("source")], sort_keys=True)
 
 
 def quick() -> tuple[Experiment, ...]:

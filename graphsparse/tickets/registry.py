@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
-import os
 import sys
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
 
 from graphsparse.edges import SCORES
 from graphsparse.tickets.controls import all_edges, dense_student, no_edges
@@ -33,6 +36,23 @@ FINDERS: dict[str, Finder] = {
     "all-edges": all_edges,
     "dense-student": dense_student,
 }
+
+
+UNGUARDED = ("reliance", "no-edges", "all-edges", "dense-student")  # their edges are not chosen by a score
+
+
+def check_rules(method: str, rules: Mapping[str, Any]) -> None:
+    """Raise a ValueError if a method is given a guard, a forest or score options that it has no use for.
+
+    Example:
+        >>> check_rules("reliance", {"guard": "cover"})
+        Traceback (most recent call last):
+        ...
+        ValueError: reliance chooses edges by a rule of its own and takes no guard
+    """
+    given = [name for name, value in rules.items() if value is not None and value is not False]
+    if method in UNGUARDED and given:
+        raise ValueError(f"{method} chooses edges by a rule of its own and takes no {given[0]}")
 
 
 def register(name: str, finder: Finder) -> None:
@@ -69,12 +89,13 @@ def finders() -> list[str]:
 def finder_of(method: str) -> Finder:
     """The finder behind a method's name; every edge score is a one-shot finder.
 
-    ``"module:attribute"`` is a finder of one's own, imported from where Python finds modules or from the working
-    directory: an instance, a class (made without arguments) or a function.
+    ``"module:attribute"`` is a finder of one's own, imported from where Python finds modules (the command line looks in
+    the working directory, too): an instance, a class (made without arguments) or a function.
 
     Raises:
-        ValueError: for an unknown name; it lists the known ones and the closest. Or there is nothing to import, or what
-            is there cannot be called as a :class:`graphsparse.tickets.Finder`.
+        ValueError: for an unknown name; it lists the known ones and the closest. Or there is no such module or
+            attribute, or what is there cannot be called as a :class:`graphsparse.tickets.Finder`. Errors of the module
+            itself are its own.
 
     Example:
         >>> finder_of("dspar").score
@@ -91,19 +112,42 @@ def finder_of(method: str) -> Finder:
     raise ValueError(f"unknown method {method!r}{hint}; known are {', '.join(finders())}")
 
 
+def source_of(method: str) -> str | None:
+    """A hash of the file that ``"module:attribute"`` comes from, so that an edited finder is another; else None."""
+    if ":" not in method:
+        return None
+    finder_of(method)
+    file = getattr(sys.modules[method.partition(":")[0]], "__file__", None)
+    return None if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
+
+
 def _imported(path: str) -> Finder:
     module, _, name = path.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # last, so that nothing of the caller's hides a library
     try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, ValueError, AttributeError) as error:
+        home = importlib.import_module(module)
+    except (ModuleNotFoundError, ValueError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name not in (module, module.partition(".")[0]):
+            raise  # what the module imports is missing, not the module
         raise ValueError(f"there is no finder {path!r}: {error}") from error
+    if not hasattr(home, name):
+        raise ValueError(f"there is no finder {path!r}: {getattr(home, '__file__', module)} has no {name!r}")
+    found = getattr(home, name)
     if inspect.isclass(found):
+        try:
+            inspect.signature(found).bind()
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path!r} is a class that cannot be made without arguments") from error
         found = found()
-    try:
-        inspect.signature(found).bind("problem", "dense", "edge_keep", "weight_keep")
-    except TypeError as error:
-        raise ValueError(f"{path!r} is no finder, called as finder(problem, dense, edge_keep, weight_keep)") from error
+    if not callable(found) or not _takes_four(found):
+        raise ValueError(f"{path!r} is no finder, called as finder(problem, dense, edge_keep, weight_keep)")
     finder: Finder = found
     return finder
+
+
+def _takes_four(found: Callable[..., Any]) -> bool:
+    try:
+        signature = inspect.signature(found)
+        signature.bind("problem", "dense", "edge_keep", "weight_keep")
+    except (TypeError, ValueError):
+        return False
+    return all(p.kind is not p.VAR_POSITIONAL for p in signature.parameters.values())

@@ -13,7 +13,6 @@ from graphsparse.edges.allot import mask_by_need
 from graphsparse.fit import FitResult
 from graphsparse.fit.distill import two_columns
 from graphsparse.interop import open_graph
-from graphsparse.tickets.masked import file_name
 from graphsparse.tickets.problem import Found, Problem
 from graphsparse.tickets.teddy import train_sparse
 
@@ -45,8 +44,7 @@ class Reliance:
         offset: the logarithm's, above 0; the smaller, the more a node's first edge is worth beside its second.
 
     Raises:
-        ValueError: when called on a problem with a guard, a forest or score options, which belong to scores; or the
-            dense model's outputs with or without edges are not finite.
+        ValueError: when called, if the dense model's outputs with or without edges are not finite.
     """
 
     floor: float = 1e-3
@@ -54,9 +52,6 @@ class Reliance:
 
     def __call__(self, problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
         """Find the ticket that keeps exactly these fractions."""
-        given = [name for name, value in problem.edge_options.items() if value not in (None, False)]
-        if given:
-            raise ValueError(f"reliance chooses edges by a rule of its own and takes no {given[0]}")
         need, agreement = _reliance(problem, dense)
         edge_mask = mask_by_need(
             open_graph(problem.data).edges,
@@ -67,7 +62,7 @@ class Reliance:
             batch=problem.task.graph_of,
             seed=problem.seed,
         )
-        name = file_name(f"reliance-{self.floor:g}-{self.offset:g}-{edge_keep}-{weight_keep}")
+        name = f"reliance-{self.floor:g}-{self.offset:g}-{edge_keep}-{weight_keep}"
         return train_sparse(problem, dense, edge_mask, weight_keep, name)
 
 

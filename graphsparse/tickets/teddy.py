@@ -32,7 +32,8 @@ class OneShot:
     def __call__(self, problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
         """Find the ticket that keeps exactly these fractions."""
         edge_mask = problem.edge_mask(self.score, edge_keep)
-        name = self.score if isinstance(self.score, str) else self.score.__name__
+        score = self.score
+        name = score if isinstance(score, str) else getattr(score, "__name__", type(score).__name__)
         return train_sparse(problem, dense, edge_mask, weight_keep, f"{name}-{edge_keep}-{weight_keep}")
 
 

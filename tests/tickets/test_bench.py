@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import sys
 
 import networkx as nx
 import pytest
@@ -156,6 +157,50 @@ def test_a_method_with_more_trials_than_were_asked_for_has_no_advantage(made):
     assert asked_rows([SMALL], rows + extra) == rows
     assert len(asked_rows([dataclasses.replace(SMALL, trials=2)], rows + extra)) == len(rows + extra)
     assert asked_rows([dataclasses.replace(SMALL, hidden=9)], rows) == []
+
+
+def test_an_edited_finder_of_ones_own_is_another(tmp_path, monkeypatch):
+    file = tmp_path / "edited_finder.py"
+    file.write_text("from graphsparse.tickets import OneShot\nown = OneShot('teddy')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    asked = dataclasses.replace(SMALL, methods=("edited_finder:own",), levels=(10,), seeds=1)
+    out = tmp_path / "out"
+    run(out, asked)
+    assert [row["method"] for row in rows_of(out)] == ["dense", "edited_finder:own"]
+    run(out, asked)
+    assert len(rows_of(out)) == 2
+    file.write_text("from graphsparse.tickets import OneShot\nown = OneShot('random')\n")
+    for name in list(sys.modules):
+        if name == "edited_finder":
+            del sys.modules[name]
+    assert [row["method"] for row in asked_rows([asked], rows_of(out))] == ["dense"], "what was made by the old one"
+    run(out, asked)
+    old, new = (row for row in rows_of(out) if row["method"] != "dense")
+    assert old["source"] != new["source"]
+    assert asked_rows([asked], rows_of(out))[1:] == [new]
+
+
+def test_rows_of_a_finder_that_is_gone_do_no_harm(made):
+    out, _ = made
+    rows = rows_of(out)
+    gone = [row | {"method": "gone_module:Own"} for row in rows if row["method"] == "teddy"]
+    assert asked_rows([SMALL], rows + gone) == rows
+
+
+@pytest.mark.parametrize("words", [["--method", "teddy"], ["--seeds", "2"], ["--quick", "--level", "10"]])
+def test_options_that_would_be_ignored_are_refused(tmp_path, capsys, monkeypatch, words):
+    monkeypatch.setattr("sys.argv", ["graphsparse", "bench", "tickets", *words, "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    assert "goes with --dataset" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("method", ["reliance+cover", "no-edges+isolated"])
+def test_a_guard_that_a_method_cannot_take_is_refused_before_anything_runs(method):
+    with pytest.raises(ValueError, match="takes no guard"):
+        Experiment("cora", methods=(method,))
 
 
 def test_the_plans_hold_every_finder_and_both_protocols():

@@ -2,7 +2,6 @@
 
 import copy
 import math
-import sys
 
 import pytest
 import torch
@@ -24,6 +23,7 @@ from graphsparse.tickets import (
     train_dense,
 )
 from graphsparse.tickets.protocol import trials_of
+from graphsparse.tickets.registry import finder_of
 
 FAST = {"epochs": 4}
 SIZED = ["ugs", "wd-glt", "imp", "magnitude", "random-weights"]
@@ -59,6 +59,10 @@ class Own:
     def __call__(self, problem, dense, edge_keep, weight_keep):
         return OneShot(by_degree)(problem, dense, edge_keep, weight_keep)
 
+class Sized:
+    def __init__(self, size):
+        pass
+
 low_degree = OneShot(by_degree)
 number = 3
 """
@@ -66,8 +70,7 @@ number = 3
 
 def test_a_finder_in_a_file_of_ones_own_is_run_by_its_path(blocks, make_plain, tmp_path, monkeypatch):
     (tmp_path / "own_finders.py").write_text(OWN)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.path", [*sys.path])
+    monkeypatch.syspath_prepend(str(tmp_path))
     sizes = {"edge_keep": 0.5, "weight_keep": 0.5}
     for name in ("own_finders:Own", "own_finders:low_degree"):
         ticket = gs.find_ticket(make_plain(blocks), blocks, method=name, **sizes, **FAST)
@@ -77,12 +80,29 @@ def test_a_finder_in_a_file_of_ones_own_is_run_by_its_path(blocks, make_plain, t
     for name, sentence in [
         ("own_finders:number", "is no finder, called as finder"),
         ("own_finders:by_degree", "is no finder, called as finder"),
-        ("own_finders:nothing", "there is no finder 'own_finders:nothing'"),
+        ("own_finders:nothing", "there is no finder 'own_finders:nothing': .*own_finders.py has no 'nothing'"),
+        ("own_finders:Sized", "is a class that cannot be made without arguments"),
+        ("builtins:print", "is no finder, called as finder"),
+        ("math:pi", "is no finder, called as finder"),
         ("no_such_module:Own", "there is no finder 'no_such_module:Own'"),
         (":", "there is no finder ':'"),
     ]:
         with pytest.raises(ValueError, match=sentence):
             gs.find_ticket(make_plain(blocks), blocks, method=name, **sizes, **FAST)
+
+
+def test_what_a_module_of_ones_own_lacks_is_its_own_error(tmp_path, monkeypatch):
+    (tmp_path / "own_broken.py").write_text("import no_such_library")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ModuleNotFoundError, match="no_such_library"):
+        finder_of("own_broken:Own")
+
+
+@pytest.mark.parametrize("method", ["reliance", "no-edges", "all-edges", "dense-student"])
+def test_a_method_without_scores_takes_no_rule_of_scores(blocks, make_plain, method):
+    for rule in ({"guard": "cover"}, {"forest": True}, {"score_options": {"power": 0}}):
+        with pytest.raises(ValueError, match=f"{method} chooses edges by a rule of its own and takes no"):
+            gs.find_ticket(make_plain(blocks), blocks, method=method, edge_keep=0.5, **rule, **FAST)
 
 
 def test_a_finder_of_ones_own_is_run_by_name(blocks, make_plain):

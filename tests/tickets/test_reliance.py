@@ -81,13 +81,6 @@ def test_no_label_of_a_test_node_is_read(blocks, make_plain):
     assert torch.equal(*masks)
 
 
-@pytest.mark.parametrize("options", [{"guard": "cover"}, {"forest": True}, {"power": 2}])
-def test_rules_of_scores_are_refused(blocks, make_plain, options):
-    problem = problem_of(blocks, make_plain(blocks), edge_options={"guard": None, "forest": False, **options})
-    with pytest.raises(ValueError, match=f"takes no {next(iter(options))}"):
-        Reliance()(problem, train_dense(problem), *level_keeps(10))
-
-
 def test_the_mask_does_not_depend_on_the_order_of_the_edges(blocks, make_plain):
     order = torch.randperm(blocks.num_edges, generator=torch.Generator().manual_seed(0))
     shuffled = blocks.clone()
