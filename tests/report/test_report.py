@@ -1,6 +1,7 @@
 """Tables and plots."""
 
 import math
+import subprocess
 
 import pytest
 
@@ -25,3 +26,15 @@ def test_plot_is_written_whole_in_the_format_of_its_suffix(tmp_path, suffix, mag
     path = plot_sparsity(tmp_path / f"plot{suffix}", [curve], dense=(0.81, math.nan), title="a plot")
     assert path.read_bytes().startswith(magic)
     assert [p.name for p in tmp_path.iterdir()] == [f"plot{suffix}"]
+
+
+def test_the_commit_is_that_of_our_own_checkout_and_of_no_other(tmp_path, monkeypatch):
+    from graphsparse.report import record
+
+    assert record._git("rev-parse", "HEAD") is None or len(record._git("rev-parse", "HEAD")) == 40
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    installed = tmp_path / "site-packages" / "record.py"
+    installed.parent.mkdir()
+    installed.write_text("")
+    monkeypatch.setattr(record, "__file__", str(installed))  # an environment inside somebody else's repository
+    assert record._git("rev-parse", "HEAD") is None
