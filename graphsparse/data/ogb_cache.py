@@ -59,7 +59,7 @@ def open_dataset(name: str, meta: Meta, classes: OgbClasses, root: Path | None) 
             )
         if name.endswith(REBUILT):
             raise DataError(
-                f"{name} is not offered anywhere; put its files into ogb/{folder} of the folder that "
+                f"{name} is not here and not offered anywhere; put its files into ogb/{folder} of the folder that "
                 f"{DATA_VARIABLE} names."
             )
         with _downloaded(name, folder, meta, classes.kind) as fresh:
