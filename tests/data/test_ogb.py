@@ -408,7 +408,9 @@ def test_real_rebuilt_molecules_say_so(need: Callable[[str], Path]) -> None:
 
 
 def test_a_rebuilt_task_is_never_replaced_by_the_official_one(cache: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"ogbg-molhiv-rebuilt is not here and not offered anywhere; put its files into ogb/"):
+    with pytest.raises(
+        DataError, match=r"ogbg-molhiv-rebuilt is not here and not offered anywhere; put its files into ogb/"
+    ):
         load_ogb("ogbg-molhiv-rebuilt", root=tmp_path)
 
 
