@@ -21,7 +21,7 @@ from graphsparse.fit import mean_ci
 from graphsparse.report import interval, markdown
 from graphsparse.tickets.bench import ROWS, Bench, asked_rows
 from graphsparse.tickets.protocol import KEY, full
-from graphsparse.tickets.verdict import pages, verdicts
+from graphsparse.tickets.verdict import pages, shown_as, verdicts
 
 OUT = RESULTS / "tickets"
 PAGE = Path(__file__).parent.parent / "docs" / "tickets.md"
@@ -50,7 +50,7 @@ def summary(found: Iterable[Mapping[str, Any]]) -> str:
         methods = {method["method"]: method for method in verdict["methods"]}
         if not {OURS, THEIRS} <= set(methods):
             continue
-        scale, digits = (1, 3) if verdict["metric"] == "rmse" else (100, 1)
+        scale, digits = shown_as(verdict["metric"])
         line = [f"{setting['dataset']}, {setting['model']} {setting['hidden']}, {setting['protocol']}"]
         line.append(interval(verdict["dense"]["test"], verdict["dense"]["test_ci95"], scale=scale, digits=digits))
         for level in (10, 20):

@@ -139,9 +139,10 @@ def allot(
     have = np.full(len(need), offset)
     heap = [(0.0, 0) for _ in range(0)]
     for i in range(len(low)):
-        gain = need[high[i]] * math.log1p(benefit[i] / offset)
+        first = math.log1p(benefit[i] / offset)
+        gain = need[high[i]] * first
         if both:
-            gain += need[low[i]] * math.log1p(benefit[i] / offset)
+            gain += need[low[i]] * first
         heap.append((-gain, i))
     heapq.heapify(heap)
     while heap:

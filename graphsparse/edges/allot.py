@@ -47,7 +47,7 @@ def mask_by_need(
         bool ``[E]``.
 
     Raises:
-        ValueError: for needs or helps that are negative or not finite, of a wrong length, or ``offset`` not above 0.
+        ValueError: for needs or benefits that are negative or not finite, of a wrong length, or ``offset`` not above 0.
 
     Example:
         >>> from graphsparse.interop import open_graph

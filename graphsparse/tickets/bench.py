@@ -214,7 +214,7 @@ def run_seed(experiment: Experiment, seed: int, missing: Sequence[Run], out: Pat
 
 def _of_trial(problem: Problem, method: str, trial: Trial, folder: Path) -> Problem:
     _, options = method_of(method, trial)
-    training = dataclasses.replace(problem.training, distill=trial.get("distill", 1.0))
+    training = dataclasses.replace(problem.training, distill=trial.get("distill", problem.training.distill))
     folder.mkdir(parents=True, exist_ok=True)
     return dataclasses.replace(problem, training=training, edge_options=options, folder=folder)
 

@@ -62,12 +62,12 @@ def method_of(name: str, trial: Trial) -> tuple[Finder, dict[str, Any]]:
         >>> finder.score, options
         ('random', {'guard': 'cover'})
     """
-    _, plus, guard = name.partition("+")
+    base, plus, guard = name.partition("+")
     if plus and guard not in ("cover", "isolated"):
         raise ValueError(f"{name!r} ends in no guard; there are +cover and +isolated")
     rules = {"guard": guard} if plus else {}
-    finder = finder_of(base_of(name))
-    check_rules(base_of(name), rules)
+    finder = finder_of(base)
+    check_rules(base, rules)
     options = {key: value for key, value in trial.items() if key != "distill"}
     return (_with_options(name, finder, options) if options else finder), rules
 

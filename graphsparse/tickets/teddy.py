@@ -9,6 +9,7 @@ from torch import Tensor
 
 from graphsparse.fit import FitResult
 from graphsparse.params import L0Projection, project_mask, prunable
+from graphsparse.tickets.masked import file_name
 from graphsparse.tickets.problem import Found, Problem
 
 
@@ -43,6 +44,6 @@ def train_sparse(problem: Problem, dense: FitResult, edge_mask: Tensor, weight_k
     which = problem.training.which
     projection = L0Projection(student, sparsity=1 - weight_keep, which=which)
     task = problem.task.with_mask(edge_mask)
-    result = problem.train(student, task, name.replace("/", "of"), distill=problem.teach(dense), callbacks=[projection])
+    result = problem.train(student, task, file_name(name), distill=problem.teach(dense), callbacks=[projection])
     best = {key: result.state[key] for key in prunable(student, which)}
     return Found(edge_mask, project_mask(best, weight_keep), result)

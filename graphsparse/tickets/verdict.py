@@ -193,9 +193,14 @@ def pages(found: Sequence[Mapping[str, Any]]) -> str:
     return "\n\n".join(_page(verdict) for verdict in found)
 
 
+def shown_as(metric: str) -> tuple[int, int]:
+    """The factor that a metric is shown with, and its decimals: an error as it is, everything else in per cent."""
+    return (1, 3) if metric == "rmse" else (100, 1)
+
+
 def _page(verdict: Mapping[str, Any]) -> str:
     setting, dense = verdict["setting"], verdict["dense"]
-    scale, digits = (1, 3) if verdict["metric"] == "rmse" else (100, 1)
+    scale, digits = shown_as(verdict["metric"])
     features = "" if setting["features"] == "raw" else f", {setting['features']} features"
     title = f"### {setting['dataset']}, {setting['model']} {setting['hidden']}, {setting['protocol']}{features}"
     levels = sorted({cell["level"] for method in verdict["methods"] for cell in method["levels"]})
