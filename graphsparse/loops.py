@@ -1,9 +1,10 @@
 # mypy: allow-untyped-decorators
-"""Numba loops over an edge list, without the interpreter lock.
+"""Numba loops over an edge list, or over a matrix in compressed rows, without the interpreter lock.
 
-Those that several threads share take ``tails`` and ``heads`` ``[E]`` (int32 or int64) and the slice ``start:stop`` that
-they read, in one pass, and add integers only, so that partial results add up to the same bits in any order. Import this
-module only when it is used: it imports numba. `graphsparse.arcs` and `graphsparse.edges.kernels` hold the doors.
+Those over an edge list that several threads share take ``tails`` and ``heads`` ``[E]`` (int32 or int64) and the slice
+``start:stop`` that they read, in one pass, and add integers only, so that partial results add up to the same bits in
+any order. Import this module only when it is used: it imports numba. `graphsparse.arcs`, `graphsparse.products` and
+`graphsparse.edges.kernels` hold the doors.
 
 Why the loops look as they do: an array is sliced first and indexed by unsigned integers, because signed ones are tested
 for being negative, which keeps the compiler from gathering several elements at once; it made these loops 3 to 6 times
@@ -161,3 +162,35 @@ def allot(
         have[v] += benefit[i]
         if both:
             have[u] += benefit[i]
+
+
+@njit(nogil=True, cache=True)
+def gather_rows(start_of: Any, columns: Any, values: Any, x: Any, out: Any, start: int, stop: int) -> None:
+    """Rows ``start:stop`` of S x ``[n, w]``, for S ``[n, m]`` in compressed rows and x ``[m, w]``."""
+    width = x.shape[1]
+    for i in range(start, stop):
+        row = out[i]
+        for j in range(width):
+            row[j] = 0
+        for e in range(start_of[i], start_of[i + 1]):
+            value, source = values[e], x[columns[e]]
+            for j in range(width):
+                row[j] += value * source[j]
+
+
+@njit(nogil=True, cache=True)
+def scatter_rows(start_of: Any, columns: Any, values: Any, x: Any, out: Any, start: int, stop: int) -> None:
+    """Columns ``start:stop`` of S^T x ``[m, w]``, for S ``[n, m]`` in compressed rows and x ``[n, w]``.
+
+    Better than rows of a stored transpose where ``out`` fits the cache and x does not.
+    """
+    for i in range(out.shape[0]):
+        row = out[i][start:stop]
+        for j in range(len(row)):
+            row[j] = 0
+    for i in range(x.shape[0]):
+        source = x[i][start:stop]
+        for e in range(start_of[i], start_of[i + 1]):
+            value, row = values[e], out[columns[e]][start:stop]
+            for j in range(len(source)):
+                row[j] += value * source[j]

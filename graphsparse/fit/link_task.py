@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from graphsparse.fit.checks import check_arcs, check_features
 from graphsparse.fit.distill import Distill
-from graphsparse.fit.features import clear_graph_caches, features_for, whole_outputs
+from graphsparse.fit.features import clear_graph_caches, features_for, run, whole_outputs
 from graphsparse.fit.fingerprint import name_of, tensor_hash
 from graphsparse.fit.measure import device_of
 from graphsparse.fit.message_task import MessageTask
@@ -202,7 +202,7 @@ class _Links:
             self.teacher = distill.teacher_logits.to(task.edge_index.device)
 
     def _embed(self) -> Tensor:
-        z = self.model(*self.inputs)
+        z = run(self.model, *self.inputs)
         if not isinstance(z, Tensor) or z.dim() != 2 or z.size(0) != self.task.num_nodes:
             raise ValueError(f"the model must return one embedding for each of the {self.task.num_nodes} nodes")
         return z

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from graphsparse.fit.checks import check_arcs, check_features
 from graphsparse.fit.distill import Distill
-from graphsparse.fit.features import clear_graph_caches, features_for, whole_outputs
+from graphsparse.fit.features import clear_graph_caches, features_for, run, whole_outputs
 from graphsparse.fit.fingerprint import name_of, tensor_hash
 from graphsparse.fit.measure import device_of
 from graphsparse.fit.message_task import MessageTask
@@ -205,7 +205,7 @@ class _FullBatch:
         if self._last is not graph:
             clear_graph_caches(self.model)
             self._last = graph
-        outputs = self.model(graph.x, graph.edge_index)
+        outputs = run(self.model, graph.x, graph.edge_index)
         if not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.size(0) != graph.x.size(0):
             raise ValueError(f"the model must return one row of outputs for each of the {graph.x.size(0)} nodes")
         return outputs

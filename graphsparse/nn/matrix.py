@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
-from graphsparse.nn.layers import remember_transpose
+from graphsparse.products import remember_transpose
 
 Build = Callable[[Tensor, int, torch.dtype], Tensor]
 

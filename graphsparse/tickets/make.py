@@ -14,6 +14,7 @@ import torch_geometric
 from torch import Tensor
 
 from graphsparse.fit import FitResult
+from graphsparse.fit.features import run
 from graphsparse.fit.measure import inference_ms
 from graphsparse.params import prunable, weights_kept
 from graphsparse.tickets.canonical import canonical_order, graph_hash
@@ -112,7 +113,7 @@ def _costs(problem: Problem, dense: FitResult, found: Found) -> dict[str, Any]:
     ):
         model = problem.trained_model(result)
         figures[f"{prefix}macs"] = macs(model, *task.inputs())
-        runs.append(torch.no_grad()(partial(model, *task.inputs_for(model))))
+        runs.append(torch.no_grad()(partial(run, model, *task.inputs_for(model))))
     dense_ms, sparse_ms = inference_ms(runs)
     return figures | {"dense_inference_ms": dense_ms, "inference_ms": sparse_ms}
 
