@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -170,20 +170,21 @@ class GraphTask(MessageTask):
         last: list[tuple[nn.Module, Any]] = []
         layers = [module for module in model.modules() if isinstance(module, MessagePassing)]
         hooks = [layer.register_forward_hook(lambda layer, _, out: last.append((layer, out))) for layer in layers]
-        union, states = self.union.to(device_of(model)), []
+        union = self.union.to(device_of(model))
+
+        def states(graphs: Tensor) -> Tensor:
+            last.clear()
+            inputs = union.take(graphs.to(union.x.device))
+            model(*inputs)
+            return _state_of_nodes(last, len(inputs[0]), model)
+
         try:
             with evaluating(model):
-                for graphs in torch.split(torch.arange(self.num_graphs), _GRAPHS_AT_ONCE):
-                    clear_graph_caches(model)
-                    inputs = union.take(graphs.to(union.x.device))
-                    model(*inputs)
-                    states.append(_state_of_nodes(last, len(inputs[0]), model))
-                    last.clear()
+                return _in_parts(states, torch.arange(self.num_graphs), model)
         finally:
             for hook in hooks:
                 hook.remove()
             clear_graph_caches(model)
-        return torch.cat(states)
 
     def start(self, model: nn.Module, device: torch.device, distill: Distill | None = None) -> Session:
         return _Batches(self, model, device, distill)
@@ -261,11 +262,7 @@ class _Batches:
     @torch.no_grad()
     def _outputs(self, graphs: Tensor) -> Tensor:
         self.model.eval()
-        found = []
-        for batch in torch.split(graphs, _GRAPHS_AT_ONCE):
-            clear_graph_caches(self.model)
-            found.append(self._forward(batch))
-        return torch.cat(found)
+        return _in_parts(self._forward, graphs, self.model)
 
     def evaluate(self) -> Evaluation:
         outputs = self._outputs(self.graphs["val"])
@@ -283,6 +280,15 @@ class _Batches:
 
     def generators(self) -> list[torch.Generator]:
         return []
+
+
+def _in_parts(outputs: Callable[[Tensor], Tensor], graphs: Tensor, model: nn.Module) -> Tensor:
+    """The outputs of a few graphs at a time, one below the other; layers remember no graph from part to part."""
+    found = []
+    for part in torch.split(graphs, _GRAPHS_AT_ONCE):
+        clear_graph_caches(model)
+        found.append(outputs(part))
+    return torch.cat(found)
 
 
 def _state_of_nodes(calls: list[tuple[nn.Module, Any]], num_nodes: int, model: nn.Module) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +59,7 @@ class FitResult:
             task, else of the test part.
         state: the model's parameters and buffers of that epoch, on the CPU.
         history: ``epoch``, ``loss`` and ``val`` of each epoch.
+        seconds: wall time of all its epochs, those of earlier sittings among them; no part of what makes runs equal.
     """
 
     metric: Metric
@@ -67,6 +69,7 @@ class FitResult:
     logits: Tensor = field(repr=False)
     state: dict[str, Any] = field(repr=False)
     history: list[dict[str, float]] = field(repr=False)
+    seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass
@@ -76,6 +79,7 @@ class _State:
     epochs_done: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, Any] | None = None
+    seconds: float = 0.0
 
 
 def fit(
@@ -176,7 +180,7 @@ class _Trainer:
 
     def epoch(self) -> dict[str, float]:
         """Train once over the training part, evaluate, and remember the outcome if none was better."""
-        number = self.state.epochs_done
+        start, number = time.perf_counter(), self.state.epochs_done
         losses = []
         for loss in self.session.losses():
             value = float(loss.detach())
@@ -193,6 +197,7 @@ class _Trainer:
         self._keep_if_best(number, evaluation)
         self.state.history.append({"epoch": number, "loss": mean, "val": evaluation.val})
         self.state.epochs_done = number + 1
+        self.state.seconds += time.perf_counter() - start
         return {"loss": mean, "val": evaluation.val}
 
     def _keep_if_best(self, number: int, evaluation: Evaluation) -> None:
@@ -216,6 +221,7 @@ class _Trainer:
             "epochs_done": self.state.epochs_done,
             "history": self.state.history,
             "best": self.state.best,
+            "seconds": self.state.seconds,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "callbacks": [callback.state_dict() for callback in self.callbacks],
@@ -224,7 +230,7 @@ class _Trainer:
 
     def load(self, saved: dict[str, Any]) -> None:
         """Go on from what `dump` gave."""
-        self.state = _State(saved["epochs_done"], saved["history"], saved["best"])
+        self.state = _State(saved["epochs_done"], saved["history"], saved["best"], saved["seconds"])
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         for callback, state in zip(self.callbacks, saved["callbacks"], strict=True):
@@ -245,6 +251,7 @@ class _Trainer:
             logits=best["logits"],
             state=best["model"],
             history=self.state.history,
+            seconds=self.state.seconds,
         )
 
 

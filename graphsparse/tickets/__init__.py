@@ -5,7 +5,7 @@ from graphsparse.tickets.find import find_ticket
 from graphsparse.tickets.imp import IMP
 from graphsparse.tickets.magnitude import Magnitude
 from graphsparse.tickets.make import make_ticket
-from graphsparse.tickets.problem import Finder, Found, Problem, Training, train_dense
+from graphsparse.tickets.problem import Finder, Found, Problem, Training, train_dense, unguarded
 from graphsparse.tickets.random_weights import RandomWeights
 from graphsparse.tickets.registry import FINDERS, finders, register
 from graphsparse.tickets.reliance import Reliance
@@ -42,4 +42,5 @@ __all__ = [
     "sparsest_within",
     "summarise",
     "train_dense",
+    "unguarded",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from fractions import Fraction
 
 import torch
@@ -10,10 +9,11 @@ from torch import Tensor
 
 from graphsparse.fit import FitResult
 from graphsparse.params import prunable
-from graphsparse.tickets.problem import Found, Problem
+from graphsparse.tickets.problem import Found, Problem, unguarded
 from graphsparse.tickets.teddy import train_sparse
 
 
+@unguarded
 def no_edges(problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
     """Drop every edge but the self-loops: with distillation, an MLP that imitates the dense model.
 
@@ -34,6 +34,7 @@ def no_edges(problem: Problem, dense: FitResult, edge_keep: Fraction, weight_kee
     return Found(found.edge_mask, found.weight_masks, found.result, {"ignores": "edge_keep"})
 
 
+@unguarded
 def all_edges(problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
     """Keep every edge and project the weights as TEDDY does: what the sparse weights alone cost.
 
@@ -44,6 +45,7 @@ def all_edges(problem: Problem, dense: FitResult, edge_keep: Fraction, weight_ke
     return Found(found.edge_mask, found.weight_masks, found.result, {"ignores": "edge_keep"})
 
 
+@unguarded
 def dense_student(problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
     """Keep every edge and every weight: what distillation gives the dense model itself (born-again training).
 
@@ -65,10 +67,9 @@ def _dense_student(problem: Problem, dense: FitResult) -> Found:
         name: torch.ones_like(value, dtype=torch.bool).cpu()
         for name, value in prunable(student, problem.training.which).items()
     }
-    start = time.perf_counter()
     result = problem.train(student, problem.task, "dense-student", distill=problem.teach(dense))
     ignores = {"ignores": "edge_keep, weight_keep"}
-    return Found(torch.ones_like(_loops(problem)), weights, result, ignores, time.perf_counter() - start)
+    return Found(torch.ones_like(_loops(problem)), weights, result, ignores, result.seconds)
 
 
 def _loops(problem: Problem) -> Tensor:

@@ -60,10 +60,10 @@ class IMP(Iterative):
 
     def prune(self, course: Course, name: str, kept: Kept, before: Target, target: Target) -> Kept:
         """Train under the masks of this round, and drop the smallest weights."""
-        trained = self.last_run(course, kept, before).result.state
-        magnitudes = {key: trained[key].abs() for key in kept.weights}
+        result = self.last_run(course, kept, before).result
+        magnitudes = {key: result.state[key].abs() for key in kept.weights}
         edges = course.problem.edge_mask(self.edges, target[0])
-        return Kept(edges, largest_weights(magnitudes, target[1], kept.weights))
+        return Kept(edges, largest_weights(magnitudes, target[1], kept.weights), result.seconds)
 
     def last_run(self, course: Course, kept: Kept, target: Target) -> Found:
         """The run under these masks: a ticket, and what the next round is cut from."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from graphsparse.edges.sparsify import edge_mask
 from graphsparse.fit import BaseTask, Distill, FitResult, MessageTask, fit
 from graphsparse.fit.features import clear_graph_caches
 from graphsparse.interop import open_graph
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -132,10 +134,25 @@ class Problem:
 
 
 class Finder(Protocol):
-    """Finds a ticket: chooses edges and weights for a problem, given its dense run and what to keep."""
+    """Finds a ticket: chooses edges and weights for a problem, given its dense run and what to keep.
+
+    One that has no use for a guard, a forest or score options says so by `unguarded`.
+    """
 
     def __call__(self, problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
         """Return the edges and weights that stay and the sparse training run."""
+
+
+def unguarded(finder: T) -> T:
+    """Mark a finder, a class or a function, whose edges are not chosen by a score: guards and their like are refused.
+
+    Example:
+        >>> from graphsparse.tickets import Reliance
+        >>> Reliance().guarded
+        False
+    """
+    finder.guarded = False  # type: ignore[attr-defined]
+    return finder
 
 
 def train_dense(problem: Problem) -> FitResult:

@@ -8,7 +8,9 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from graphsparse.edges import SCORES
@@ -38,9 +40,6 @@ FINDERS: dict[str, Finder] = {
 }
 
 
-UNGUARDED = ("reliance", "no-edges", "all-edges", "dense-student")  # their edges are not chosen by a score
-
-
 def check_rules(method: str, rules: Mapping[str, Any]) -> None:
     """Raise a ValueError if a method is given a guard, a forest or score options that it has no use for.
 
@@ -51,7 +50,7 @@ def check_rules(method: str, rules: Mapping[str, Any]) -> None:
         ValueError: reliance chooses edges by a rule of its own and takes no guard
     """
     given = [name for name, value in rules.items() if value is not None and value is not False]
-    if method in UNGUARDED and given:
+    if given and not getattr(finder_of(method), "guarded", True):
         raise ValueError(f"{method} chooses edges by a rule of its own and takes no {given[0]}")
 
 
@@ -117,7 +116,13 @@ def source_of(method: str) -> str | None:
     if ":" not in method:
         return None
     finder_of(method)
-    file = getattr(sys.modules[method.partition(":")[0]], "__file__", None)
+    return _hash_of(sys.modules[method.partition(":")[0]])
+
+
+@lru_cache
+def _hash_of(module: ModuleType) -> str | None:
+    """Read once, right after the import: an edit while the comparison runs is not what runs."""
+    file = getattr(module, "__file__", None)
     return None if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
 
 

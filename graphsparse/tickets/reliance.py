@@ -13,12 +13,13 @@ from graphsparse.edges.allot import mask_by_need
 from graphsparse.fit import FitResult
 from graphsparse.fit.distill import two_columns
 from graphsparse.interop import open_graph
-from graphsparse.tickets.problem import Found, Problem
+from graphsparse.tickets.problem import Found, Problem, unguarded
 from graphsparse.tickets.teddy import train_sparse
 
 _ARCS_AT_ONCE = 1 << 18
 
 
+@unguarded
 @dataclass(frozen=True)
 class Reliance:
     r"""Choose the edges once, by what the trained dense model loses without them, then train as TEDDY does.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from fractions import Fraction
@@ -56,9 +55,8 @@ class Iterative(ABC):
         for number, target in enumerate(self.targets(edge_keep, weight_keep), start=1):
             kept = course.round(number, kept, before, target)
             before = target
-        start = time.perf_counter()
         found = self.last_run(course, kept, (edge_keep, weight_keep))
-        return dataclasses.replace(found, seconds=kept.seconds + time.perf_counter() - start)
+        return dataclasses.replace(found, seconds=kept.seconds + found.result.seconds)
 
     def targets(self, edge_keep: Fraction, weight_keep: Fraction) -> Iterator[Target]:
         """What each round leaves of all edges and of all weights.
@@ -78,7 +76,8 @@ class Iterative(ABC):
     def prune(self, course: Course, name: str, kept: Kept, before: Target, target: Target) -> Kept:
         """One round: train from theta0 on what is ``kept`` (``before`` of the whole), and cut it to ``target``.
 
-        The checkpoint ``name`` is removed when the round is done.
+        The checkpoint ``name`` is removed when the round is done. The outcome's ``seconds`` are those of its training,
+        whenever that was done: another level may have done it.
         """
 
     def last_run(self, course: Course, kept: Kept, target: Target) -> Found:
@@ -125,9 +124,8 @@ class Course:
         file = None if folder is None else folder / f"{name}.masks"
         if file is not None and file.exists():
             return Kept(**load_checkpoint(file, run))
-        start = time.perf_counter()
         result = self.finder.prune(self, name, kept, before, target)
-        result = dataclasses.replace(result, seconds=kept.seconds + time.perf_counter() - start)
+        result = dataclasses.replace(result, seconds=kept.seconds + result.seconds)
         if folder is None or file is None:
             return result
         save_checkpoint(file, {"edges": result.edges, "weights": dict(result.weights), "seconds": result.seconds}, run)

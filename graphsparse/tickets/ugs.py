@@ -102,7 +102,7 @@ class UGS(Iterative):
         }
         soft = SoftMasks(problem.fresh_model(), weights, pairs.start(NOISE), pairs.graphs())
         task = MaskTask(problem.task.with_edges(pairs.edge_index), soft, self.objective)
-        problem.train(soft, task, name, distill=problem.teach(course.dense), optimizer=MaskAdam(soft))
+        result = problem.train(soft, task, name, distill=problem.teach(course.dense), optimizer=MaskAdam(soft))
         magnitudes = {key: mask.detach().cpu().abs() for key, mask in soft.weight_masks.items()}
         edges = pairs.cut(soft.edges.detach().cpu().abs(), target[0])
-        return Kept(edges, largest_weights(magnitudes, target[1], kept.weights))
+        return Kept(edges, largest_weights(magnitudes, target[1], kept.weights), result.seconds)

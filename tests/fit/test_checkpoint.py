@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -190,6 +192,17 @@ def test_a_finished_run_returns_at_once(data: Data, tmp_path: Path) -> None:
     again = train(data, checkpoint=tmp_path / "a", progress=lambda done, total, figures: told.append(done))
     assert told == []
     assert_same(first, again)
+    assert again.seconds == first.seconds > 0
+
+
+def test_seconds_are_those_of_all_sittings(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count()  # one second from a look to the next; an epoch looks twice
+    monkeypatch.setattr("graphsparse.fit.loop.time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    whole = train(data)
+    assert whole.seconds == len(whole.history)
+    with pytest.raises(StopError):
+        train(data, checkpoint=tmp_path / "a", progress=stop_at(4))
+    assert train(data, checkpoint=tmp_path / "a").seconds == len(whole.history)
 
 
 SCRIPT = """

@@ -105,6 +105,19 @@ def test_a_method_without_scores_takes_no_rule_of_scores(blocks, make_plain, met
             gs.find_ticket(make_plain(blocks), blocks, method=method, edge_keep=0.5, **rule, **FAST)
 
 
+def test_a_finder_of_ones_own_may_refuse_rules_too(blocks, make_plain):
+    @gs.tickets.unguarded
+    def own(problem, dense, edge_keep, weight_keep):
+        raise AssertionError("nothing runs")
+
+    gs.tickets.register("own", own)
+    try:
+        with pytest.raises(ValueError, match="own chooses edges by a rule of its own and takes no guard"):
+            gs.find_ticket(make_plain(blocks), blocks, method="own", edge_keep=0.5, guard="cover", **FAST)
+    finally:
+        del gs.tickets.FINDERS["own"]
+
+
 def test_a_finder_of_ones_own_is_run_by_name(blocks, make_plain):
     gs.tickets.register("own", UGS(weight_step="0.5", edge_step="0.5"))
     try:

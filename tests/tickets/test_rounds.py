@@ -1,9 +1,11 @@
 """Rounds: nested, remembered, resumed, always from theta0, and with no memory of a score that was changed."""
 
 import dataclasses
+import itertools
 import math
 from fractions import Fraction
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -48,6 +50,19 @@ def test_rounds_are_nested_and_made_once_for_all_levels(blocks, make_plain, find
     learning = sum(isinstance(model, SoftMasks) for _, model, _ in runs)
     assert learning == (0 if isinstance(finder, IMP) else 4)
     assert len(runs) == 1 + (5 if isinstance(finder, IMP) else 8)  # IMP's last run is the next round's first half
+
+
+@pytest.mark.parametrize("folder", [False, True], ids=["in memory", "in a folder"])
+@pytest.mark.parametrize("finder", FINDERS, ids=lambda finder: type(finder).__name__)
+def test_a_level_takes_the_time_of_all_its_rounds_whoever_made_them(
+    blocks, make_plain, tmp_path, monkeypatch, finder, folder
+):
+    clock = itertools.count()  # an epoch of the loop takes one second
+    monkeypatch.setattr("graphsparse.fit.loop.time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    problem = problem_of(blocks, make_plain(blocks), epochs=5, folder=tmp_path if folder else None)
+    dense = train_dense(problem)
+    for level in (1, 3, 2, 3):
+        assert finder(problem, dense, *level_keeps(level)).seconds == 5 * (level + 1)
 
 
 @pytest.mark.parametrize("finder", FINDERS, ids=lambda finder: type(finder).__name__)
