@@ -39,29 +39,30 @@ def remember_transpose(matrix: Tensor) -> Tensor:
 def multiply(matrix: Tensor, x: Tensor) -> Tensor:
     """The product of a matrix of `remember_transpose` [n, m] and x [m, w], dense or CSR, differentiable in x."""
     if not x.requires_grad:
-        return _multiply(matrix, x)
-    product: Tensor = _Product.apply(matrix, x)  # type: ignore[no-untyped-call]
-    return product
+        return product(matrix, x)
+    out: Tensor = _Product.apply(matrix, x)  # type: ignore[no-untyped-call]
+    return out
 
 
 class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, matrix: Tensor, x: Tensor) -> Tensor:
         ctx.transposed = matrix.transposed  # type: ignore[attr-defined]
-        return _multiply(matrix, x)
+        return product(matrix, x)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        return None, _multiply(ctx.transposed, grads[0])
+        return None, product(ctx.transposed, grads[0])
 
 
-def _multiply(matrix: Tensor, x: Tensor) -> Tensor:
+def product(matrix: Tensor, x: Tensor) -> Tensor:
+    """The product of a CSR matrix [n, m] and x [m, w], dense or CSR; no derivatives."""
     if x.layout == torch.sparse_csr and x.device.type == "cpu":
         return _multiply_sparse(matrix, x)
     if x.dim() == 2 and matrix.size(1) == x.size(0) and _ours(matrix, x, x.size(1)):
         return _gathered(matrix, x)
-    product: Tensor = torch.sparse.mm(matrix, x)
-    return product
+    out: Tensor = torch.sparse.mm(matrix, x)
+    return out
 
 
 def _multiply_sparse(matrix: Tensor, x: Tensor) -> Tensor:
@@ -70,9 +71,9 @@ def _multiply_sparse(matrix: Tensor, x: Tensor) -> Tensor:
         csr_array((m.values().numpy(), m.col_indices().numpy(), m.crow_indices().numpy()), shape=(m.size(0), m.size(1)))
         for m in (matrix, x)
     )
-    product = one @ other
-    rows, columns, values = map(torch.from_numpy, (product.indptr, product.indices, product.data))
-    return torch.sparse_csr_tensor(rows, columns, values, product.shape, check_invariants=False)
+    out = one @ other
+    rows, columns, values = map(torch.from_numpy, (out.indptr, out.indices, out.data))
+    return torch.sparse_csr_tensor(rows, columns, values, out.shape, check_invariants=False)
 
 
 def quick_linear(x: Any) -> AbstractContextManager[Any]:

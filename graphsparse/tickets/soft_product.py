@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
 from graphsparse.nn.gnn import Backbone
+from graphsparse.products import product
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,7 @@ class _Product(torch.autograd.Function):
     def forward(ctx: Any, values: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
         ctx.save_for_backward(values, x)
         ctx.pattern = pattern
-        product: Tensor = torch.sparse.mm(pattern.with_values(values), x)
-        return product
+        return product(pattern.with_values(values), x)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -87,7 +87,7 @@ class _Product(torch.autograd.Function):
             zeros = pattern.with_values(torch.zeros_like(values))
             of_values = torch.sparse.sampled_addmm(zeros, grad, x.t()).values()
         if ctx.needs_input_grad[1]:
-            of_x = torch.sparse.mm(pattern.transposed(values), grad)
+            of_x = product(pattern.transposed(values), grad)
         return of_values, of_x, None
 
 
@@ -132,8 +132,8 @@ class MaskedProducts:
         if self._number not in self._patterns:
             self._patterns[self._number] = Pattern.of(matrix, self._edge_index)
         pattern = self._patterns[self._number]
-        product: Tensor = _Product.apply(pattern.values(self._mask), x, pattern)  # type: ignore[no-untyped-call]
-        return product
+        out: Tensor = _Product.apply(pattern.values(self._mask), x, pattern)  # type: ignore[no-untyped-call]
+        return out
 
 
 def _csr(rows: Tensor, columns: Tensor, values: Tensor, shape: Any) -> Tensor:
