@@ -6,9 +6,10 @@ Those over an edge list that several threads share take ``tails`` and ``heads`` 
 any order. Import this module only when it is used: it imports numba. `graphsparse.arcs`, `graphsparse.products` and
 `graphsparse.edges.kernels` hold the doors.
 
-Why the loops look as they do: an array is sliced first and indexed by unsigned integers, because signed ones are tested
-for being negative, which keeps the compiler from gathering several elements at once; it made these loops 3 to 6 times
-slower. Ids are therefore looked over first (`look_over`, no stores, so vectorised whole), and trusted afterwards.
+Why the loops over an edge list look as they do: an array is sliced first and indexed by unsigned integers, because
+signed ones are tested for being negative, which keeps the compiler from gathering several elements at once; it made
+these loops 3 to 6 times slower. Ids are therefore looked over first (`look_over`, no stores, so vectorised whole), and
+trusted afterwards.
 """
 
 from __future__ import annotations

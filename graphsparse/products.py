@@ -1,6 +1,6 @@
 """Products of a sparse and a dense matrix: loops of our own on the CPU, torch's elsewhere.
 
-On one core torch's take two to five times as long (it converts, copies, and in the backward pass sorts the matrix into
+On one core torch's take two to ten times as long (it converts, copies, and in the backward pass sorts the matrix into
 its transpose at every call): PubMed's features times 500 x 512 weights 77 ms against 27, the gradient of those weights
 287 ms against 29, a GCN matrix times 512 columns 57 ms against 32.
 """
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from scipy.sparse import csr_array
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
@@ -79,25 +80,36 @@ def _multiply_sparse(matrix: Tensor, x: Tensor) -> Tensor:
 def quick_linear(x: Any) -> AbstractContextManager[Any]:
     """While it lasts, linear maps of sparse CSR features on the CPU, any module's, are done by loops of our own.
 
-    Nothing changes if `x` is anything else, nor while torch compiles.
+    Nothing changes if `x` is anything else, nor while torch compiles. What is computed again in the backward pass
+    (``torch.utils.checkpoint``) is torch's. ``served`` of what ``with`` gives says whether a map was done.
     """
     sparse = isinstance(x, Tensor) and x.layout == torch.sparse_csr and x.device.type == "cpu"
     return _QuickLinear() if sparse and not torch.compiler.is_compiling() else nullcontext()
 
 
 class _QuickLinear(TorchFunctionMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.served = False
+
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        if func is functional.linear:
+        if func is functional.linear and _fits(*args, **(kwargs or {})):
+            self.served = True
             return _linear(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
 
+def _fits(input: Tensor, weight: Tensor, bias: Tensor | None = None, **other: Any) -> bool:
+    """Whether this is a map that the loops know; all that torch would refuse is left to it."""
+    if other or input.layout != torch.sparse_csr or input.requires_grad or input.dim() != 2 or weight.dim() != 2:
+        return False
+    with_bias = bias is None or (bias.dim() == 1 and bias.dtype == input.dtype and len(bias) == len(weight))
+    return with_bias and input.size(1) == weight.size(1) and _ours(input, weight.detach(), len(weight))
+
+
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    fits = weight.dim() == 2 and input.layout == torch.sparse_csr and input.size(-1) == weight.size(1)
-    if not fits or input.requires_grad or not _ours(input, weight.detach(), weight.size(0)):
-        return functional.linear(input, weight, bias)
     out: Tensor = _Linear.apply(input, weight)  # type: ignore[no-untyped-call]
     return out if bias is None else out + bias
 
@@ -107,22 +119,21 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.x = x
+        ctx.save_for_backward(x)
         return _gathered(x, weight.t())
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        grad = grads[0]
-        if _ours(ctx.x, grad, grad.size(1)):
-            return None, _scattered(ctx.x, grad).t()
-        return None, torch.sparse.mm(ctx.x.t(), grad).t()
+        (x,), grad = ctx.saved_tensors, grads[0]
+        return None, (_scattered(x, grad) if _ours(x, grad, grad.size(1)) else torch.sparse.mm(x.t(), grad)).t()
 
 
 def _ours(matrix: Tensor, x: Tensor, width: int) -> bool:
-    """Whether the loops know these types, `width` columns are worth it, and no gradient of a gradient is asked for."""
+    """Whether the loops know these types, `width` columns are worth it, and torch asks for no derivative of them."""
     same = matrix.dtype == x.dtype and x.dtype in (torch.float32, torch.float64)
     on_cpu = matrix.device.type == "cpu" == x.device.type
-    differentiated = x.requires_grad and torch.is_grad_enabled()
+    differentiated = torch.is_grad_enabled() and (x.requires_grad or matrix.requires_grad)
+    differentiated |= forward_ad.unpack_dual(x).tangent is not None  # type: ignore[no-untyped-call]
     layouts = matrix.layout == torch.sparse_csr and x.layout == torch.strided
     return same and on_cpu and layouts and not differentiated and matrix.values().numel() * width >= _COMPILE_FROM
 
@@ -132,7 +143,7 @@ def _gathered(matrix: Tensor, x: Tensor) -> Tensor:
     from graphsparse import loops
 
     x = x.detach().contiguous()
-    out = torch.empty(matrix.size(0), x.size(1), dtype=x.dtype)
+    out = x.new_empty(matrix.size(0), x.size(1))
     arrays = (*_arrays(matrix), x.numpy(), out.numpy())
     over_slices(lambda start, stop: loops.gather_rows(*arrays, start, stop), len(out), _threads(matrix, x.size(1)))
     return out
@@ -143,7 +154,7 @@ def _scattered(matrix: Tensor, x: Tensor) -> Tensor:
     from graphsparse import loops
 
     x = x.detach().contiguous()
-    out = torch.empty(matrix.size(1), x.size(1), dtype=x.dtype)
+    out = x.new_empty(matrix.size(1), x.size(1))
     arrays = (*_arrays(matrix), x.numpy(), out.numpy())
     over_slices(lambda start, stop: loops.scatter_rows(*arrays, start, stop), x.size(1), _threads(matrix, x.size(1)))
     return out

@@ -15,7 +15,7 @@ from graphsparse.errors import DataError
 from graphsparse.fit.tree import decode, digest, encode
 from graphsparse.whole import written_whole
 
-FORMAT = "graphsparse.fit.checkpoint/1"
+FORMAT = "graphsparse.fit.checkpoint/2"
 
 
 def save_checkpoint(path: str | Path, state: Mapping[str, Any], run: Mapping[str, str]) -> None:

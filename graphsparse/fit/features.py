@@ -15,8 +15,9 @@ from graphsparse.fit.measure import evaluating
 from graphsparse.fit.rng import preserved
 from graphsparse.products import quick_linear
 
-# Above this fill a dense product with its backward pass is about as fast as the sparse one (measured on 1 CPU core).
-MAX_DENSITY = 0.2
+# Above this fill a dense product with its backward pass is as fast as the sparse one (measured on 1 CPU core): torch's
+# own sparse one, and that of our loops, which do the linear maps of any module on the CPU.
+MAX_DENSITY, MAX_DENSITY_OF_LOOPS = 0.05, 0.2
 
 
 def clear_graph_caches(model: nn.Module) -> None:
@@ -59,14 +60,18 @@ def features_for(model: nn.Module, x: Tensor, edge_index: Tensor) -> Tensor:
         x: dense features [N, F] on the model's device.
         edge_index: arcs [2, E].
     """
-    if x.numel() == 0 or int(torch.count_nonzero(x)) > MAX_DENSITY * x.numel():
+    density = int(torch.count_nonzero(x)) / max(x.numel(), 1)
+    if x.numel() == 0 or density > MAX_DENSITY_OF_LOOPS:
         return x
     sparse = _to_csr(x)
     with preserved(x.device), _untouched(model):
         try:
             model.train()
             trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-            outputs = run(model, sparse, edge_index)
+            with quick_linear(sparse) as loops:
+                outputs = model(sparse, edge_index)
+            if density > MAX_DENSITY and not (loops is not None and loops.served):
+                return x
             if trained:
                 torch.autograd.grad(outputs.sum(), trained, allow_unused=True)
             clear_graph_caches(model)

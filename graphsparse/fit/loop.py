@@ -230,7 +230,7 @@ class _Trainer:
 
     def load(self, saved: dict[str, Any]) -> None:
         """Go on from what `dump` gave."""
-        self.state = _State(saved["epochs_done"], saved["history"], saved["best"], saved.get("seconds", 0.0))
+        self.state = _State(saved["epochs_done"], saved["history"], saved["best"], saved["seconds"])
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         for callback, state in zip(self.callbacks, saved["callbacks"], strict=True):

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -82,6 +81,8 @@ class Bench:
 
     def _counts(self, work: Sequence[Work], out: Path) -> Iterator[int]:
         """Do the work; how many runs each part of it made."""
+        # Without huge pages the activations of a graph like PubMed's are mapped anew every step, a third of its time.
+        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch's own switch, read at a process's first tensor
         if self.jobs <= 1 or len(work) <= 1:
             threads = torch.get_num_threads()
             _one_thread()  # figures of time are those of one thread, however many runs there are at once
@@ -90,8 +91,6 @@ class Bench:
             finally:
                 torch.set_num_threads(threads)
             return
-        # Without huge pages the activations of a graph like PubMed's are mapped anew every step, a third of its time.
-        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch's own switch, read when a process starts
         with ProcessPoolExecutor(self.jobs, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
             futures = [pool.submit(run_seed, *item, out) for item in work]
             try:
@@ -223,9 +222,8 @@ def sparse_figures(problem: Problem, dense: FitResult, method: str, trial: Trial
     """Run a finder at a level: the ticket's figures, the time, and what is left of the graph."""
     finder, _ = method_of(method, trial)
     keeps = level_keeps(level)
-    start = time.perf_counter()
     found = finder(problem, dense, *keeps)
-    seconds = time.perf_counter() - start if found.seconds is None else found.seconds
+    seconds = found.result.seconds if found.seconds is None else found.seconds
     ticket = as_ticket(problem, dense, method, *keeps, found)
     left = anatomy(problem.data.edge_index[:, found.edge_mask], int(problem.data.num_nodes), _classes(problem))
     figures: dict[str, Any] = plain(ticket.metrics)

@@ -69,7 +69,7 @@ def _dense_student(problem: Problem, dense: FitResult) -> Found:
     }
     result = problem.train(student, problem.task, "dense-student", distill=problem.teach(dense))
     ignores = {"ignores": "edge_keep, weight_keep"}
-    return Found(torch.ones_like(_loops(problem)), weights, result, ignores, result.seconds)
+    return Found(torch.ones_like(_loops(problem)), weights, result, ignores)
 
 
 def _loops(problem: Problem) -> Tensor:

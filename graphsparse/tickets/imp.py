@@ -58,6 +58,10 @@ class IMP(Iterative):
         if self.rewind < 0:
             raise ValueError(f"rewind must be an epoch, at least 0, got {self.rewind}")
 
+    def start(self, course: Course) -> Kept:
+        """Everything, after the training that is rewound to."""
+        return dataclasses.replace(super().start(course), seconds=self._early(course)[1])
+
     def prune(self, course: Course, name: str, kept: Kept, before: Target, target: Target) -> Kept:
         """Train under the masks of this round, and drop the smallest weights."""
         result = self.last_run(course, kept, before).result
@@ -72,28 +76,28 @@ class IMP(Iterative):
         if name in memory:
             found: Found = memory[name]
             return found
-        run = train_masked(course.problem, course.dense, kept, target[1], name, self._start(course))
+        run = train_masked(course.problem, course.dense, kept, target[1], name, self._early(course)[0])
         metrics = {"edges_by": self.edges, "rewind_epoch": self.rewind}
         found = dataclasses.replace(run, metrics=metrics)
         if course.problem.folder is None:  # otherwise its checkpoint gives it back
             memory[name] = found
         return found
 
-    def _start(self, course: Course) -> dict[str, Tensor] | None:
-        """The weights to rewind to; None: theta0."""
+    def _early(self, course: Course) -> tuple[dict[str, Tensor] | None, float]:
+        """The weights to rewind to, None for theta0, and the seconds that their training took."""
         problem, name = course.problem, f"{course.stamp}-rewind"
         if self.rewind == 0:
-            return None
+            return None, 0.0
         if self.rewind > problem.training.epochs:
             raise ValueError(f"rewind={self.rewind} lies beyond the training of {problem.training.epochs} epochs")
         if name not in problem.memory:
             early = dataclasses.replace(problem, training=dataclasses.replace(problem.training, epochs=self.rewind))
             model = early.fresh_model()
             last = _LastWeights(model)
-            early.train(model, early.task, name, callbacks=[last])
-            problem.memory[name] = last.weights
-        weights: dict[str, Tensor] = problem.memory[name]
-        return weights
+            result = early.train(model, early.task, name, callbacks=[last])
+            problem.memory[name] = last.weights, result.seconds
+        remembered: tuple[dict[str, Tensor], float] = problem.memory[name]
+        return remembered
 
 
 class _LastWeights:

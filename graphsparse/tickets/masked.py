@@ -22,7 +22,7 @@ class Kept:
     Attributes:
         edges: bool ``[E]`` over the caller's edges, true on self-loops.
         weights: bool mask of each parameter that counts, by name.
-        seconds: how long it took to find, all rounds together.
+        seconds: of the training that found it, all rounds together.
     """
 
     edges: Tensor

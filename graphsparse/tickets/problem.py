@@ -51,7 +51,7 @@ class Found:
         weight_masks: bool mask of each pruned parameter, by name.
         result: the sparse run at its best validation epoch.
         metrics: what the ticket's metrics say besides the figures, such as the size that the finder ignores.
-        seconds: how long it took where that is more than this call, because earlier calls did some of it; else None.
+        seconds: of all training behind it, where that is more than its own run's; else None.
     """
 
     edge_mask: Tensor
@@ -144,7 +144,10 @@ class Finder(Protocol):
 
 
 def unguarded(finder: T) -> T:
-    """Mark a finder, a class or a function, whose edges are not chosen by a score: guards and their like are refused.
+    """Mark a finder whose edges are not chosen by a score, so that guards and their like are refused.
+
+    Args:
+        finder: a class or a function (of an instance, mark the class).
 
     Example:
         >>> from graphsparse.tickets import Reliance

@@ -8,7 +8,6 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -119,11 +118,17 @@ def source_of(method: str) -> str | None:
     return _hash_of(sys.modules[method.partition(":")[0]])
 
 
-@lru_cache
+_HASHES: dict[str, tuple[Any, str | None]] = {}  # by a module's name: its spec, new at every import, and its hash
+
+
 def _hash_of(module: ModuleType) -> str | None:
-    """Read once, right after the import: an edit while the comparison runs is not what runs."""
-    file = getattr(module, "__file__", None)
-    return None if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
+    """Read once after each import: an edit while the comparison runs is not what runs."""
+    spec, found = _HASHES.get(module.__name__, (None, None))
+    if spec is None or spec is not module.__spec__:
+        file = getattr(module, "__file__", None)
+        found = None if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
+        _HASHES[module.__name__] = module.__spec__, found
+    return found
 
 
 def _imported(path: str) -> Finder:
@@ -134,6 +139,7 @@ def _imported(path: str) -> Finder:
         if isinstance(error, ModuleNotFoundError) and error.name not in (module, module.partition(".")[0]):
             raise  # what the module imports is missing, not the module
         raise ValueError(f"there is no finder {path!r}: {error}") from error
+    _hash_of(home)
     if not hasattr(home, name):
         raise ValueError(f"there is no finder {path!r}: {getattr(home, '__file__', module)} has no {name!r}")
     found = getattr(home, name)

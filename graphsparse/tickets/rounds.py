@@ -51,7 +51,7 @@ class Iterative(ABC):
     def __call__(self, problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
         """Find the ticket that keeps exactly these fractions, reusing the rounds that were made before."""
         course = Course(self, problem, dense)
-        kept, before = start_whole(problem), (Fraction(1), Fraction(1))
+        kept, before = self.start(course), (Fraction(1), Fraction(1))
         for number, target in enumerate(self.targets(edge_keep, weight_keep), start=1):
             kept = course.round(number, kept, before, target)
             before = target
@@ -71,6 +71,10 @@ class Iterative(ABC):
             edges = max(edge_keep, edges * (1 - exact_fraction(self.edge_step)))
             weights = max(weight_keep, weights * (1 - exact_fraction(self.weight_step)))
             yield edges, weights
+
+    def start(self, course: Course) -> Kept:
+        """What the first round prunes: everything."""
+        return start_whole(course.problem)
 
     @abstractmethod
     def prune(self, course: Course, name: str, kept: Kept, before: Target, target: Target) -> Kept:

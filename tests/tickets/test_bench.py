@@ -1,6 +1,8 @@
 """The comparison: what is run, that it resumes, and what is concluded from rows worked out by hand."""
 
 import dataclasses
+import hashlib
+import importlib
 import json
 import math
 import sys
@@ -19,6 +21,7 @@ from graphsparse.tickets import finders, level_keeps
 from graphsparse.tickets.anatomy import anatomy
 from graphsparse.tickets.bench import ROWS, Bench, asked_rows, missing_work
 from graphsparse.tickets.protocol import Experiment, full, method_of, quick, trials_of
+from graphsparse.tickets.registry import finder_of, source_of
 from graphsparse.tickets.verdict import holm, pages, verdicts
 
 SMALL = Experiment("digits-knn", hidden=8, methods=("teddy", "no-edges"), levels=(10, 20), seeds=2, epochs=3, trials=1)
@@ -178,6 +181,20 @@ def test_an_edited_finder_of_ones_own_is_another(tmp_path, monkeypatch):
     old, new = (row for row in rows_of(out) if row["method"] != "dense")
     assert old["source"] != new["source"]
     assert asked_rows([asked], rows_of(out))[1:] == [new]
+
+
+def test_an_edit_while_a_finder_runs_does_not_name_what_runs(tmp_path, monkeypatch):
+    file = tmp_path / "running_finder.py"
+    file.write_text("from graphsparse.tickets import OneShot\nown = OneShot('teddy')\n")
+    imported = hashlib.sha256(file.read_bytes()).hexdigest()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    finder_of("running_finder:own")
+    file.write_text("from graphsparse.tickets import OneShot\nown = OneShot('random')\n\n")
+    before = source_of("running_finder:own")
+    assert imported.startswith(before)
+    importlib.reload(sys.modules["running_finder"])
+    assert source_of("running_finder:own") != before
+    assert finder_of("running_finder:own").score == "random"
 
 
 def test_rows_of_a_finder_that_is_gone_do_no_harm(made):

@@ -63,6 +63,9 @@ def test_a_level_takes_the_time_of_all_its_rounds_whoever_made_them(
     dense = train_dense(problem)
     for level in (1, 3, 2, 3):
         assert finder(problem, dense, *level_keeps(level)).seconds == 5 * (level + 1)
+    if isinstance(finder, IMP):
+        rewound = dataclasses.replace(finder, rewind=3)
+        assert [rewound(problem, dense, *level_keeps(level)).seconds for level in (1, 3)] == [3 + 5 * 2, 3 + 5 * 4]
 
 
 @pytest.mark.parametrize("finder", FINDERS, ids=lambda finder: type(finder).__name__)
