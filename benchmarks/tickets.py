@@ -38,7 +38,8 @@ RELEASED = {
 
 def tables(rows: Sequence[dict[str, Any]]) -> str:
     """Markdown of all that the rows say."""
-    found = verdicts(asked_rows(full(), rows))
+    plan = [experiment.setting for experiment in full()]
+    found = sorted(verdicts(asked_rows(full(), rows)), key=lambda verdict: plan.index(verdict["setting"]))
     return "\n\n".join([summary(found), released(rows), pages(found)]) + "\n"
 
 
