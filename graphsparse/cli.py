@@ -221,7 +221,7 @@ def prune_networks(
 @bench.command("tickets")
 def bench_tickets(
     dataset: Annotated[
-        list[str] | None, typer.Option(help="Data sets; without any, the whole comparison: about 12 hours of 2 cores.")
+        list[str] | None, typer.Option(help="Data sets; without any, the whole comparison: about 8 hours of 2 cores.")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Cora, small, at two levels: minutes on 2 cores.")] = False,
     model: Annotated[list[str] | None, typer.Option(help="Backbones.", show_default="gcn")] = None,

@@ -159,7 +159,7 @@ def quick() -> tuple[Experiment, ...]:
 
 
 def full() -> tuple[Experiment, ...]:
-    """The whole comparison: about 12 hours of two cores.
+    """The whole comparison: about 8 hours of two cores.
 
     Every method has one trial (the first of `trials_of`), iterative methods have fewer seeds, and links and molecules
     fewer epochs: so much was cut for the time.
