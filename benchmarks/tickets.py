@@ -36,10 +36,14 @@ RELEASED = {
 }
 
 
-def tables(rows: Sequence[dict[str, Any]]) -> str:
-    """Markdown of all that the rows say."""
+def compared(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What is concluded of each setting of the plan, in the plan's order."""
     plan = [experiment.setting for experiment in full()]
-    found = sorted(verdicts(asked_rows(full(), rows)), key=lambda verdict: plan.index(verdict["setting"]))
+    return sorted(verdicts(asked_rows(full(), rows)), key=lambda verdict: plan.index(verdict["setting"]))
+
+
+def tables(rows: Sequence[dict[str, Any]], found: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown of all that the rows say, and of what is concluded from them."""
     return "\n\n".join([summary(found), released(rows), pages(found)]) + "\n"
 
 
@@ -111,10 +115,10 @@ def main() -> None:
         Bench(part, arguments.jobs).run(OUT, Console())
         return
     rows = read_rows(OUT / ROWS, KEY)
-    found = verdicts(asked_rows(full(), rows))
+    found = compared(rows)
     write_json(RESULTS / "tickets.json", {**provenance("tickets"), "rows": len(rows), "settings": found})
     text = PAGE.read_text()
-    PAGE.write_text(text[: text.index(MARK)] + MARK + "\n\n" + tables(rows))
+    PAGE.write_text(text[: text.index(MARK)] + MARK + "\n\n" + tables(rows, found))
     Console().print(f"{len(rows)} rows; {RESULTS / 'tickets.json'}, {PAGE}", highlight=False, soft_wrap=True)
 
 

@@ -68,10 +68,7 @@ def product(matrix: Tensor, x: Tensor) -> Tensor:
 
 def _multiply_sparse(matrix: Tensor, x: Tensor) -> Tensor:
     """A sparse product by scipy: torch's own leaks its result on the CPU (a megabyte a call on Cora)."""
-    one, other = (
-        csr_array((m.values().numpy(), m.col_indices().numpy(), m.crow_indices().numpy()), shape=(m.size(0), m.size(1)))
-        for m in (matrix, x)
-    )
+    one, other = (csr_array(_arrays(m)[::-1], shape=(m.size(0), m.size(1))) for m in (matrix, x))
     out = one @ other
     rows, columns, values = map(torch.from_numpy, (out.indptr, out.indices, out.data))
     return torch.sparse_csr_tensor(rows, columns, values, out.shape, check_invariants=False)
@@ -140,29 +137,28 @@ def _ours(matrix: Tensor, x: Tensor, width: int) -> bool:
 
 def _gathered(matrix: Tensor, x: Tensor) -> Tensor:
     """matrix x, each thread some of the rows."""
-    from graphsparse import loops
+    from graphsparse.loops import gather_rows
 
-    x = x.detach().contiguous()
-    out = x.new_empty(matrix.size(0), x.size(1))
-    arrays = (*_arrays(matrix), x.numpy(), out.numpy())
-    over_slices(lambda start, stop: loops.gather_rows(*arrays, start, stop), len(out), _threads(matrix, x.size(1)))
-    return out
+    return _by_loop(gather_rows, matrix, x, rows=matrix.size(0), shared=matrix.size(0))
 
 
 def _scattered(matrix: Tensor, x: Tensor) -> Tensor:
     """The transpose of matrix, times x, each thread some of the columns."""
-    from graphsparse import loops
+    from graphsparse.loops import scatter_rows
 
+    return _by_loop(scatter_rows, matrix, x, rows=matrix.size(1), shared=x.size(1))
+
+
+def _by_loop(loop: Callable[..., None], matrix: Tensor, x: Tensor, *, rows: int, shared: int) -> Tensor:
+    """The ``rows`` of a product, by a loop whose threads share out ``range(shared)``."""
     x = x.detach().contiguous()
-    out = x.new_empty(matrix.size(1), x.size(1))
+    out = x.new_empty(rows, x.size(1))
     arrays = (*_arrays(matrix), x.numpy(), out.numpy())
-    over_slices(lambda start, stop: loops.scatter_rows(*arrays, start, stop), x.size(1), _threads(matrix, x.size(1)))
+    threads = 1 if matrix.values().numel() * x.size(1) < _SERIAL_BELOW else torch.get_num_threads()
+    over_slices(lambda start, stop: loop(*arrays, start, stop), shared, threads)
     return out
 
 
 def _arrays(matrix: Tensor) -> tuple[Any, ...]:
+    """Starts of rows, columns and values of a CSR matrix."""
     return matrix.crow_indices().numpy(), matrix.col_indices().numpy(), matrix.values().detach().numpy()
-
-
-def _threads(matrix: Tensor, width: int) -> int:
-    return 1 if matrix.values().numel() * width < _SERIAL_BELOW else torch.get_num_threads()

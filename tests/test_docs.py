@@ -17,7 +17,7 @@ def test_the_tables_of_tickets_are_those_of_the_rows(monkeypatch: pytest.MonkeyP
     assert len(rows) > 500
     _, mark, shown = study.PAGE.read_text().partition(study.MARK)
     assert mark
-    assert shown.strip() == study.tables(rows).strip(), "python benchmarks/tickets.py table"
+    assert shown.strip() == study.tables(rows, study.compared(rows)).strip(), "python benchmarks/tickets.py table"
 
 
 def test_every_row_says_what_it_rests_on(monkeypatch: pytest.MonkeyPatch) -> None:

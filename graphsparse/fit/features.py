@@ -60,8 +60,8 @@ def features_for(model: nn.Module, x: Tensor, edge_index: Tensor) -> Tensor:
         x: dense features [N, F] on the model's device.
         edge_index: arcs [2, E].
     """
-    density = int(torch.count_nonzero(x)) / max(x.numel(), 1)
-    if x.numel() == 0 or density > MAX_DENSITY_OF_LOOPS:
+    density = int(torch.count_nonzero(x)) / x.numel() if x.numel() else 1.0
+    if density > MAX_DENSITY_OF_LOOPS:
         return x
     sparse = _to_csr(x)
     with preserved(x.device), _untouched(model):

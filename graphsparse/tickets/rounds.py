@@ -73,8 +73,11 @@ class Iterative(ABC):
             yield edges, weights
 
     def start(self, course: Course) -> Kept:
-        """What the first round prunes: everything."""
-        return start_whole(course.problem)
+        """What the first round prunes: all edges, all weights that count."""
+        problem = course.problem
+        edges = torch.ones(problem.data.edge_index.size(1), dtype=torch.bool)
+        parameters = prunable(problem.model, problem.training.which)
+        return Kept(edges, {name: torch.ones(value.shape, dtype=torch.bool) for name, value in parameters.items()})
 
     @abstractmethod
     def prune(self, course: Course, name: str, kept: Kept, before: Target, target: Target) -> Kept:
@@ -135,10 +138,3 @@ class Course:
         save_checkpoint(file, {"edges": result.edges, "weights": dict(result.weights), "seconds": result.seconds}, run)
         (folder / name).unlink(missing_ok=True)  # tens of megabytes of optimizer state that nothing reads any more
         return result
-
-
-def start_whole(problem: Problem) -> Kept:
-    """Everything: all edges, all weights that count."""
-    edges = torch.ones(problem.data.edge_index.size(1), dtype=torch.bool)
-    parameters = prunable(problem.model, problem.training.which)
-    return Kept(edges, {name: torch.ones(value.shape, dtype=torch.bool) for name, value in parameters.items()})
