@@ -7,8 +7,9 @@ its transpose at every call): PubMed's features times 500 x 512 weights 77 ms ag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -22,6 +23,14 @@ from graphsparse.parallel import over_slices
 
 # Multiplications: fewer are not worth the import of numba, or are done before another thread has started.
 _COMPILE_FROM, _SERIAL_BELOW = 1 << 18, 1 << 23
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """While it lasts, torch does not say that its CSR tensors are in beta."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        yield
 
 
 def remember_transpose(matrix: Tensor) -> Tensor:

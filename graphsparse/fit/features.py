@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +12,7 @@ from torch_geometric.nn import MessagePassing
 
 from graphsparse.fit.measure import evaluating
 from graphsparse.fit.rng import preserved
-from graphsparse.products import quick_linear
+from graphsparse.products import quick_linear, quietly
 
 # Above this fill a dense product with its backward pass is as fast as the sparse one (measured on 1 CPU core): torch's
 # own sparse one, and that of our loops, which do the linear maps of any module on the CPU.
@@ -63,7 +62,8 @@ def features_for(model: nn.Module, x: Tensor, edge_index: Tensor) -> Tensor:
     density = int(torch.count_nonzero(x)) / x.numel() if x.numel() else 1.0
     if density > MAX_DENSITY_OF_LOOPS:
         return x
-    sparse = _to_csr(x)
+    with quietly():
+        sparse = x.to_sparse_csr()
     with preserved(x.device), _untouched(model):
         try:
             model.train()
@@ -86,12 +86,6 @@ def features_for(model: nn.Module, x: Tensor, edge_index: Tensor) -> Tensor:
         scale = float(expected.abs().max()) if expected.numel() else 0.0
         same = outputs.shape == expected.shape and outputs.layout == expected.layout
         return sparse if same and torch.allclose(outputs, expected, rtol=1e-4, atol=1e-5 * scale) else x
-
-
-def _to_csr(x: Tensor) -> Tensor:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        return x.to_sparse_csr()
 
 
 @contextmanager

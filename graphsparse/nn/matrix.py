@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
-from graphsparse.products import remember_transpose
+from graphsparse.products import quietly, remember_transpose
 
 Build = Callable[[Tensor, int, torch.dtype], Tensor]
 
@@ -93,6 +92,5 @@ def _check_ids(edge_index: Tensor, num_nodes: int) -> None:
 def _csr(arcs: Tensor, weight: Tensor, num_nodes: int) -> Tensor:
     size = (num_nodes, num_nodes)
     coo = torch.sparse_coo_tensor(arcs.flip(0), weight, size, check_invariants=False).coalesce()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+    with quietly():
         return remember_transpose(coo.to_sparse_csr())

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-import torch_geometric
 from torch import Tensor
 
 from graphsparse.fit import FitResult
 from graphsparse.fit.features import run
 from graphsparse.fit.measure import inference_ms
 from graphsparse.params import prunable, weights_kept
+from graphsparse.report import versions
 from graphsparse.tickets.canonical import canonical_order, graph_hash
 from graphsparse.tickets.cost import isolated_nodes, macs
 from graphsparse.tickets.problem import Found, Problem
@@ -68,12 +66,7 @@ def as_ticket(
         graph_hash=graph_hash(problem.data, problem.about.get("split", 0), problem.task.hashed),
         config=config,
         metrics=_metrics(problem, dense, found, masks),
-        versions={
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "torch_geometric": torch_geometric.__version__,
-            "numpy": np.__version__,
-        },
+        versions=versions(),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
 from graphsparse.nn.gnn import Backbone
-from graphsparse.products import product
+from graphsparse.products import product, quietly
 
 
 @dataclass(frozen=True)
@@ -137,6 +136,5 @@ class MaskedProducts:
 
 
 def _csr(rows: Tensor, columns: Tensor, values: Tensor, shape: Any) -> Tensor:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+    with quietly():
         return torch.sparse_csr_tensor(rows, columns, values, shape, check_invariants=False)
