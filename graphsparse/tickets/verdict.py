@@ -38,9 +38,9 @@ def verdicts(rows: Iterable[Row]) -> list[dict[str, Any]]:
 
     Returns:
         For each setting: ``setting``, ``metric``, ``dense`` (figures of the dense model) and ``methods``: for each its
-        ``levels`` (figures at each), ``extreme`` (the sparsest level whose mean difference from dense, or with three
-        seeds or more its 95 % interval, reaches 0; None if none does) and ``area`` (mean metric over levels, by
-        trapezoids; None if levels are missing).
+        ``levels`` (figures at each; ``inference_of_dense`` is the share of the dense model's time in the same run),
+        ``extreme`` (the sparsest level whose mean difference from dense, or with three seeds or more its 95 % interval,
+        reaches 0; None if none does) and ``area`` (mean metric over levels, by trapezoids; None if levels are missing).
 
     Source: Holm, "A simple sequentially rejective multiple test procedure", 1979.
     """
@@ -67,7 +67,7 @@ def _verdict(rows: Sequence[Row]) -> dict[str, Any]:
     names = list(dict.fromkeys(method for method, _ in cells))
     whole = _means(list(dense.values()))
     for name in ("macs", "inference_ms"):  # a sparse run measures the dense model beside its own
-        whole[name] = next((row[f"dense_{name}"] for row in rows if f"dense_{name}" in row), None)
+        whole[name] = _mean([row[f"dense_{name}"] for row in rows if f"dense_{name}" in row])
     return {
         "setting": {name: first[name] for name in SETTING},
         "metric": first["metric"],
@@ -103,9 +103,14 @@ def _means(rows: Sequence[Row]) -> dict[str, Any]:
     found: dict[str, Any] = {"test": test, "test_ci95": finite_or_none(half)}
     found["val"] = mean_ci([row["val"] for row in rows])[0]
     for name in FIGURES:
-        values = [row[name] for row in rows if row.get(name) is not None]
-        found[name] = mean_ci(values)[0] if values else None
+        found[name] = _mean([row[name] for row in rows if row.get(name) is not None])
+    timed = [row for row in rows if row.get("dense_inference_ms")]
+    found["inference_of_dense"] = _mean([row["inference_ms"] / row["dense_inference_ms"] for row in timed])
     return found
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return mean_ci(values)[0] if values else None
 
 
 def _cell(key: tuple[str, int], rows: Sequence[Row]) -> dict[str, Any]:
@@ -241,6 +246,7 @@ _COSTS = [
     "weights, %",
     "MACs, M",
     "training, s",
+    "inference, ms (of dense)",
     "components",
     "clustering",
     "homophily",
@@ -259,6 +265,7 @@ def _costs(name: str, cell: Mapping[str, Any]) -> list[str]:
         "100.0" if whole else text("weights_kept", 100),
         text("macs", 1e-6),
         text("seconds"),
+        text("inference_ms") + ("" if cell["inference_of_dense"] is None else f" ({cell['inference_of_dense']:.2f})"),
         text("components", digits=0),
         text("clustering", digits=3),
         text("homophily", digits=3),

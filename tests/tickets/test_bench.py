@@ -261,6 +261,16 @@ def test_the_trial_is_chosen_on_validation_and_never_on_test():
     assert cell["test"] == pytest.approx(0.7)
 
 
+def test_inference_is_told_beside_the_dense_model_of_the_same_run():
+    busy = row("teddy", 0, 0.7, inference_ms=30.0, dense_inference_ms=40.0)
+    quiet = row("teddy", 1, 0.7, inference_ms=3.0, dense_inference_ms=4.0)
+    untimed = row("teddy", 2, 0.7)
+    found = verdicts([*DENSE, busy, quiet, untimed])
+    assert cell_of(found, "teddy")["inference_of_dense"] == pytest.approx(0.75)
+    assert found[0]["dense"]["inference_ms"] == pytest.approx(22)
+    assert "| 16.5 (0.75) |" in pages(found)
+
+
 def test_a_minimised_metric_is_minimised():
     rows = [
         {**r, "maximize": False, "metric": "rmse"}
