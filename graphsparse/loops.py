@@ -136,15 +136,21 @@ def allot(
 
     An end u gains ``need[u] * log((offset + have[u] + benefit[i]) / (offset + have[u]))``, where ``have[u]`` sums what
     its edges so far are worth; ``low`` gains only if ``both``. Equal gains go to the earlier edge. ``graph`` says which
-    of the ``budgets`` pays. ``budgets`` and ``taken`` are updated.
+    of the ``budgets`` pays. ``budgets`` and ``taken``, which says what is kept from the start, are updated.
     """
     have = np.full(len(need), offset)
+    for i in range(len(low)):
+        if taken[i]:
+            have[high[i]] += benefit[i]
+            if both:
+                have[low[i]] += benefit[i]
     heap = [(0.0, 0) for _ in range(0)]
     for i in range(len(low)):
-        first = math.log1p(benefit[i] / offset)
-        gain = need[high[i]] * first
+        if taken[i] or budgets[graph[i]] == 0:
+            continue
+        gain = need[high[i]] * math.log1p(benefit[i] / have[high[i]])
         if both:
-            gain += need[low[i]] * first
+            gain += need[low[i]] * math.log1p(benefit[i] / have[low[i]])
         heap.append((-gain, i))
     heapq.heapify(heap)
     while heap:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from graphsparse.edges.each import counts_by_graph
-from graphsparse.edges.units import find_units
+from graphsparse.edges.units import Ints, Units, find_units
 from graphsparse.interop import EdgeList
 from graphsparse.select import Keep
 
@@ -25,6 +26,8 @@ def mask_by_need(
     offset: float,
     batch: Tensor | None = None,
     seed: int = 0,
+    start: Tensor | None = None,
+    among: Tensor | None = None,
 ) -> Tensor:
     r"""Mask of the edges that serve the nodes best, each node's need met with diminishing returns.
 
@@ -42,12 +45,15 @@ def mask_by_need(
         offset: above 0; the smaller, the more the first edge of a node is worth compared with the next.
         batch: the graph of each node ``[N]``, where there are many; each keeps its own count.
         seed: of the ties.
+        start: bool ``[E]``, edges that are kept already; they count.
+        among: bool ``[E]``, edges that may be added to them, by default all.
 
     Returns:
         bool ``[E]``.
 
     Raises:
-        ValueError: for needs or benefits that are negative or not finite, of a wrong length, or ``offset`` not above 0.
+        ValueError: for needs or benefits that are negative or not finite, of a wrong length, or ``offset`` not above 0;
+            if ``start`` is more than ``keep`` allows, or with ``among`` less.
 
     Example:
         >>> from graphsparse.interop import open_graph
@@ -67,7 +73,12 @@ def mask_by_need(
     by_key = np.argsort(units.keys, kind="stable")
     low, high = units.low[by_key], units.high[by_key]
     owners, counts = counts_by_graph(high, graph.num_nodes, batch, keep)
-    taken = np.zeros(len(by_key), bool)
+    taken, open_ = (_of_units(mask, units, by_key, default) for mask, default in ((start, False), (among, True)))
+    counts -= np.bincount(owners[taken], minlength=len(counts))
+    room = np.bincount(owners[open_ & ~taken], minlength=len(counts))
+    if (counts < 0).any() or (counts > room).any():
+        raise ValueError("start and among leave no choice of the size that keep asks for")
+    owners, counts = np.where(open_, owners, len(counts)), np.append(counts, 0)  # who may not be added has no budget
     _loop(len(by_key))(
         low, high, graph.undirected, need.detach().cpu().double().numpy(), units.scores[by_key], float(offset), owners,
         counts, taken,
@@ -77,6 +88,14 @@ def mask_by_need(
     mask = np.ones(graph.num_edges, bool)
     units.spread(chosen, mask)
     return torch.from_numpy(mask).to(graph.edge_index.device)
+
+
+def _of_units(mask: Tensor | None, units: Units, order: Ints, default: bool) -> npt.NDArray[np.bool_]:
+    """A mask of edges ``[E]`` as one of units ``[m]``, in an order of theirs."""
+    if mask is None:
+        return np.full(len(order), default)
+    whole: npt.NDArray[np.bool_] = mask.cpu().numpy()[units.arcs[0][order]]
+    return whole
 
 
 def _loop(count: int) -> Callable[..., None]:

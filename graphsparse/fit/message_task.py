@@ -62,6 +62,10 @@ class MessageTask(BaseTask):
         kept = inside[self.edge_index[0]] & inside[self.edge_index[1]]
         return number[self.edge_index[:, kept]]
 
+    def in_training(self: T) -> T:
+        """The task on its training graph alone; itself, where that is all, or where no graph touches another."""
+        return self
+
     @abstractmethod
     def with_edges(self: T, edge_index: Tensor) -> T:
         """The same task with messages along other edges; what is predicted and judged stays as it is."""

@@ -100,6 +100,16 @@ class NodeTask(MessageTask):
             return super().training_nodes
         return (~self.masks["test"]).nonzero().squeeze(1)
 
+    def in_training(self) -> NodeTask:
+        """The task on its training graph alone, which of an inductive one has no test nodes and so nothing to test."""
+        if self.protocol == "transductive":
+            return self
+        other, nodes = copy.copy(self), self.training_nodes
+        other.protocol, other.num_nodes, other.edge_index = "transductive", len(nodes), self.training_edge_index
+        other.x, other.y = self.x[nodes], self.y[nodes]
+        other.masks = {part: mask[nodes] for part, mask in self.masks.items()}
+        return other
+
     def with_edges(self, edge_index: Tensor) -> NodeTask:
         """The same task on other edges; an inductive one induces its training graph from them.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -63,6 +64,12 @@ def seed_all(seed: int, device: torch.device, generators: Sequence[torch.Generat
         generator.manual_seed(seed)
     np.random.seed(seed % 2**32)
     random.seed(seed)
+
+
+def generator_for(purpose: str, seed: int) -> torch.Generator:
+    """A generator on the CPU for one purpose: the same seed gives others, as initial weights, other numbers."""
+    word = hashlib.sha256(f"{purpose} {seed}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(word[:8], "little"))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from fractions import Fraction
 import torch
 
 from graphsparse.fit import FitResult
+from graphsparse.fit.rng import generator_for
 from graphsparse.params import prunable
 from graphsparse.tickets.masked import Kept, largest_weights, train_masked
 from graphsparse.tickets.problem import Found, Problem
@@ -38,7 +39,7 @@ class RandomWeights:
 
     def __call__(self, problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
         """Draw the ticket that keeps exactly these fractions; the seed is the problem's."""
-        generator = torch.Generator().manual_seed(problem.seed)
+        generator = generator_for("random-weights", problem.seed)
         parameters = prunable(problem.model, problem.training.which)
         scores = {name: torch.rand(value.shape, generator=generator) for name, value in parameters.items()}
         kept = Kept(problem.edge_mask(self.edges, edge_keep), largest_weights(scores, weight_keep))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from graphsparse.fit.rng import generator_for
 from graphsparse.tickets.masked import Kept, largest_weights
 from graphsparse.tickets.pairs import RemainingPairs
 from graphsparse.tickets.rounds import Course, Iterative, Target
@@ -96,7 +97,7 @@ class UGS(Iterative):
         """Learn the masks of one round and cut the lowest."""
         problem = course.problem
         pairs = RemainingPairs(problem, kept.edges)
-        noise = torch.Generator().manual_seed(problem.seed)
+        noise = generator_for("weight masks", problem.seed)
         weights = {
             key: mask * (1 + NOISE * torch.rand(mask.shape, generator=noise)) for key, mask in kept.weights.items()
         }

@@ -128,6 +128,32 @@ def test_each_graph_of_a_union_gets_what_it_would_get_alone():
     assert torch.equal(mask, torch.cat(alone))
 
 
+@given(seed=st.integers(0, 10_000), begun=st.floats(0.1, 0.5))
+@settings(max_examples=40, deadline=None)
+def test_a_choice_that_was_begun_is_completed_as_it_would_have_gone_on(seed, begun):
+    arcs, need, benefit, pairs = random_graph(seed)
+    if not pairs:
+        return
+    graph, rest = open_graph(arcs).edges, {"offset": 0.05, "keep": 0.7}
+    start = mask_by_need(graph, need, benefit, keep=begun, offset=0.05)
+    assert torch.equal(
+        mask_by_need(graph, need, benefit, start=start, **rest), mask_by_need(graph, need, benefit, **rest)
+    )
+
+
+def test_only_the_edges_among_which_to_choose_are_added_to_those_that_are_there():
+    path = torch.tensor([[0, 1, 2, 3], [1, 2, 3, 4]])
+    graph = open_graph(torch.cat([path, path.flip(0)], dim=1)).edges
+    need, ones = torch.ones(5), torch.ones(8)
+    start, among = (torch.tensor(mask).repeat(2) for mask in ([True, False, False, False], [False, True, True, False]))
+    mask = mask_by_need(graph, need, ones, keep=0.5, offset=0.05, start=start, among=among)
+    assert mask[:4].tolist() == [True, False, True, False], "1 has an edge already, 3 has none; the last is not asked"
+    for keep in (0.25, 1.0):
+        few = {"keep": keep, "start": start | among} if keep < 1 else {"keep": keep, "start": start, "among": among}
+        with pytest.raises(ValueError, match="leave no choice of the size that keep asks for"):
+            mask_by_need(graph, need, ones, offset=0.05, **few)
+
+
 def test_nothing_to_choose_from_is_no_error():
     lonely = open_graph(torch.tensor([[0, 1], [0, 1]])).edges
     assert mask_by_need(lonely, torch.ones(2), torch.ones(2), keep=0.5, offset=0.05).all()

@@ -9,6 +9,7 @@ import torch
 import graphsparse as gs
 from graphsparse.errors import TicketError
 from graphsparse.fit import DivergedError
+from graphsparse.tickets.registry import FINDERS
 
 FAST = {"epochs": 8}
 
@@ -72,12 +73,13 @@ def test_theta0_is_the_callers_and_not_the_trained_one(blocks, make_plain):
         assert not rewound.get_parameter(name)[~mask].any()
 
 
-def test_layers_that_cache_their_graph_give_the_same_ticket(blocks, make_plain):
+@pytest.mark.parametrize("method", sorted(FINDERS))
+def test_layers_that_cache_their_graph_give_the_same_ticket(blocks, make_plain, method):
     def find(cached):
         model = make_plain(blocks, cached=cached)
         with torch.no_grad():
             model.eval()(blocks.x, blocks.edge_index)  # fills the cache with the dense graph
-        return gs.find_ticket(model, blocks, edge_keep=0.3, weight_keep=0.5, **FAST), model
+        return gs.find_ticket(model, blocks, method=method, edge_keep=0.9, weight_keep=0.8, **FAST), model
 
     (plain, _), (cached, model) = find(False), find(True)
     assert torch.allclose(plain.logits, cached.logits, atol=1e-5)
@@ -109,25 +111,30 @@ def test_guard_and_isolated_nodes_are_reported(blocks, make_plain):
     assert plain.metrics["isolated_nodes"] == 160 - touched
 
 
-def test_selection_never_looks_at_test_labels(blocks, make_plain):
-    ticket = gs.find_ticket(make_plain(blocks), blocks, edge_keep=0.5, weight_keep=0.5, **FAST)
+@pytest.mark.parametrize("protocol", ["transductive", "inductive"])
+@pytest.mark.parametrize("method", sorted(FINDERS))
+def test_selection_never_looks_at_test_labels(blocks, make_plain, method, protocol):
+    options = {"method": method, "edge_keep": 0.9, "weight_keep": 0.8, "protocol": protocol, **FAST}
+    ticket = gs.find_ticket(make_plain(blocks), blocks, **options)
     scrambled = copy.copy(blocks)
     scrambled.y = blocks.y.clone()
     scrambled.y[blocks.test_mask] = (blocks.y[blocks.test_mask] + 1) % 4
-    other = gs.find_ticket(make_plain(blocks), scrambled, edge_keep=0.5, weight_keep=0.5, **FAST)
+    other = gs.find_ticket(make_plain(blocks), scrambled, **options)
     assert torch.equal(ticket.logits, other.logits)
     assert ticket.metrics["val"] == other.metrics["val"]
     assert ticket.metrics["test"] != other.metrics["test"]
 
 
-def test_inductive_training_never_sees_test_nodes(blocks, make_plain):
-    options = {"edge_keep": 0.5, "weight_keep": 0.5, "protocol": "inductive", **FAST}
+@pytest.mark.parametrize("method", sorted(FINDERS))
+def test_inductive_training_never_sees_test_nodes(blocks, make_plain, method):
+    options = {"method": method, "edge_keep": 0.9, "weight_keep": 0.8, "protocol": "inductive", **FAST}
     ticket = gs.find_ticket(make_plain(blocks), blocks, **options)
     moved = copy.copy(blocks)
     moved.x = blocks.x.clone()
     moved.x[blocks.test_mask] += 50.0
     other = gs.find_ticket(make_plain(blocks), moved, **options)
     assert all(torch.equal(ticket.weights[name], other.weights[name]) for name in ticket.weights)
+    assert ticket.metrics["val"] == other.metrics["val"]
     assert ticket.verify(blocks, model=make_plain(blocks, seed=4))["max_output_error"] < 1e-4
 
 

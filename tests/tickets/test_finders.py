@@ -238,6 +238,18 @@ def test_random_weights_are_drawn_evenly(blocks, make_plain):
         assert abs(float(mask.float().mean()) - share) < 4 * math.sqrt(share * (1 - share) / mask.numel())
 
 
+def test_random_weights_are_not_those_that_the_same_seed_made_large(blocks):
+    torch.manual_seed(3)
+    net = gs.nn.GCN(4, 64, 4)
+    for value in net.parameters():  # as one who draws initial weights from the same seed does
+        value.data = torch.rand(value.shape, generator=torch.Generator().manual_seed(3))
+    problem = problem_of(blocks, net, epochs=1, seed=3)
+    found = RandomWeights()(problem, train_dense(problem), *level_keeps(20))
+    for name, mask in found.weight_masks.items():
+        if mask.sum() > 20:
+            assert abs(float(net.get_parameter(name)[mask].mean()) - 0.5) < 0.2
+
+
 @pytest.mark.parametrize("method", [*SIZED, *CONTROLS])
 def test_a_tolerance_can_be_asked_of_every_finder(blocks, make_plain, method):
     problem = problem_of(blocks, make_plain(blocks), epochs=2)

@@ -147,6 +147,26 @@ def test_an_inductive_task_is_looked_at_on_its_whole_graph(blocks, make_plain):
     assert model.training
 
 
+@pytest.mark.parametrize("level", [5, 20])
+def test_an_inductive_task_trains_on_what_its_training_graph_alone_would_choose(blocks, make_plain, level):
+    keep = level_keeps(level)
+    problem = problem_of(blocks, make_plain(blocks), NodeTask(blocks, protocol="inductive"))
+    dense = train_dense(problem)
+    mask = Reliance()(problem, dense, *keep).edge_mask
+    tails, heads = blocks.edge_index
+    assert int((mask & (tails < heads)).sum()) == math.ceil(keep[0] * int((tails < heads).sum()))
+    part = blocks.subgraph(~blocks.test_mask)
+    part.update(_thirds(part.num_nodes))  # how it is judged does not matter
+    alone = problem_of(part, make_plain(part))
+    expected = Reliance()(alone, dataclasses.replace(dense, logits=dense.logits[~blocks.test_mask]), *keep).edge_mask
+    assert torch.equal(mask[~blocks.test_mask[tails] & ~blocks.test_mask[heads]], expected)
+
+
+def _thirds(count):
+    part = torch.arange(count) % 3
+    return {"train_mask": part == 0, "val_mask": part == 1, "test_mask": part == 2}
+
+
 def test_links_and_molecules(blocks):
     arcs = blocks.edge_index[:, blocks.edge_index[0] != blocks.edge_index[1]]
     pairs = arcs[:, :20]
