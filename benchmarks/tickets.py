@@ -19,8 +19,9 @@ from rich.console import Console
 
 from graphsparse.fit import mean_ci
 from graphsparse.report import interval, markdown
-from graphsparse.tickets.bench import ROWS, Bench, asked_rows
+from graphsparse.tickets.bench import Bench, asked_rows
 from graphsparse.tickets.protocol import KEY, full
+from graphsparse.tickets.runs import ROWS
 from graphsparse.tickets.verdict import pages, shown_as, verdicts
 
 OUT = RESULTS / "tickets"

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
-import shutil
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -16,33 +15,15 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from graphsparse.data import load
-from graphsparse.fit import Bars, FitResult
-from graphsparse.report import (
-    Curve,
-    append_row,
-    commit,
-    plain,
-    plot_curves,
-    read_rows,
-    say,
-    unchanged,
-    versions,
-    write_json,
-)
-from graphsparse.tickets.anatomy import anatomy
-from graphsparse.tickets.make import as_ticket
-from graphsparse.tickets.problem import Problem, Training, train_dense
-from graphsparse.tickets.protocol import KEY, SETTING, Experiment, Trial, base_of, method_of, row_key, trials_of
-from graphsparse.tickets.registry import source_of
-from graphsparse.tickets.search import level_keeps
-from graphsparse.tickets.setup import problem_of
+from graphsparse.errors import TicketError
+from graphsparse.fit import Bars
+from graphsparse.report import Curve, plot_curves, read_rows, say, versions, write_json
+from graphsparse.tickets.protocol import KEY, SETTING, Experiment, Trial, base_of, row_key, trials_of
+from graphsparse.tickets.runs import ROWS, Failure, Run, Work, made_by, missing_work, run_seed
 from graphsparse.tickets.verdict import pages, verdicts
 from graphsparse.whole import written_whole
 
-ROWS = "rows.jsonl"
-Run = tuple[str, Trial, int]  # method, trial, level
-Work = tuple[Experiment, int, list[Run]]  # experiment, seed, its missing runs
+FAILED = "failed.txt"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,40 +42,61 @@ class Bench:
         """Make the runs that ``out`` lacks, write summary, tables and plots there, and print the tables.
 
         Every run appends one line to ``rows.jsonl`` in ``out``: an interrupted comparison goes on from there, and
-        another one may share the folder.
+        another one may share the folder. A run that fails stops no other.
+
+        Raises:
+            TicketError: at the end, after the tables, if runs failed, or a process was killed.
         """
         rows = out / ROWS
         done = {row_key(row) for row in read_rows(rows, KEY)}
         work = missing_work(self.experiments, done)
         total = sum(len(missing) for *_, missing in work)
         say(console, f"{total} runs to make, {len(done)} made before; rows: {rows}")
-        self._make(work, total, out)
-        return self._publish(out, console)
+        failures = self._make(work, total, out)
+        found = self._publish(out, console)
+        _complain(failures, total, out)
+        return found
 
-    def _make(self, work: Sequence[Work], total: int, out: Path) -> None:
-        with Bars() as bars:
-            bar, made = bars.add("runs"), 0
-            bar(0, total, {})
-            for count in self._counts(work, out):
-                made += count
-                bar(made, total, {})
-
-    def _counts(self, work: Sequence[Work], out: Path) -> Iterator[int]:
-        """Do the work; how many runs each part of it made."""
+    def _make(self, work: Sequence[Work], total: int, out: Path) -> list[Failure]:
+        """Do the work; the runs that failed."""
         # Without huge pages the activations of a graph like PubMed's are mapped anew every step, a third of its time.
         os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch's own switch, read at a process's first tensor
-        if self.jobs <= 1 or len(work) <= 1:
-            threads = torch.get_num_threads()
-            _one_thread()  # figures of time are those of one thread, however many runs there are at once
-            try:
-                yield from (run_seed(*item, out) for item in work)
-            finally:
-                torch.set_num_threads(threads)
-            return
+        with Bars() as bars:
+            bar = bars.add("runs")
+
+            def show(made: int) -> None:
+                bar(made, total, {})
+
+            show(0)
+            return self._in_turn(work, out, show) if min(self.jobs, len(work)) <= 1 else self._at_once(work, out, show)
+
+    def _in_turn(self, work: Sequence[Work], out: Path, show: Callable[[int], None]) -> list[Failure]:
+        threads, ends = torch.get_num_threads(), []
+        _one_thread()  # figures of time are those of one thread, however many runs there are at once
+        try:
+            for item in work:
+                for end in run_seed(*item, out):
+                    ends.append(end)
+                    show(len(ends))
+        finally:
+            torch.set_num_threads(threads)
+        return [end for end in ends if end is not None]
+
+    def _at_once(self, work: Sequence[Work], out: Path, show: Callable[[int], None]) -> list[Failure]:
+        begun = _lines(out / ROWS)
         with ProcessPoolExecutor(self.jobs, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
-            futures = [pool.submit(run_seed, *item, out) for item in work]
+            futures = [pool.submit(_failures, *item, out) for item in work]
             try:
-                yield from (future.result() for future in as_completed(futures))
+                waiting = set(futures)
+                while waiting:
+                    _, waiting = wait(waiting, timeout=1, return_when=FIRST_COMPLETED)
+                    show(_lines(out / ROWS) - begun)
+                return [failure for future in futures for failure in future.result()]
+            except BrokenProcessPool as error:
+                raise TicketError(
+                    "a process was killed, most likely for want of memory: ask for fewer jobs; what was made before "
+                    f"is in {out / ROWS}, and the same comparison goes on from there"
+                ) from error
             finally:  # after an error, what has not begun does not begin
                 pool.shutdown(wait=False, cancel_futures=True)
 
@@ -141,7 +143,7 @@ def _at_hand(method: str) -> tuple[Sequence[Trial], dict[str, str]]:
     if method == "dense":
         return [{}], {}
     try:
-        return trials_of(base_of(method)), _source(method)
+        return trials_of(base_of(method)), made_by(method)
     except (ValueError, ImportError):
         return [], {}
 
@@ -150,96 +152,25 @@ def _one_thread() -> None:
     torch.set_num_threads(1)  # two processes of one thread each finish more runs than one of two
 
 
-def missing_work(experiments: Sequence[Experiment], done: set[str]) -> list[Work]:
-    """What is not done, by setting and seed: experiments of one setting share its dense model and its checkpoints."""
-    work: dict[str, Work] = {}
-    for experiment in experiments:
-        for seed in range(experiment.seeds):
-            name = json.dumps([experiment.setting, seed])
-            _, _, runs = work.setdefault(name, (experiment, seed, []))
-            runs += [run for run in missing_runs(experiment, seed, done) if run not in runs]
-    return [item for item in work.values() if item[2]]
+def _failures(experiment: Experiment, seed: int, missing: Sequence[Run], out: Path) -> list[Failure]:
+    return [end for end in run_seed(experiment, seed, missing, out) if end is not None]
 
 
-def missing_runs(experiment: Experiment, seed: int, done: set[str]) -> list[Run]:
-    """The runs of a seed that are not done, the dense one's row among them."""
-    shared = experiment.setting | {"seed": seed}
-    runs = [("dense", {}, 0), *experiment.runs()]
-    return [
-        (method, trial, level)
-        for method, trial, level in runs
-        if row_key(shared | {"method": method, "trial": trial, "level": level} | _source(method)) not in done
-    ]
+def _lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def _source(method: str) -> dict[str, str]:
-    source = None if method == "dense" else source_of(base_of(method))
-    return {} if source is None else {"source": source}
-
-
-def run_seed(experiment: Experiment, seed: int, missing: Sequence[Run], out: Path) -> int:
-    """Train the dense model of a seed and make its missing runs; returns how many."""
-    shared = experiment.setting | {"seed": seed}
-    digest = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:12]
-    folder = out / "checkpoints" / f"{experiment.name}-{seed}-{digest}"
-    made_by = {"commit": commit(), "clean": unchanged(), "torch": torch.__version__}
-    data = load(experiment.dataset, normalize_features=experiment.features != "raw")
-    problem = problem_of(
-        data,
-        model=experiment.model,
-        hidden=experiment.hidden,
-        seed=seed,
-        training=Training(epochs=experiment.epochs, lr=experiment.lr, weight_decay=experiment.weight_decay),
-        protocol=experiment.protocol,
-        folder=folder,
-        progress=False,
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    dense = train_dense(problem)
-    trials: dict[str, Problem] = {}
-    for method, trial, level in missing:
-        row = shared | {"method": method, "trial": dict(trial), "level": level}
-        if method == "dense":
-            append_row(out / ROWS, row | _dense_figures(problem, dense) | made_by)
-            continue
-        name = hashlib.sha256(json.dumps([method, trial], sort_keys=True).encode()).hexdigest()[:12]
-        if name not in trials:
-            trials = {name: _of_trial(problem, method, trial, folder / name)}  # the one before is not needed again
-        figures = sparse_figures(trials[name], dense, method, trial, level)
-        append_row(out / ROWS, row | figures | made_by | _source(method))
-    shutil.rmtree(folder, ignore_errors=True)
-    return len(missing)
-
-
-def _of_trial(problem: Problem, method: str, trial: Trial, folder: Path) -> Problem:
-    _, options = method_of(method, trial)
-    training = dataclasses.replace(problem.training, distill=trial.get("distill", problem.training.distill))
-    folder.mkdir(parents=True, exist_ok=True)
-    return dataclasses.replace(problem, training=training, edge_options=options, folder=folder)
-
-
-def sparse_figures(problem: Problem, dense: FitResult, method: str, trial: Trial, level: int) -> dict[str, Any]:
-    """Run a finder at a level: the ticket's figures, the time, and what is left of the graph."""
-    finder, _ = method_of(method, trial)
-    keeps = level_keeps(level)
-    found = finder(problem, dense, *keeps)
-    seconds = found.result.seconds if found.seconds is None else found.seconds
-    ticket = as_ticket(problem, dense, method, *keeps, found)
-    left = anatomy(problem.data.edge_index[:, found.edge_mask], int(problem.data.num_nodes), _classes(problem))
-    figures: dict[str, Any] = plain(ticket.metrics)
-    return figures | left | {"seconds": seconds, "ticket": ticket.hash, "maximize": problem.task.metric.maximize}
-
-
-def _dense_figures(problem: Problem, dense: FitResult) -> dict[str, Any]:
-    whole = anatomy(problem.data.edge_index, int(problem.data.num_nodes), _classes(problem))
-    metric = problem.task.metric
-    figures = {"metric": metric.name, "maximize": metric.maximize, "val": dense.val, "test": dense.test}
-    return figures | {"seconds": dense.seconds} | whole
-
-
-def _classes(problem: Problem) -> Any:
-    y = getattr(problem.data, "y", None)
-    return y if isinstance(y, torch.Tensor) and y.dim() == 1 and len(y) == problem.data.num_nodes else None
+def _complain(failures: Sequence[Failure], total: int, out: Path) -> None:
+    """Say what failed, and where the whole story is; the file of an earlier time goes."""
+    file = out / FAILED
+    file.unlink(missing_ok=True)
+    if failures:
+        file.write_text("\n".join(f"{failure.run}\n{failure.trace}" for failure in failures))
+        first = failures[0]
+        raise TicketError(
+            f"{len(failures)} of {total} runs failed, first {first.run}: {first.error} (all of them: {file}); "
+            "the others are in the tables, and the same comparison tries these again"
+        )
 
 
 def _plot(out: Path, verdict: dict[str, Any]) -> None:

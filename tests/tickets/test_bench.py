@@ -16,12 +16,14 @@ from rich.console import Console
 from scipy.stats import ttest_rel
 
 from graphsparse import cli
-from graphsparse.tickets import bench as bench_room
+from graphsparse.errors import TicketError
 from graphsparse.tickets import finders, level_keeps
+from graphsparse.tickets import runs as runs_room
 from graphsparse.tickets.anatomy import anatomy
-from graphsparse.tickets.bench import ROWS, Bench, asked_rows, missing_work
+from graphsparse.tickets.bench import FAILED, Bench, asked_rows
 from graphsparse.tickets.protocol import Experiment, full, method_of, quick, trials_of
 from graphsparse.tickets.registry import finder_of, source_of
+from graphsparse.tickets.runs import ROWS, missing_work
 from graphsparse.tickets.verdict import holm, pages, verdicts
 
 SMALL = Experiment("digits-knn", hidden=8, methods=("teddy", "no-edges"), levels=(10, 20), seeds=2, epochs=3, trials=1)
@@ -58,6 +60,7 @@ def test_every_run_is_a_line_with_all_that_repeats_it(made):
         assert row["trial"] == {"distill": 1.0}
         assert row["seconds"] > 0
         assert len(row["ticket"]) == 64
+        assert {"python", "torch", "torch_geometric", "numpy", "scipy", "graphsparse"} <= set(row["versions"])
     assert not list((out / "checkpoints").glob("*"))
 
 
@@ -70,7 +73,7 @@ def test_it_ends_with_tables_a_summary_and_a_plot(made):
 
 
 def test_a_run_that_was_killed_goes_on_to_the_same_figures(made, tmp_path, monkeypatch):
-    sparse, calls = bench_room.sparse_figures, []
+    sparse, calls = runs_room.sparse_figures, []
 
     def killed(*args):
         calls.append(args)
@@ -78,7 +81,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_figures(made, tmp_path, monke
             raise KeyboardInterrupt
         return sparse(*args)
 
-    monkeypatch.setattr(bench_room, "sparse_figures", killed)
+    monkeypatch.setattr(runs_room, "sparse_figures", killed)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path)
     with (tmp_path / ROWS).open("a") as file:
@@ -101,6 +104,77 @@ def test_processes_make_the_same_tickets(made, tmp_path):
         {(r["seed"], r["method"], r["level"]): r.get("ticket") for r in rows_of(out)} for out in (made[0], tmp_path)
     ]
     assert tickets[0] == tickets[1]
+
+
+HALF = """
+from graphsparse.fit import DivergedError
+from graphsparse.tickets import OneShot
+
+def half(problem, dense, edge_keep, weight_keep):
+    if problem.seed == 0 and edge_keep < 0.5:
+        raise DivergedError("the loss is nan")
+    return OneShot("teddy")(problem, dense, edge_keep, weight_keep)
+"""
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_run_that_fails_stops_no_other_and_is_tried_again(tmp_path, monkeypatch, jobs):
+    file = tmp_path / f"half_finder_{jobs}.py"
+    file.write_text(HALF)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    asked, out = dataclasses.replace(SMALL, methods=(f"{file.stem}:half", "teddy")), tmp_path / "out"
+    for total in (10, 1):
+        with pytest.raises(TicketError, match=rf"1 of {total} runs failed, first .*, seed 0, half_.* at level 20: Div"):
+            run(out, asked, jobs=jobs)
+        assert "the loss is nan" in (out / FAILED).read_text()
+        assert len(rows_of(out)) == 9
+        assert "teddy" in (out / "tables.md").read_text()
+        assert not list((out / "checkpoints").glob("*"))
+    file.write_text(HALF.replace("< 0.5", "< 0"))
+    sys.modules.pop(file.stem, None)
+    run(out, asked, jobs=jobs)
+    assert not (out / FAILED).exists()
+
+
+def test_a_model_that_cannot_be_made_fails_all_its_runs(tmp_path):
+    with pytest.raises(TicketError, match="5 of 10 runs failed, first digits-knn-gcn9-transductive, seed 0, the dense"):
+        run(
+            tmp_path,
+            dataclasses.replace(SMALL, hidden=9, seeds=1, model="gcn", lr=1e30),
+            dataclasses.replace(SMALL, seeds=1),
+        )
+
+
+def test_a_finder_that_was_edited_after_a_kill_starts_anew(tmp_path, monkeypatch):
+    file = tmp_path / "killed_finder.py"
+    file.write_text(
+        "from graphsparse.tickets import OneShot\n"
+        "def own(problem, dense, edges, weights):\n"
+        "    OneShot('random')(problem, dense, edges, weights)\n"
+        "    raise KeyboardInterrupt\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    asked, out = dataclasses.replace(SMALL, methods=("killed_finder:own",), levels=(10,), seeds=1), tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        run(out, asked)
+    assert list((out / "checkpoints").rglob("random*"))
+    file.write_text(
+        "from graphsparse.edges import score\n"
+        "from graphsparse.tickets import OneShot\n"
+        "def random(edges): return score(edges.edge_index, 'jaccard')\n"
+        "own = OneShot(random)\n"
+    )
+    del sys.modules["killed_finder"]
+    run(out, asked)
+    assert [row["method"] for row in rows_of(out)] == ["dense", "killed_finder:own"]
+
+
+def test_a_process_that_is_killed_says_so(tmp_path, monkeypatch):
+    file = tmp_path / "dying_finder.py"
+    file.write_text("import os\ndef own(problem, dense, edges, weights):\n    os.kill(os.getpid(), 9)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(TicketError, match="a process was killed, most likely for want of memory: ask for fewer jobs"):
+        run(tmp_path / "out", dataclasses.replace(SMALL, methods=("dying_finder:own",)), jobs=2)
 
 
 def test_another_comparison_shares_the_folder_and_says_only_its_own(made, tmp_path):
