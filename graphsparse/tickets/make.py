@@ -16,6 +16,7 @@ from graphsparse.fit.measure import inference_ms
 from graphsparse.params import prunable, weights_kept
 from graphsparse.report import versions
 from graphsparse.tickets.canonical import canonical_order, graph_hash
+from graphsparse.tickets.check import check_found
 from graphsparse.tickets.cost import isolated_nodes, macs
 from graphsparse.tickets.problem import Found, Problem
 from graphsparse.tickets.registry import finder_of
@@ -32,7 +33,8 @@ def make_ticket(problem: Problem, dense: FitResult, method: str, edge_keep: Frac
 def as_ticket(
     problem: Problem, dense: FitResult, method: str, edge_keep: Fraction, weight_keep: Fraction, found: Found
 ) -> Ticket:
-    """Turn what a finder found into a ticket with its metrics."""
+    """Turn what a finder found into a ticket with its metrics, once it is checked."""
+    check_found(problem, found, edge_keep, weight_keep)
     parameters = prunable(problem.model, "all")
     masks = {
         name: found.weight_masks.get(name, torch.ones_like(value, dtype=torch.bool)).cpu()

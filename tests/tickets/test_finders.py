@@ -1,6 +1,7 @@
 """Every finder through find_ticket: exact counts, pairs, theta0, what it ignores, and what it refuses."""
 
 import copy
+import dataclasses
 import math
 
 import pytest
@@ -8,12 +9,14 @@ import torch
 from torch_geometric.data import Data
 
 import graphsparse as gs
+from graphsparse.errors import TicketError
 from graphsparse.fit import NodeTask
 from graphsparse.tickets import (
     FINDERS,
     IMP,
     UGS,
     Magnitude,
+    OneShot,
     Problem,
     RandomWeights,
     Training,
@@ -127,6 +130,62 @@ def test_a_finder_of_ones_own_is_run_by_name(blocks, make_plain):
             gs.tickets.register("own", IMP())
         with pytest.raises(ValueError, match="already a method 'dspar'"):
             gs.tickets.register("dspar", IMP())
+    finally:
+        del FINDERS["own"]
+
+
+def _others_arc(mask, data):
+    tails, heads = data.edge_index
+    first = int((mask & (tails != heads)).nonzero()[0])
+    mask[first] = False
+    return mask
+
+
+CHEATS = {
+    "all edges": ({"edge_mask": lambda m, d: torch.ones_like(m)}, "kept 687 edges, but 344 were asked for"),
+    "half a pair": ({"edge_mask": _others_arc}, "kept one arc of an undirected edge and dropped the other"),
+    "no loops": ({"edge_mask": lambda m, d: m & (d.edge_index[0] != d.edge_index[1])}, "dropped self-loops"),
+    "positions": ({"edge_mask": lambda m, d: m.nonzero().view(-1)}, "edge mask must be bool"),
+    "short": ({"edge_mask": lambda m, d: m[1:]}, "edge mask must be bool"),
+    "all weights": (
+        {"weight_masks": lambda w, d: {name: torch.ones_like(mask) for name, mask in w.items()}},
+        "weights, but .* were asked for",
+    ),
+    "a name": ({"weight_masks": lambda w, d: {**w, "first.weight": torch.ones(1).bool()}}, "no weight of the model"),
+    "a shape": ({"weight_masks": lambda w, d: {name: mask.view(-1) for name, mask in w.items()}}, "must be bool"),
+    "no weights": (
+        {"weight_masks": lambda w, d: {name: torch.zeros_like(mask) for name, mask in w.items()}},
+        "dropped weights of .*, but its trained model has values there",
+    ),
+}
+
+
+@pytest.mark.parametrize("cheat", CHEATS)
+def test_a_finder_that_hands_over_what_was_not_asked_for_is_caught(blocks, make_plain, cheat):
+    changes, said = CHEATS[cheat]
+
+    def own(problem, dense, edge_keep, weight_keep):
+        found = OneShot("random")(problem, dense, edge_keep, weight_keep)
+        given = {name: change(getattr(found, name), blocks) for name, change in changes.items()}
+        return dataclasses.replace(found, **given)
+
+    gs.tickets.register("own", own)
+    try:
+        with pytest.raises(TicketError, match=said):
+            gs.find_ticket(make_plain(blocks), blocks, method="own", edge_keep=0.5, weight_keep=0.5, **FAST)
+    finally:
+        del FINDERS["own"]
+
+
+def test_a_finder_that_reports_another_models_figures_is_caught(blocks, make_plain):
+    def own(problem, dense, edge_keep, weight_keep):
+        found = OneShot("random")(problem, dense, edge_keep, weight_keep)
+        return dataclasses.replace(found, result=dataclasses.replace(found.result, logits=dense.logits))
+
+    gs.tickets.register("own", own)
+    try:
+        with pytest.raises(TicketError, match="the weights give outputs that differ from the stored ones"):
+            gs.find_ticket(make_plain(blocks), blocks, method="own", edge_keep=0.5, weight_keep=0.5, **FAST)
     finally:
         del FINDERS["own"]
 

@@ -1,0 +1,90 @@
+"""What a finder hands over, held against what it was asked for: a comparison may trust any finder's figures then."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from graphsparse.arcs import survey
+from graphsparse.edges.each import counts_by_graph
+from graphsparse.errors import TicketError
+from graphsparse.fit import MessageTask
+from graphsparse.interop import EdgeList, open_graph
+from graphsparse.params import prunable
+from graphsparse.select import kept_count
+from graphsparse.tickets.problem import Found, Problem
+
+
+def check_found(problem: Problem, found: Found, edge_keep: Fraction, weight_keep: Fraction) -> None:
+    """Raise a TicketError if what a finder found is not what it was asked for, or not what it trained.
+
+    Edges and weights are at most as many as the keeps say (unless the metric ``ignores`` names them), both arcs of a
+    pair stay or go, self-loops stay, dropped weights are zero, and the outputs are those of the weights on the edges.
+    """
+    ignored = str(found.metrics.get("ignores", ""))
+    _check_edges(problem, found.edge_mask, None if "edge_keep" in ignored else edge_keep)
+    _check_weights(problem, found.weight_masks, None if "weight_keep" in ignored else weight_keep)
+    for name, mask in found.weight_masks.items():
+        if bool(found.result.state[name].cpu()[~mask.cpu()].any()):
+            raise TicketError(f"the finder dropped weights of {name}, but its trained model has values there")
+    check_outputs(problem.task.with_mask(found.edge_mask), problem.trained_model(found.result), found.result.logits)
+
+
+def check_outputs(task: MessageTask, model: nn.Module, stored: Tensor) -> float:
+    """The largest difference of a model's outputs from those that were stored; a TicketError if that is no rounding."""
+    error = float((task.predict(model).cpu() - stored.cpu()).abs().max()) if stored.numel() else 0.0
+    if not error <= 1e-3 * max(float(stored.abs().max()), 1.0):
+        raise TicketError(f"the weights give outputs that differ from the stored ones by up to {error:.3g}")
+    return error
+
+
+def _check_edges(problem: Problem, mask: Tensor, keep: Fraction | None) -> None:
+    graph = open_graph(problem.data).edges
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != (graph.num_edges,):
+        what = f"{mask.dtype} {list(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
+        raise TicketError(f"the finder's edge mask must be bool [{graph.num_edges}], got {what}")
+    edge_index, mask = graph.edge_index.cpu(), mask.cpu()
+    tails, heads = edge_index
+    if not bool(mask[tails == heads].all()):
+        raise TicketError("the finder dropped self-loops, which are no edges to be counted: they stay")
+    left = edge_index[:, mask]
+    if graph.mirrored and not survey(left, graph.num_nodes).symmetric:
+        raise TicketError("the finder kept one arc of an undirected edge and dropped the other")
+    if keep is not None:
+        _check_counts(graph, left, problem.task.graph_of, keep)
+
+
+def _check_counts(graph: EdgeList, left: Tensor, graph_of: Tensor | None, keep: Fraction) -> None:
+    def countable(arcs: Tensor) -> Tensor:
+        tails, heads = arcs
+        counted: Tensor = tails[tails < heads if graph.mirrored else tails != heads]
+        return counted
+
+    ends, stay = (countable(arcs).numpy() for arcs in (graph.edge_index.cpu(), left))
+    _, allowed = counts_by_graph(ends, graph.num_nodes, graph_of, keep)
+    of_nodes = np.zeros(graph.num_nodes, np.int64) if graph_of is None else graph_of.cpu().numpy()
+    kept = np.bincount(of_nodes[stay], minlength=len(allowed))
+    if (kept > allowed).any():
+        number = int(np.argmax(kept > allowed))
+        where = "" if graph_of is None else f" of graph {number}"
+        raise TicketError(f"the finder kept {kept[number]} edges{where}, but {allowed[number]} were asked for")
+
+
+def _check_weights(problem: Problem, masks: Mapping[str, Tensor], keep: Fraction | None) -> None:
+    parameters = prunable(problem.model, "all")
+    for name, mask in masks.items():
+        if name not in parameters:
+            raise TicketError(f"the finder has a mask for {name!r}, which is no weight of the model")
+        if mask.dtype != torch.bool or mask.shape != parameters[name].shape:
+            raise TicketError(f"the finder's mask of {name} must be bool {list(parameters[name].shape)}")
+    if keep is None:
+        return
+    counted = prunable(problem.model, problem.training.which)
+    kept = sum(int(masks[name].sum()) if name in masks else value.numel() for name, value in counted.items())
+    allowed = kept_count(keep, sum(value.numel() for value in counted.values()))
+    if kept > allowed:
+        raise TicketError(f"the finder kept {kept} weights, but {allowed} were asked for")
