@@ -13,14 +13,14 @@ from torch import Tensor
 from graphsparse.fit import FitResult
 from graphsparse.fit.features import run
 from graphsparse.fit.measure import inference_ms
-from graphsparse.params import prunable, weights_kept
+from graphsparse.params import prunable
 from graphsparse.report import versions
 from graphsparse.tickets.canonical import canonical_order, graph_hash
 from graphsparse.tickets.check import check_found
 from graphsparse.tickets.cost import isolated_nodes, macs
 from graphsparse.tickets.problem import Found, Problem
 from graphsparse.tickets.registry import finder_of
-from graphsparse.tickets.ticket import Ticket
+from graphsparse.tickets.ticket import Ticket, kept_figures
 
 
 def make_ticket(problem: Problem, dense: FitResult, method: str, edge_keep: Fraction, weight_keep: Fraction) -> Ticket:
@@ -74,10 +74,6 @@ def as_ticket(
 
 def _metrics(problem: Problem, dense: FitResult, found: Found, masks: Mapping[str, Tensor]) -> dict[str, Any]:
     data, result = problem.data, found.result
-    edge_index = data.edge_index
-    sparse_edges = edge_index[:, found.edge_mask]
-    loops = int((edge_index[0] == edge_index[1]).sum())
-    edges, edges_left = edge_index.size(1) - loops, sparse_edges.size(1) - loops
     figures: dict[str, Any] = {
         "metric": problem.task.metric.name,
         "dense_test": dense.test,
@@ -87,14 +83,9 @@ def _metrics(problem: Problem, dense: FitResult, found: Found, masks: Mapping[st
     }
     if problem.task.metric.name == "accuracy":
         figures |= {"test_accuracy": result.test, "dense_test_accuracy": dense.test, "val_accuracy": result.val}
-    figures |= {
-        "edges_kept": _ratio(edges_left, edges),
-        **weights_kept(problem.model, masks),
-        "num_arcs": edges,
-        "num_arcs_kept": edges_left,
-        "num_weights_kept": sum(int(mask.sum()) for mask in masks.values()),
-        "dense_isolated_nodes": isolated_nodes(edge_index, int(data.num_nodes or 0)),
-        "isolated_nodes": isolated_nodes(sparse_edges, int(data.num_nodes or 0)),
+    figures |= kept_figures(data.edge_index, found.edge_mask, masks) | {
+        "dense_isolated_nodes": isolated_nodes(data.edge_index, int(data.num_nodes or 0)),
+        "isolated_nodes": isolated_nodes(data.edge_index[:, found.edge_mask], int(data.num_nodes or 0)),
     }
     return figures | _costs(problem, dense, found) | dict(found.metrics)
 
@@ -111,7 +102,3 @@ def _costs(problem: Problem, dense: FitResult, found: Found) -> dict[str, Any]:
         runs.append(torch.no_grad()(partial(run, model, *task.inputs_for(model))))
     dense_ms, sparse_ms = inference_ms(runs)
     return figures | {"dense_inference_ms": dense_ms, "inference_ms": sparse_ms}
-
-
-def _ratio(part: int, whole: int) -> float:
-    return part / whole if whole else 1.0

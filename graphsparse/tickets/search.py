@@ -38,7 +38,7 @@ def sparsest_within(problem: Problem, dense: FitResult, method: str, tolerance: 
         worse = dense.val - ticket.metrics["val"]
         if not problem.task.metric.maximize:
             worse = -worse
-        if worse <= tolerance:
+        if worse <= tolerance + 1e-9:  # 0.6 - 0.59 is a little more than 0.01 in binary
             return ticket
         closest = min(closest or (worse, level), (worse, level))
     assert closest is not None

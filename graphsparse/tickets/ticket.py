@@ -17,12 +17,13 @@ from torch_geometric.data import Data
 
 from graphsparse.errors import TicketError
 from graphsparse.fit import MessageTask
+from graphsparse.params import weights_kept
 from graphsparse.tickets.canonical import canonical_order, digest, graph_hash, pack_bits, unpack_bits
 from graphsparse.tickets.check import check_outputs
 from graphsparse.tickets.kinds import task_class
 from graphsparse.whole import written_whole
 
-FORMAT = 1
+FORMAT = 2
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -123,9 +124,9 @@ class Ticket:
     ) -> dict[str, Any]:
         """Check that the ticket belongs to ``data`` and that its figures follow from what it stores.
 
-        The graph hash and the figures of the stored outputs are always checked; with ``model`` the weights are loaded
-        into a copy and the outputs are computed again on the sparse graph. (Damage to the files is found by
-        :meth:`load`; a deliberate forgery only by ``expected_hash``.)
+        The graph hash, the figures of the stored outputs and the counts of the masks are always checked; with
+        ``model`` the weights are loaded into a copy and the outputs are computed again on the sparse graph. (Damage to
+        the files is found by :meth:`load`; a deliberate forgery only by ``expected_hash``.)
 
         Args:
             data: the dense graph, its edges in any order.
@@ -151,15 +152,13 @@ class Ticket:
             raise TicketError(f"the ticket's hash is {self.hash}, not the expected {expected_hash}")
         self._check_graph(data)
         task = task if task is not None else self._task(data)
-        report = {"hash": self.hash, "graph_hash": self.graph_hash, **_figures(task, self.logits)}
-        for part in ("test", "val"):
-            if abs(report[part] - self.metrics[part]) > 1e-6:
-                raise TicketError(
-                    f"the stored outputs give {part} {report[part]:.6f}, the ticket claims {self.metrics[part]:.6f}"
-                )
+        figures, mask = _figures(task, self.logits), self._mask_for(data.edge_index)
+        named = {f"{part}_accuracy": value for part, value in figures.items() if f"{part}_accuracy" in self.metrics}
+        self._check_claims({**figures, **named}, "outputs")
+        self._check_claims(kept_figures(data.edge_index, mask, self.weight_masks), "masks")
+        report: dict[str, Any] = {"hash": self.hash, "graph_hash": self.graph_hash, **figures}
         if model is not None:
-            sparse = task.with_mask(self._mask_for(data.edge_index))
-            report["max_output_error"] = check_outputs(sparse, self.apply_to(model), self.logits)
+            report["max_output_error"] = check_outputs(task.with_mask(mask), self.apply_to(model), self.logits)
         return report
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
@@ -186,6 +185,7 @@ class Ticket:
             "metrics": dict(self.metrics),
             "versions": dict(self.versions),
         }
+        about["sha256"] = _checksum(about)
         _replace(folder / tensors_name, blob)
         _replace(folder / "ticket.json", (json.dumps(about, indent=2) + "\n").encode())
         for old in folder.glob("tensors-*.safetensors"):
@@ -208,6 +208,8 @@ class Ticket:
         try:
             if about["format"] != FORMAT:
                 raise TicketError(f"{path} has ticket format {about['format']}, this version reads {FORMAT}")
+            if _checksum(about) != about["sha256"]:
+                raise TicketError(f"{path} is damaged or altered: its checksum is not that of what it says")
             file = path.parent / Path(about["tensors"]["file"]).name
             blob = _read(file)
             if hashlib.sha256(blob).hexdigest() != about["tensors"]["sha256"]:
@@ -260,6 +262,12 @@ class Ticket:
                 f"{self.graph_hash[:16]}... (nodes, edges, features, labels and split must be the same)"
             )
 
+    def _check_claims(self, found: Mapping[str, float], source: str) -> None:
+        for name, value in found.items():
+            claimed = self.metrics.get(name)
+            if not isinstance(claimed, (int, float)) or not abs(value - claimed) <= 1e-6:
+                raise TicketError(f"the stored {source} give {name} {value:.6f}, the ticket claims {claimed}")
+
     def _task(self, data: Data) -> MessageTask:
         kind = self.config.get("kind", "node")
         if self.config.get("task") != kind:
@@ -267,6 +275,25 @@ class Ticket:
         return task_class(kind).of(
             data, protocol=self.config["protocol"], split=self.config["split"], metric=self.metrics["metric"]
         )
+
+
+def kept_figures(edge_index: Tensor, edge_mask: Tensor, weight_masks: Mapping[str, Tensor]) -> dict[str, float]:
+    """Counts and fractions of what masks keep; self-loops are not counted.
+
+    Args:
+        edge_index: ``[2, E]``.
+        edge_mask: bool ``[E]``, true on self-loops.
+        weight_masks: a bool mask for each weight that counts.
+    """
+    loops = int((edge_index[0] == edge_index[1]).sum())
+    arcs, left = edge_index.size(1) - loops, int(edge_mask.sum()) - loops
+    return {
+        "edges_kept": left / arcs if arcs else 1.0,
+        **weights_kept(weight_masks),
+        "num_arcs": arcs,
+        "num_arcs_kept": left,
+        "num_weights_kept": sum(int(mask.sum()) for mask in weight_masks.values()),
+    }
 
 
 def _figures(task: MessageTask, outputs: Tensor) -> dict[str, float]:
@@ -290,6 +317,12 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise TicketError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _checksum(about: Mapping[str, Any]) -> str:
+    """SHA-256 of what a ticket's JSON says, whatever its layout, without the checksum itself."""
+    said = {name: value for name, value in about.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -34,7 +34,8 @@ def verdicts(rows: Iterable[Row]) -> list[dict[str, Any]]:
 
     For every method and level the trial with the best mean validation metric is taken (among those with the most
     seeds); the test part plays no role. Differences from the dense model and from TEDDY are paired by seed, with p
-    values of the paired t test corrected for all comparisons of the setting with the same reference (Holm).
+    values of the paired t test corrected for all comparisons of the setting with the same reference (Holm); none where
+    all seeds differ by as much.
 
     Returns:
         For each setting: ``setting``, ``metric``, ``dense`` (figures of the dense model) and ``methods``: for each its
@@ -125,6 +126,8 @@ def _compare(
     sign: int,
 ) -> None:
     """Write the paired differences from a reference into the cells, with Holm's p values."""
+    from scipy.stats import ttest_rel
+
     p_values = {}
     for key, others in compared.items():
         pairs = [(row["test"], others[row["seed"]]["test"]) for row in chosen[key] if row["seed"] in others]
@@ -139,18 +142,10 @@ def _compare(
             "pairs": difference.pairs,
             "p": None,
         }
-        if len(pairs) > 1:
-            p_values[key] = _p_value(ours, theirs)
+        if len({round(a - b, 9) for a, b in pairs}) > 1:  # without a spread the test has no answer
+            p_values[key] = float(ttest_rel(ours, theirs).pvalue)
     for key, p in zip(p_values, holm(list(p_values.values())), strict=True):
         cells[key][f"minus_{reference}"]["p"] = p
-
-
-def _p_value(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    from scipy.stats import ttest_rel
-
-    if len({round(a - b, 12) for a, b in zip(ours, theirs, strict=True)}) == 1:  # no spread: the test has no answer
-        return float(ours[0] == theirs[0])
-    return float(ttest_rel(ours, theirs).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -375,6 +375,15 @@ def test_differences_are_paired_by_seed_whatever_the_order():
     assert (difference["wins"], difference["pairs"]) == (0, 3)
 
 
+def test_equal_differences_have_no_p_value():
+    ours = [row("teddy", seed, 0.79 + 0.01 * seed) for seed in range(2)]
+    other = [row("random", seed, value) for seed, value in enumerate([0.70, 0.72, 0.75])]
+    found = verdicts([*DENSE, *ours, *other])
+    assert cell_of(found, "teddy")["minus_dense"]["p"] is None
+    alone = ttest_rel([0.70, 0.72, 0.75], [0.80, 0.81, 0.82]).pvalue
+    assert cell_of(found, "random")["minus_dense"]["p"] == pytest.approx(alone), "nobody else is in its family"
+
+
 def test_p_values_are_those_of_the_paired_t_test_corrected_together():
     tests = {"a": [0.78, 0.80, 0.79], "b": [0.70, 0.72, 0.75], "c": [0.82, 0.81, 0.80]}
     rows = [row(name, seed, value) for name, values in tests.items() for seed, value in enumerate(values)]

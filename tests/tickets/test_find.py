@@ -1,7 +1,9 @@
 """find_ticket on a small graph and on real ones: exact counts, the traps, bad input, resuming."""
 
 import copy
+import dataclasses
 import math
+import types
 
 import pytest
 import torch
@@ -143,6 +145,18 @@ def test_tolerance_returns_the_sparsest_level_that_is_close_enough(blocks, make_
     assert generous.metrics["edges_kept"] == math.ceil(pairs(blocks) * 0.95**20) / pairs(blocks)
     picky = gs.find_ticket(make_plain(blocks), blocks, tolerance=0.05, distill=0.5, **FAST)
     assert picky.metrics["val"] >= picky.metrics["dense_val"] - 0.05
+
+
+def test_a_ticket_that_is_just_within_the_tolerance_counts(blocks, make_plain, monkeypatch):
+    from graphsparse.fit import NodeTask
+    from graphsparse.tickets import Problem, Training, search, sparsest_within, train_dense
+
+    problem = Problem(make_plain(blocks), blocks, NodeTask(blocks), Training(epochs=1))
+    dense = train_dense(problem)
+    for right in range(5, 500):
+        ticket = types.SimpleNamespace(metrics={"val": (right - 5) / 500})
+        monkeypatch.setattr(search, "make_ticket", lambda *_, ticket=ticket: ticket)
+        assert sparsest_within(problem, dataclasses.replace(dense, val=right / 500), "teddy", 0.01) is ticket
 
 
 def test_tolerance_that_no_level_reaches_names_the_closest(blocks, make_plain):

@@ -2,7 +2,9 @@
 
 import copy
 import dataclasses
+import hashlib
 import json
+import math
 
 import pytest
 import torch
@@ -96,6 +98,12 @@ def test_verify_finds_claims_that_the_outputs_do_not_support(ticket, blocks, mod
     boast = dataclasses.replace(ticket, metrics={**ticket.metrics, "test": 1.0})
     with pytest.raises(TicketError, match=r"claims 1\.0"):
         boast.verify(blocks)
+    for claims in ({"test": math.nan}, {"test": "0.9"}, {"val_accuracy": 0.999}, {"edges_kept": 0.01}, {"num_arcs": 9}):
+        with pytest.raises(TicketError, match=f"give {next(iter(claims))} .*, the ticket claims"):
+            dataclasses.replace(ticket, metrics={**ticket.metrics, **claims}).verify(blocks)
+    forgetful = {name: value for name, value in ticket.metrics.items() if name != "weights_kept"}
+    with pytest.raises(TicketError, match=r"give weights_kept .*, the ticket claims None"):
+        dataclasses.replace(ticket, metrics=forgetful).verify(blocks)
     swapped = dataclasses.replace(ticket, weights={name: -value for name, value in ticket.weights.items()})
     swapped.verify(blocks)  # the stored outputs are fine
     with pytest.raises(TicketError, match="differ from the stored ones"):
@@ -120,7 +128,7 @@ def _flip(path, position):
 
 
 @pytest.mark.parametrize(
-    "damage", ["flip", "truncate", "missing", "edited json", "no json", "not json", "array", "format"]
+    "damage", ["flip", "truncate", "missing", "edited json", "edited figure", "no json", "not json", "array", "format"]
 )
 def test_damaged_files_are_refused_with_one_sentence(ticket, tmp_path, damage):
     ticket.save(tmp_path)
@@ -134,6 +142,8 @@ def test_damaged_files_are_refused_with_one_sentence(ticket, tmp_path, damage):
         tensors.unlink()
     elif damage == "edited json":
         about.write_text(json.dumps({**content, "method": "other"}))
+    elif damage == "edited figure":
+        about.write_text(json.dumps({**content, "metrics": {**content["metrics"], "dense_test": 0.2}}))
     elif damage == "no json":
         about.unlink()
     elif damage == "not json":
@@ -153,6 +163,8 @@ def test_a_path_in_the_json_cannot_leave_the_folder(ticket, tmp_path):
     outside = tmp_path / content["tensors"]["file"]
     next((tmp_path / "a").glob("*.safetensors")).rename(outside)
     content["tensors"]["file"] = f"../{outside.name}"
+    del content["sha256"]
+    content["sha256"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()  # a forger's
     about.write_text(json.dumps(content))
     with pytest.raises(TicketError, match="cannot read"):
         gs.Ticket.load(tmp_path / "a")
