@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -62,16 +62,25 @@ def compute(graph: EdgeList, method: str, *, seed: int = 0, **options: Any) -> T
         ValueError: for an unknown method (names the closest), or what the score itself refuses.
         TypeError: for an unknown option (names those that there are).
     """
-    function = find_score(method)
-    takes = list(inspect.signature(function).parameters)[1:]
+    if "seed" in check_options(method, options):
+        options["seed"] = seed
+    return find_score(method)(graph, **options)
+
+
+def check_options(method: str, options: Iterable[str]) -> list[str]:
+    """Everything that a score takes besides the graph; a TypeError if that is not all that is asked of it.
+
+    Example:
+        >>> check_options("random", [])
+        ['seed']
+    """
+    takes = list(inspect.signature(find_score(method)).parameters)[1:]
     known = [name for name in takes if name != "seed"]
     unknown = sorted(set(options) - set(known))
     if unknown:
         offers = f"its options are {', '.join(known)}" if known else "it has no options"
         raise TypeError(f"score {method!r} does not take {', '.join(unknown)}; {offers}")
-    if "seed" in takes:
-        options["seed"] = seed
-    return function(graph, **options)
+    return takes
 
 
 def find_score(method: str) -> ScoreFunction:

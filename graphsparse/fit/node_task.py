@@ -39,8 +39,8 @@ class NodeTask(MessageTask):
         loss: of (outputs, targets) on the training nodes; None is cross-entropy.
 
     Raises:
-        ValueError: if something is missing, empty, not finite or out of range, or test nodes are also
-            used for training or validation; the sentence says what.
+        ValueError: if something is missing, empty, not finite or out of range, or a node is in two masks;
+            the sentence says what.
         TypeError: if something is of the wrong type.
 
     Example:
@@ -73,6 +73,8 @@ class NodeTask(MessageTask):
         self.masks = {part: _mask(data, part, split, self.num_nodes) for part in _PARTS}
         if bool((self.masks["test"] & (self.masks["train"] | self.masks["val"])).any()):
             raise ValueError("test nodes must be used for nothing else, but test_mask overlaps another mask")
+        if bool((self.masks["train"] & self.masks["val"]).any()):
+            raise ValueError("train_mask and val_mask overlap: what is trained on cannot choose the epoch")
         self.y = _targets(data, self.masks)
         self.metric = find_metric(metric or getattr(data, "metric", None) or "accuracy")
         self.custom_loss = loss

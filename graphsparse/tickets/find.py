@@ -15,6 +15,7 @@ from torch_geometric.data import Data
 
 from graphsparse.errors import TicketError
 from graphsparse.fit import MessageTask
+from graphsparse.params import prunable
 from graphsparse.select import Keep, exact_fraction, keep_fraction
 from graphsparse.tickets.kinds import KINDS
 from graphsparse.tickets.make import make_ticket
@@ -110,9 +111,11 @@ def find_ticket(
     finder_of(method)
     edge_options = {"guard": guard, "forest": forest, **(score_options or {})}
     check_rules(method, edge_options)
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise ValueError(f"seed must be a whole number from 0 to 2^63 - 1, got {seed!r}")
     learned = _task(task, data, protocol, split)
     problem = Problem(
-        model=_checked(model),
+        model=_checked(model, which),
         data=data,
         task=learned,
         training=Training(epochs, lr, weight_decay, distill, which, device),
@@ -148,7 +151,7 @@ def read_keeps(
     )
 
 
-def _checked(model: nn.Module) -> nn.Module:
+def _checked(model: nn.Module, which: str | tuple[str, ...]) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     for name, value in model.named_parameters():
@@ -160,6 +163,7 @@ def _checked(model: nn.Module) -> nn.Module:
             raise ValueError(f"{name} holds NaN")
     if not any(value.requires_grad for value in model.parameters()):
         raise TicketError(f"{type(model).__name__} has no trainable parameter")
+    prunable(model, which)  # an unknown name is told before anything is trained
     return model
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -32,6 +33,9 @@ class Training:
         distill: weight lambda of the distillation from the dense model's outputs; 0 trains on labels alone.
         which: the weights that count: ``"all"``, ``"matrices"`` or parameter names.
         device: where to train; None is the CPU.
+
+    Raises:
+        ValueError: if ``distill`` is negative or no finite number.
     """
 
     epochs: int = 200
@@ -40,6 +44,10 @@ class Training:
     distill: float = 1.0
     which: str | tuple[str, ...] = "all"
     device: str | torch.device | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.distill < math.inf:
+            raise ValueError(f"distill is the weight of a loss, at least 0 and finite, got {self.distill}")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from graphsparse.edges import SCORES
+from graphsparse.edges import SCORES, keep
+from graphsparse.edges.registry import check_options
 from graphsparse.tickets.controls import all_edges, dense_student, no_edges
 from graphsparse.tickets.imp import IMP
 from graphsparse.tickets.magnitude import Magnitude
@@ -40,7 +41,7 @@ FINDERS: dict[str, Finder] = {
 
 
 def check_rules(method: str, rules: Mapping[str, Any]) -> None:
-    """Raise a ValueError if a method is given a guard, a forest or score options that it has no use for.
+    """Raise an error if a method is given a guard, a forest or score options that it has no use for, or unknown ones.
 
     Example:
         >>> check_rules("reliance", {"guard": "cover"})
@@ -49,8 +50,13 @@ def check_rules(method: str, rules: Mapping[str, Any]) -> None:
         ValueError: reliance chooses edges by a rule of its own and takes no guard
     """
     given = [name for name, value in rules.items() if value is not None and value is not False]
-    if given and not getattr(finder_of(method), "guarded", True):
+    finder = finder_of(method)
+    if given and not getattr(finder, "guarded", True):
         raise ValueError(f"{method} chooses edges by a rule of its own and takes no {given[0]}")
+    keep.check_rules(1, None, rules.get("guard"), bool(rules.get("forest")))
+    score = getattr(finder, "score", getattr(finder, "edges", None))
+    if isinstance(score, str):
+        check_options(score, [name for name in rules if name not in ("guard", "forest")])
 
 
 def register(name: str, finder: Finder) -> None:
@@ -99,6 +105,8 @@ def finder_of(method: str) -> Finder:
         >>> finder_of("dspar").score
         'dspar'
     """
+    if not isinstance(method, str):
+        raise TypeError(f"method must be the name of a finder, got {type(method).__name__}")
     if method in FINDERS:
         return FINDERS[method]
     if method in SCORES:

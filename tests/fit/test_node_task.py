@@ -268,6 +268,7 @@ def overlapping(data: Data) -> dict[str, Tensor]:
         (lambda d: {"test_mask": torch.zeros(60, dtype=torch.bool)}, ValueError, "test_mask selects no node"),
         (lambda d: {"test_mask": d.test_mask[:9]}, ValueError, r"test_mask must have shape \[60\]"),
         (overlapping, ValueError, "test_mask overlaps another mask"),
+        (lambda d: {"val_mask": d.train_mask}, ValueError, "train_mask and val_mask overlap"),
         (lambda d: {"edge_index": d.edge_index.float()}, TypeError, "edge_index must hold integers"),
         (lambda d: {"edge_index": d.edge_index.t()}, ValueError, r"edge_index must be a tensor of shape \[2, E\]"),
         (lambda d: {"edge_index": d.edge_index - 1}, ValueError, "edge_index names node -1"),

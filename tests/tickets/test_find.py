@@ -202,9 +202,20 @@ def test_an_interrupted_search_resumes_to_the_same_ticket(blocks, make_plain, tm
         ({"edge_keep": 0.5, "task": "edge"}, ValueError, "task"),
         ({"edge_keep": 0.5, "protocol": "both"}, ValueError, "protocol"),
         ({"edge_keep": 0.5, "guard": "all"}, ValueError, "guard"),
+        ({"edge_keep": 0.5, "method": 5}, TypeError, "method must be the name of a finder, got int"),
+        ({"edge_keep": 0.5, "score_options": {"speed": 1}}, TypeError, "'teddy' does not take speed"),
+        ({"edge_keep": 0.5, "method": "imp", "score_options": {"speed": 1}}, TypeError, "'random' does not take speed"),
+        ({"edge_keep": 0.5, "which": ("nowhere",)}, ValueError, "nowhere"),
+        ({"edge_keep": 0.5, "distill": -1.0}, ValueError, "distill is the weight of a loss"),
+        ({"edge_keep": 0.5, "distill": float("nan")}, ValueError, "distill is the weight of a loss"),
+        ({"edge_keep": 0.5, "seed": 1.5}, ValueError, "seed must be a whole number"),
+        ({"edge_keep": 0.5, "seed": 2**70}, ValueError, "seed must be a whole number"),
     ],
 )
-def test_bad_arguments_get_one_clear_sentence(blocks, make_plain, options, error, message):
+def test_bad_arguments_get_one_clear_sentence_before_anything_is_trained(
+    blocks, make_plain, options, error, message, monkeypatch
+):
+    monkeypatch.setattr("graphsparse.tickets.find.train_dense", lambda problem: pytest.fail("it was trained"))
     with pytest.raises(error, match=message):
         gs.find_ticket(make_plain(blocks), blocks, **FAST, **options)
 
