@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -19,7 +20,7 @@ from graphsparse.errors import TicketError
 from graphsparse.fit import Bars
 from graphsparse.report import Curve, plot_curves, read_rows, say, versions, write_json
 from graphsparse.tickets.protocol import KEY, SETTING, Experiment, Trial, base_of, row_key, trials_of
-from graphsparse.tickets.runs import ROWS, Failure, Run, Work, made_by, missing_work, run_seed
+from graphsparse.tickets.runs import ROWS, Failure, Work, made_by, make_runs, missing_work, shared_out
 from graphsparse.tickets.verdict import pages, verdicts
 from graphsparse.whole import written_whole
 
@@ -32,7 +33,7 @@ class Bench:
 
     Args:
         experiments: what is compared.
-        jobs: processes of one thread each.
+        jobs: processes of one thread each, by seed, or by seed and method where the seeds are fewer.
     """
 
     experiments: Sequence[Experiment]
@@ -50,7 +51,7 @@ class Bench:
         rows = out / ROWS
         done = {row_key(row) for row in read_rows(rows, KEY)}
         work = missing_work(self.experiments, done)
-        total = sum(len(missing) for *_, missing in work)
+        total = sum(len(item.runs) for item in work)
         say(console, f"{total} runs to make, {len(done)} made before; rows: {rows}")
         failures = self._make(work, total, out)
         found = self._publish(out, console)
@@ -68,14 +69,18 @@ class Bench:
                 bar(made, total, {})
 
             show(0)
-            return self._in_turn(work, out, show) if min(self.jobs, len(work)) <= 1 else self._at_once(work, out, show)
+            shares = shared_out(work, self.jobs)
+            failures = (self._in_turn if min(self.jobs, len(shares)) <= 1 else self._at_once)(shares, out, show)
+        for item in work:
+            shutil.rmtree(item.folder(out), ignore_errors=True)
+        return failures
 
     def _in_turn(self, work: Sequence[Work], out: Path, show: Callable[[int], None]) -> list[Failure]:
         threads, ends = torch.get_num_threads(), []
         _one_thread()  # figures of time are those of one thread, however many runs there are at once
         try:
             for item in work:
-                for end in run_seed(*item, out):
+                for end in make_runs(item, out):
                     ends.append(end)
                     show(len(ends))
         finally:
@@ -85,7 +90,7 @@ class Bench:
     def _at_once(self, work: Sequence[Work], out: Path, show: Callable[[int], None]) -> list[Failure]:
         begun = _lines(out / ROWS)
         with ProcessPoolExecutor(self.jobs, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
-            futures = [pool.submit(_failures, *item, out) for item in work]
+            futures = [pool.submit(_failures, item, out) for item in work]
             try:
                 waiting = set(futures)
                 while waiting:
@@ -152,8 +157,8 @@ def _one_thread() -> None:
     torch.set_num_threads(1)  # two processes of one thread each finish more runs than one of two
 
 
-def _failures(experiment: Experiment, seed: int, missing: Sequence[Run], out: Path) -> list[Failure]:
-    return [end for end in run_seed(experiment, seed, missing, out) if end is not None]
+def _failures(work: Work, out: Path) -> list[Failure]:
+    return [end for end in make_runs(work, out) if end is not None]
 
 
 def _lines(path: Path) -> int:

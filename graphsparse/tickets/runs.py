@@ -26,7 +26,33 @@ from graphsparse.tickets.setup import problem_of
 
 ROWS = "rows.jsonl"
 Run = tuple[str, Trial, int]  # method, trial, level
-Work = tuple[Experiment, int, list[Run]]  # experiment, seed, its missing runs
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """Runs that one process makes.
+
+    Attributes:
+        experiment: of which setting.
+        seed: which seed.
+        runs: which are missing.
+        part: the number of the part, where the methods of a seed are shared out among processes.
+    """
+
+    experiment: Experiment
+    seed: int
+    runs: list[Run]
+    part: int = 0
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        return f"{self.experiment.name}, seed {self.seed}"
+
+    def folder(self, out: Path) -> Path:
+        """Where the checkpoints of the setting and seed go, whatever the part."""
+        digest = _short([self.experiment.setting, self.seed])
+        return out / "checkpoints" / f"{self.experiment.name}-{self.seed}-{digest}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,14 +77,34 @@ class Failure:
 
 
 def missing_work(experiments: Sequence[Experiment], done: set[str]) -> list[Work]:
-    """What is not done, by setting and seed: experiments of one setting share its dense model and its checkpoints."""
+    """What is not done, by setting and seed: experiments of one setting share its dense model."""
     work: dict[str, Work] = {}
     for experiment in experiments:
         for seed in range(experiment.seeds):
             name = json.dumps([experiment.setting, seed])
-            _, _, runs = work.setdefault(name, (experiment, seed, []))
+            runs = work.setdefault(name, Work(experiment, seed, [])).runs
             runs += [run for run in missing_runs(experiment, seed, done) if run not in runs]
-    return [item for item in work.values() if item[2]]
+    return [item for item in work.values() if item.runs]
+
+
+def shared_out(work: Sequence[Work], jobs: int) -> list[Work]:
+    """Work for so many processes: where seeds are fewer, their methods are shared out, each part with its dense model.
+
+    Example:
+        >>> work = Work(Experiment("cora"), 0, [("dense", {}, 0), ("teddy", {}, 5), ("random", {}, 5), ("teddy", {}, 9)])
+        >>> [[run[::2] for run in part.runs] for part in shared_out([work], 2)]
+        [[('dense', 0), ('teddy', 5), ('teddy', 9)], [('random', 5)]]
+    """
+    parts = -(-jobs // max(len(work), 1))
+    shares = []
+    for item in work:
+        methods = dict.fromkeys(method for method, *_ in item.runs if method != "dense")
+        number_of = {method: place % parts for place, method in enumerate(methods)} | {"dense": 0}
+        for part in range(parts):
+            runs = [run for run in item.runs if number_of[run[0]] == part]
+            if runs:
+                shares.append(dataclasses.replace(item, runs=runs, part=part))
+    return shares
 
 
 def missing_runs(experiment: Experiment, seed: int, done: set[str]) -> list[Run]:
@@ -78,36 +124,36 @@ def made_by(method: str) -> dict[str, str]:
     return {} if source is None else {"source": source}
 
 
-def run_seed(experiment: Experiment, seed: int, missing: Sequence[Run], out: Path) -> Iterator[Failure | None]:
+def make_runs(work: Work, out: Path) -> Iterator[Failure | None]:
     """Train the dense model of a seed and make its missing runs; after each, how it failed, or None."""
-    name = f"{experiment.name}, seed {seed}"
-    digest = _short([experiment.setting, seed])
-    folder = out / "checkpoints" / f"{experiment.name}-{seed}-{digest}"
+    folder = work.folder(out)
+    used = [folder / f"part-{work.part}"]
     try:
-        problem = _problem(experiment, seed, folder)
+        problem = _problem(work.experiment, work.seed, used[0])
         dense = train_dense(problem)
     except Exception as error:
-        yield from [Failure.of(f"{name}, the dense model", error)] * len(missing)
-        shutil.rmtree(folder, ignore_errors=True)
+        yield from [Failure.of(f"{work.name}, the dense model", error)] * len(work.runs)
         return
     trials: dict[str, Problem] = {}
-    for method, trial, level in missing:
-        row = experiment.setting | {"seed": seed, "method": method, "trial": dict(trial), "level": level}
+    for method, trial, level in work.runs:
+        row = work.experiment.setting | {"seed": work.seed, "method": method, "trial": dict(trial), "level": level}
         own = _short([method, trial, made_by(method)])
         try:
             if method == "dense":
                 figures = _dense_figures(problem, dense)
             else:
                 if own not in trials:  # the one before is not needed again
-                    trials = {own: _of_trial(problem, method, trial, folder / own)}
+                    used.append(folder / own)
+                    trials = {own: _of_trial(problem, method, trial, used[-1])}
                 figures = sparse_figures(trials[own], dense, method, trial, level)
         except Exception as error:
-            yield Failure.of(f"{name}, {method} at level {level}", error)
+            yield Failure.of(f"{work.name}, {method} at level {level}", error)
             continue
         about = {"commit": commit(), "clean": unchanged(), "versions": versions()}
         append_row(out / ROWS, row | figures | about | made_by(method))
         yield None
-    shutil.rmtree(folder, ignore_errors=True)  # what failed fails again, with its checkpoints or without
+    for each in used:  # what failed fails again, with its checkpoints or without
+        shutil.rmtree(each, ignore_errors=True)
 
 
 def _short(content: Any) -> str:

@@ -23,7 +23,7 @@ from graphsparse.tickets.anatomy import anatomy
 from graphsparse.tickets.bench import FAILED, Bench, asked_rows
 from graphsparse.tickets.protocol import Experiment, full, method_of, quick, trials_of
 from graphsparse.tickets.registry import finder_of, source_of
-from graphsparse.tickets.runs import ROWS, missing_work
+from graphsparse.tickets.runs import ROWS, missing_work, shared_out
 from graphsparse.tickets.verdict import holm, pages, verdicts
 
 SMALL = Experiment("digits-knn", hidden=8, methods=("teddy", "no-edges"), levels=(10, 20), seeds=2, epochs=3, trials=1)
@@ -98,8 +98,9 @@ def test_a_run_that_was_killed_goes_on_to_the_same_figures(made, tmp_path, monke
     assert timeless(tmp_path) == timeless(made[0])
 
 
-def test_processes_make_the_same_tickets(made, tmp_path):
-    run(tmp_path, jobs=2)
+@pytest.mark.parametrize("jobs", [2, 3])
+def test_processes_make_the_same_tickets(made, tmp_path, jobs):
+    run(tmp_path, jobs=jobs)  # a process for each seed; with the third, for each method of a seed
     tickets = [
         {(r["seed"], r["method"], r["level"]): r.get("ticket") for r in rows_of(out)} for out in (made[0], tmp_path)
     ]
@@ -220,11 +221,27 @@ def test_experiments_of_one_setting_share_a_dense_model():
     one = Experiment("digits-knn", hidden=8, methods=("teddy",), levels=(10,), seeds=2, trials=1)
     two = dataclasses.replace(one, methods=("random", "teddy"), seeds=3)
     work = missing_work([one, two], set())
-    assert [(seed, [method for method, *_ in runs]) for _, seed, runs in work] == [
+    assert [(item.seed, [method for method, *_ in item.runs]) for item in work] == [
         (0, ["dense", "teddy", "random"]),
         (1, ["dense", "teddy", "random"]),
         (2, ["dense", "random", "teddy"]),
     ]
+
+
+@given(seeds=st.integers(1, 4), methods=st.integers(1, 5), jobs=st.integers(1, 9))
+@settings(deadline=None, max_examples=30)
+def test_every_run_is_somebodys(seeds, methods, jobs):
+    names = ("teddy", "random", "dspar", "imp", "ugs")[:methods]
+    asked = dataclasses.replace(SMALL, methods=names, seeds=seeds)
+    work = missing_work([asked], set())
+    shares = shared_out(work, jobs)
+    assert len(shares) >= min(jobs, seeds * methods)
+    assert all(share.runs for share in shares)
+    for item in work:
+        theirs = [share for share in shares if share.seed == item.seed]
+        assert sorted(map(str, item.runs)) == sorted(str(run) for share in theirs for run in share.runs)
+        assert len({share.part for share in theirs}) == len(theirs)
+        assert all(len([s for s in theirs if any(r[0] == name for r in s.runs)]) == 1 for name in names)
 
 
 def test_a_method_with_more_trials_than_were_asked_for_has_no_advantage(made):
