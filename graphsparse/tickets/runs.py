@@ -91,8 +91,8 @@ def shared_out(work: Sequence[Work], jobs: int) -> list[Work]:
     """Work for so many processes: where seeds are fewer, their methods are shared out, each part with its dense model.
 
     Example:
-        >>> work = Work(Experiment("cora"), 0, [("dense", {}, 0), ("teddy", {}, 5), ("random", {}, 5), ("teddy", {}, 9)])
-        >>> [[run[::2] for run in part.runs] for part in shared_out([work], 2)]
+        >>> runs = [("dense", {}, 0), ("teddy", {}, 5), ("random", {}, 5), ("teddy", {}, 9)]
+        >>> [[run[::2] for run in part.runs] for part in shared_out([Work(Experiment("cora"), 0, runs)], 2)]
         [[('dense', 0), ('teddy', 5), ('teddy', 9)], [('random', 5)]]
     """
     parts = -(-jobs // max(len(work), 1))
