@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from scipy.sparse import csr_array
@@ -46,8 +46,17 @@ def remember_transpose(matrix: Tensor) -> Tensor:
     return matrix
 
 
-def multiply(matrix: Tensor, x: Tensor) -> Tensor:
+class Multiplier(Protocol):
+    """A matrix [n, m] that knows its own product, such as one whose values have a gradient."""
+
+    def times(self, x: Tensor) -> Tensor:
+        """The product with x [m, w], differentiable."""
+
+
+def multiply(matrix: Tensor | Multiplier, x: Tensor) -> Tensor:
     """The product of a matrix of `remember_transpose` [n, m] and x [m, w], dense or CSR, differentiable in x."""
+    if not isinstance(matrix, Tensor):
+        return matrix.times(x)
     if not x.requires_grad:
         return product(matrix, x)
     out: Tensor = _Product.apply(matrix, x)  # type: ignore[no-untyped-call]

@@ -23,7 +23,7 @@ class _ByMatrix:
         type(self)._orig_propagate = MessagePassing.propagate  # type: ignore[attr-defined]
 
     def message_and_aggregate(self, adj_t: Any, x: Any) -> Tensor:
-        if not hasattr(adj_t, "transposed"):
+        if not (hasattr(adj_t, "transposed") or hasattr(adj_t, "times")):
             out: Tensor = super().message_and_aggregate(adj_t, x)  # type: ignore[misc]
             return out
         return multiply(adj_t, x[0] if isinstance(x, tuple) else x)

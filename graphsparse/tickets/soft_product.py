@@ -90,6 +90,21 @@ class _Product(torch.autograd.Function):
         return of_values, of_x, None
 
 
+@dataclass(frozen=True)
+class _Masked:
+    """A matrix whose values carry a gradient, as `graphsparse.products.multiply` takes it."""
+
+    pattern: Pattern
+    values: Tensor
+
+    def times(self, x: Tensor) -> Tensor:
+        """Its product with x."""
+        if x.layout != torch.strided:
+            raise TypeError("a masked product takes dense features")
+        out: Tensor = _Product.apply(self.values, x, self.pattern)  # type: ignore[no-untyped-call]
+        return out
+
+
 class MaskedProducts:
     """Puts the current edge mask into every sparse product of a backbone, by PyG's own hook.
 
@@ -99,12 +114,11 @@ class MaskedProducts:
 
     def __init__(self, model: Backbone) -> None:
         self.calls = 0
-        self._mask: Tensor | None = None
-        self._number = 0
-        self._edge_index: Tensor | None = None
+        self._masked: _Masked | None = None
         self._patterns: dict[int, Pattern] = {}
+        self._now: tuple[int, Tensor, Tensor] | None = None
         layers = [module for module in model.modules() if isinstance(module, MessagePassing)]
-        self._handles = [layer.register_message_and_aggregate_forward_hook(self._masked) for layer in layers]
+        self._handles = [layer.register_message_and_aggregate_forward_pre_hook(self._mask) for layer in layers]
 
     @staticmethod
     def serve(model: nn.Module) -> bool:
@@ -113,26 +127,24 @@ class MaskedProducts:
 
     def use(self, number: int, edge_index: Tensor, mask: Tensor) -> None:
         """The graph of the coming forward pass, by its number, and the mask of its arcs ``[E]``."""
-        self._number, self._edge_index, self._mask, self.calls = number, edge_index, mask, 0
+        self._now, self._masked, self.calls = (number, edge_index, mask), None, 0
 
     def remove(self) -> None:
         """Take the hooks away."""
         for handle in self._handles:
             handle.remove()
 
-    def _masked(self, layer: nn.Module, inputs: tuple[Any, dict[str, Any]], output: Tensor) -> Tensor:
+    def _mask(self, layer: nn.Module, inputs: tuple[Any, dict[str, Any]]) -> tuple[_Masked, dict[str, Any]]:
         matrix, named = inputs
-        x = named["x"][0] if isinstance(named["x"], tuple) else named["x"]
-        if self._mask is None or self._edge_index is None:
+        if self._now is None:
             raise RuntimeError("a masked product needs a graph: call use() first")
-        if x.layout != torch.strided:
-            raise TypeError("a masked product takes dense features")
         self.calls += 1
-        if self._number not in self._patterns:
-            self._patterns[self._number] = Pattern.of(matrix, self._edge_index)
-        pattern = self._patterns[self._number]
-        out: Tensor = _Product.apply(pattern.values(self._mask), x, pattern)  # type: ignore[no-untyped-call]
-        return out
+        if self._masked is None:  # every layer multiplies the same matrix
+            number, edge_index, mask = self._now
+            if number not in self._patterns:
+                self._patterns[number] = Pattern.of(matrix, edge_index)
+            self._masked = _Masked(self._patterns[number], self._patterns[number].values(mask))
+        return self._masked, named
 
 
 def _csr(rows: Tensor, columns: Tensor, values: Tensor, shape: Any) -> Tensor:
