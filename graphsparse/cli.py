@@ -248,6 +248,7 @@ def bench_tickets(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON instead of the tables.")] = False,
 ) -> None:
     """Compare ticket finders fairly: seeds, levels, trials chosen on validation data; an interrupted run resumes."""
+    from graphsparse.errors import TicketError
     from graphsparse.tickets import protocol as plans
     from graphsparse.tickets.bench import Bench
 
@@ -276,9 +277,15 @@ def bench_tickets(
         )
     else:
         experiments = plans.quick() if quick else plans.full()
-    Bench(experiments, jobs).run(out, Console(stderr=as_json))
+    failed: TicketError | None = None
+    try:
+        Bench(experiments, jobs).run(out, Console(stderr=as_json))
+    except TicketError as error:  # some runs failed, of which the summary says nothing
+        failed = error
     if as_json:
         print((out / "summary.json").read_text(), end="")
+    if failed is not None:
+        raise failed
 
 
 def _words(given: list[str] | None, default: str) -> list[str]:

@@ -54,7 +54,12 @@ class Multiplier(Protocol):
 
 
 def multiply(matrix: Tensor | Multiplier, x: Tensor) -> Tensor:
-    """The product of a matrix of `remember_transpose` [n, m] and x [m, w], dense or CSR, differentiable in x."""
+    """The product of a matrix [n, m] and x [m, w], dense or CSR, differentiable in x.
+
+    Args:
+        matrix: one of `remember_transpose`, or one that knows its own product.
+        x: what it is multiplied with.
+    """
     if not isinstance(matrix, Tensor):
         return matrix.times(x)
     if not x.requires_grad:

@@ -53,7 +53,7 @@ def mask_by_need(
 
     Raises:
         ValueError: for needs or benefits that are negative or not finite, of a wrong length, or ``offset`` not above 0;
-            if ``start`` is more than ``keep`` allows, or with ``among`` less.
+            if ``start`` has more edges than ``keep`` asks for, or ``start`` and ``among`` together fewer.
 
     Example:
         >>> from graphsparse.interop import open_graph

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from graphsparse.whole import written_whole
@@ -73,7 +74,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> Path:
 
 
 def plain(value: Any) -> Any:
-    """The same value as JSON can say it: NaN and infinities become None.
+    """The same value as JSON can say it: NaN and infinities become None, numbers of numpy numbers.
 
     Example:
         >>> plain({"mean": 0.5, "ci95": float("nan")})
@@ -81,8 +82,10 @@ def plain(value: Any) -> Any:
     """
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

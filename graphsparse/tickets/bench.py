@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
@@ -34,10 +33,17 @@ class Bench:
     Args:
         experiments: what is compared.
         jobs: processes of one thread each, by seed, or by seed and method where the seeds are fewer.
+
+    Raises:
+        ValueError: ``jobs`` is less than 1.
     """
 
     experiments: Sequence[Experiment]
     jobs: int = os.cpu_count() or 1
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1:
+            raise ValueError(f"jobs must be at least 1, got {self.jobs}")
 
     def run(self, out: Path, console: Console) -> list[dict[str, Any]]:
         """Make the runs that ``out`` lacks, write summary, tables and plots there, and print the tables.
@@ -46,17 +52,18 @@ class Bench:
         another one may share the folder. A run that fails stops no other.
 
         Raises:
-            TicketError: at the end, after the tables, if runs failed, or a process was killed.
+            TicketError: at the end, after the tables, if runs failed or were killed.
         """
-        rows = out / ROWS
-        done = {row_key(row) for row in read_rows(rows, KEY)}
-        work = missing_work(self.experiments, done)
-        total = sum(len(item.runs) for item in work)
-        say(console, f"{total} runs to make, {len(done)} made before; rows: {rows}")
+        work = self._missing(out)
+        total, made = sum(len(item.runs) for item in work), len(read_rows(out / ROWS, KEY))
+        say(console, f"{total} runs to make, {made} made before; rows: {out / ROWS}")
         failures = self._make(work, total, out)
         found = self._publish(out, console)
-        _complain(failures, total, out)
+        _complain(failures, sum(len(item.runs) for item in self._missing(out)), total, out)
         return found
+
+    def _missing(self, out: Path) -> list[Work]:
+        return missing_work(self.experiments, {row_key(row) for row in read_rows(out / ROWS, KEY)})
 
     def _make(self, work: Sequence[Work], total: int, out: Path) -> list[Failure]:
         """Do the work; the runs that failed."""
@@ -66,14 +73,11 @@ class Bench:
             bar = bars.add("runs")
 
             def show(made: int) -> None:
-                bar(made, total, {})
+                bar(min(made, total), total, {})
 
             show(0)
             shares = shared_out(work, self.jobs)
-            failures = (self._in_turn if min(self.jobs, len(shares)) <= 1 else self._at_once)(shares, out, show)
-        for item in work:
-            shutil.rmtree(item.folder(out), ignore_errors=True)
-        return failures
+            return (self._in_turn if min(self.jobs, len(shares)) <= 1 else self._at_once)(shares, out, show)
 
     def _in_turn(self, work: Sequence[Work], out: Path, show: Callable[[int], None]) -> list[Failure]:
         threads, ends = torch.get_num_threads(), []
@@ -90,20 +94,18 @@ class Bench:
     def _at_once(self, work: Sequence[Work], out: Path, show: Callable[[int], None]) -> list[Failure]:
         begun = _lines(out / ROWS)
         with ProcessPoolExecutor(self.jobs, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
-            futures = [pool.submit(_failures, item, out) for item in work]
+            of_future = {pool.submit(_failures, item, out): item for item in work}
+            failures: list[Failure] = []
             try:
-                waiting = set(futures)
+                waiting = set(of_future)
                 while waiting:
-                    _, waiting = wait(waiting, timeout=1, return_when=FIRST_COMPLETED)
-                    show(_lines(out / ROWS) - begun)
-                return [failure for future in futures for failure in future.result()]
-            except BrokenProcessPool as error:
-                raise TicketError(
-                    "a process was killed, most likely for want of memory: ask for fewer jobs; what was made before "
-                    f"is in {out / ROWS}, and the same comparison goes on from there"
-                ) from error
-            finally:  # after an error, what has not begun does not begin
+                    ended, waiting = wait(waiting, timeout=1, return_when=FIRST_COMPLETED)
+                    for future in ended:
+                        failures += _failures_of(future, of_future[future])
+                    show(_lines(out / ROWS) - begun + len(failures))
+            finally:  # after an interruption, what has not begun does not begin
                 pool.shutdown(wait=False, cancel_futures=True)
+        return failures
 
     def _publish(self, out: Path, console: Console) -> list[dict[str, Any]]:
         rows = asked_rows(self.experiments, read_rows(out / ROWS, KEY))
@@ -161,21 +163,32 @@ def _failures(work: Work, out: Path) -> list[Failure]:
     return [end for end in make_runs(work, out) if end is not None]
 
 
+def _failures_of(future: Future[list[Failure]], work: Work) -> list[Failure]:
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        return [
+            Failure.of(work.name, error, "a process was killed, most likely for want of memory: ask for fewer jobs")
+        ]
+
+
 def _lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def _complain(failures: Sequence[Failure], total: int, out: Path) -> None:
+def _complain(failures: Sequence[Failure], missing: int, total: int, out: Path) -> None:
     """Say what failed, and where the whole story is; the file of an earlier time goes."""
     file = out / FAILED
-    file.unlink(missing_ok=True)
-    if failures:
-        file.write_text("\n".join(f"{failure.run}\n{failure.trace}" for failure in failures))
-        first = failures[0]
-        raise TicketError(
-            f"{len(failures)} of {total} runs failed, first {first.run}: {first.error} (all of them: {file}); "
-            "the others are in the tables, and the same comparison tries these again"
-        )
+    if not failures:
+        file.unlink(missing_ok=True)
+        return
+    with written_whole(file) as partial:
+        partial.write_text("\n".join(f"{failure.run}\n{failure.trace}" for failure in failures))
+    first = failures[0]
+    raise TicketError(
+        f"{missing} of {total} runs failed, first {first.run}: {first.error} (all of them: {file}); "
+        "the others are in the tables, and the same comparison tries these again"
+    )
 
 
 def _plot(out: Path, verdict: dict[str, Any]) -> None:

@@ -23,20 +23,29 @@ def check_found(problem: Problem, found: Found, edge_keep: Fraction, weight_keep
     """Raise a TicketError if what a finder found is not what it was asked for, or not what it trained.
 
     Edges and weights are at most as many as the keeps say (unless the metric ``ignores`` names them), both arcs of a
-    pair stay or go, self-loops stay, dropped weights are zero, and the outputs are those of the weights on the edges.
+    pair stay or go, self-loops stay, dropped weights are zero, the outputs are those of the weights on the edges, and
+    the figures those of the outputs.
     """
     ignored = str(found.metrics.get("ignores", ""))
     _check_edges(problem, found.edge_mask, None if "edge_keep" in ignored else edge_keep)
     _check_weights(problem, found.weight_masks, None if "weight_keep" in ignored else weight_keep)
+    result, task = found.result, problem.task.with_mask(found.edge_mask)
     for name, mask in found.weight_masks.items():
-        if bool(found.result.state[name].cpu()[~mask.cpu()].any()):
+        if bool(result.state[name].cpu()[~mask.cpu()].any()):
             raise TicketError(f"the finder dropped weights of {name}, but its trained model has values there")
-    check_outputs(problem.task.with_mask(found.edge_mask), problem.trained_model(found.result), found.result.logits)
+    check_outputs(task, problem.trained_model(result), result.logits)
+    for part, claimed in (("test", result.test), ("val", result.val)):
+        score = task.score(result.logits, part)
+        if not abs(score - claimed) <= 1e-6:  # NaN is not
+            raise TicketError(f"the outputs give {part} {score:.6f}, the finder claims {claimed}")
 
 
 def check_outputs(task: MessageTask, model: nn.Module, stored: Tensor) -> float:
     """The largest difference of a model's outputs from those that were stored; a TicketError if that is no rounding."""
-    error = float((task.predict(model).cpu() - stored.cpu()).abs().max()) if stored.numel() else 0.0
+    outputs, stored = task.predict(model).cpu(), stored.cpu()
+    if outputs.shape != stored.shape:
+        raise TicketError(f"the weights give outputs {list(outputs.shape)}, those stored are {list(stored.shape)}")
+    error = float((outputs - stored).abs().max())
     if not error <= 1e-3 * max(float(stored.abs().max()), 1.0):
         raise TicketError(f"the weights give outputs that differ from the stored ones by up to {error:.3g}")
     return error

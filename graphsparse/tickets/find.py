@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from fractions import Fraction
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from graphsparse.select import Keep, exact_fraction, keep_fraction
 from graphsparse.tickets.kinds import KINDS
 from graphsparse.tickets.make import make_ticket
 from graphsparse.tickets.problem import Problem, Training, train_dense
-from graphsparse.tickets.registry import check_rules, finder_of
+from graphsparse.tickets.registry import check_rules
 from graphsparse.tickets.search import sparsest_within
 from graphsparse.tickets.ticket import Ticket
 
@@ -94,7 +95,9 @@ def find_ticket(
         ``inference_ms`` and the same of the dense model (of many graphs: to predict the test part).
 
     Raises:
-        ValueError: for a keep outside (0, 1], an unknown method, or a tolerance together with a keep.
+        ValueError: for a keep outside (0, 1], an unknown method, guard or weight, a tolerance together with a keep, a
+            negative ``distill``, or a seed that is none.
+        TypeError: for a keep that is no number, a model that is no module, or an option that the score does not have.
         TicketError: if no level is within the tolerance; it names the closest.
 
     Source: Seo, Yun, Yang, ICLR 2024; tickets on graphs: Chen et al., ICML 2021.
@@ -108,10 +111,9 @@ def find_ticket(
         (0.6, 0.1)
     """
     keeps = read_keeps(edge_keep, weight_keep, tolerance)
-    finder_of(method)
     edge_options = {"guard": guard, "forest": forest, **(score_options or {})}
     check_rules(method, edge_options)
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+    if not hasattr(seed, "__index__") or not 0 <= index(seed) < 2**63:
         raise ValueError(f"seed must be a whole number from 0 to 2^63 - 1, got {seed!r}")
     learned = _task(task, data, protocol, split)
     problem = Problem(
@@ -119,7 +121,7 @@ def find_ticket(
         data=data,
         task=learned,
         training=Training(epochs, lr, weight_decay, distill, which, device),
-        seed=seed,
+        seed=index(seed),
         edge_options=edge_options,
         folder=None if checkpoint is None else Path(checkpoint),
         progress=progress,

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graphsparse.errors import TicketError
 from graphsparse.fit import FitResult
 from graphsparse.fit.features import run
 from graphsparse.fit.measure import inference_ms
@@ -87,7 +88,11 @@ def _metrics(problem: Problem, dense: FitResult, found: Found, masks: Mapping[st
         "dense_isolated_nodes": isolated_nodes(data.edge_index, int(data.num_nodes or 0)),
         "isolated_nodes": isolated_nodes(data.edge_index[:, found.edge_mask], int(data.num_nodes or 0)),
     }
-    return figures | _costs(problem, dense, found) | dict(found.metrics)
+    figures |= _costs(problem, dense, found)
+    taken = sorted(figures.keys() & found.metrics.keys())
+    if taken:
+        raise TicketError(f"a finder's own metrics cannot be called {taken[0]!r}: that is a figure of every ticket")
+    return figures | dict(found.metrics)
 
 
 def _costs(problem: Problem, dense: FitResult, found: Found) -> dict[str, Any]:

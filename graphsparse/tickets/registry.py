@@ -43,6 +43,10 @@ FINDERS: dict[str, Finder] = {
 def check_rules(method: str, rules: Mapping[str, Any]) -> None:
     """Raise an error if a method is given a guard, a forest or score options that it has no use for, or unknown ones.
 
+    Raises:
+        ValueError: for a method that takes none, or an unknown guard.
+        TypeError: for an option that the method's score does not have.
+
     Example:
         >>> check_rules("reliance", {"guard": "cover"})
         Traceback (most recent call last):
@@ -54,7 +58,9 @@ def check_rules(method: str, rules: Mapping[str, Any]) -> None:
     if given and not getattr(finder, "guarded", True):
         raise ValueError(f"{method} chooses edges by a rule of its own and takes no {given[0]}")
     keep.check_rules(1, None, rules.get("guard"), bool(rules.get("forest")))
-    score = getattr(finder, "score", getattr(finder, "edges", None))
+    score = finder.score if isinstance(finder, OneShot) else None
+    if isinstance(finder, (IMP, Magnitude, RandomWeights)):
+        score = finder.edges
     if isinstance(score, str):
         check_options(score, [name for name in rules if name not in ("guard", "forest")])
 
@@ -97,6 +103,7 @@ def finder_of(method: str) -> Finder:
     the working directory, too): an instance, a class (made without arguments) or a function.
 
     Raises:
+        TypeError: for a method that is no string.
         ValueError: for an unknown name; it lists the known ones and the closest. Or there is no such module or
             attribute, or what is there cannot be called as a :class:`graphsparse.tickets.Finder`. Errors of the module
             itself are its own.

@@ -68,9 +68,8 @@ class Reliance:
             tails, heads = graph.edge_index.cpu()
             seen = inside[tails] & inside[heads]
             start = torch.zeros_like(seen)
-            start[seen] = choose(
-                training, EdgeList(training.edge_index, training.num_nodes, graph.undirected, graph.mirrored)
-            )
+            part = EdgeList(training.edge_index.cpu(), training.num_nodes, graph.undirected, graph.mirrored)
+            start[seen] = choose(training, part)
             edge_mask = choose(whole, graph, start=start, among=~seen)
         name = f"reliance-{self.floor:g}-{self.offset:g}-{edge_keep}-{weight_keep}"
         return train_sparse(problem, dense, edge_mask, weight_keep, name)

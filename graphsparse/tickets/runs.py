@@ -7,7 +7,8 @@ import hashlib
 import json
 import shutil
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,11 @@ class Work:
         experiment: of which setting.
         seed: which seed.
         runs: which are missing.
-        part: the number of the part, where the methods of a seed are shared out among processes.
     """
 
     experiment: Experiment
     seed: int
     runs: list[Run]
-    part: int = 0
 
     @property
     def name(self) -> str:
@@ -50,7 +49,7 @@ class Work:
         return f"{self.experiment.name}, seed {self.seed}"
 
     def folder(self, out: Path) -> Path:
-        """Where the checkpoints of the setting and seed go, whatever the part."""
+        """Where the checkpoints of the setting and seed go, a folder for each trial of a method."""
         digest = _short([self.experiment.setting, self.seed])
         return out / "checkpoints" / f"{self.experiment.name}-{self.seed}-{digest}"
 
@@ -70,10 +69,9 @@ class Failure:
     trace: str
 
     @staticmethod
-    def of(run: str, error: Exception) -> Failure:
-        """The failure that an error is."""
-        trace = "".join(traceback.format_exception(error))
-        return Failure(run, f"{type(error).__name__}: {error}", trace)
+    def of(run: str, error: Exception, said: str | None = None) -> Failure:
+        """The failure that an error is, in its own words or in others."""
+        return Failure(run, said or f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
 
 
 def missing_work(experiments: Sequence[Experiment], done: set[str]) -> list[Work]:
@@ -99,11 +97,11 @@ def shared_out(work: Sequence[Work], jobs: int) -> list[Work]:
     shares = []
     for item in work:
         methods = dict.fromkeys(method for method, *_ in item.runs if method != "dense")
-        number_of = {method: place % parts for place, method in enumerate(methods)} | {"dense": 0}
-        for part in range(parts):
-            runs = [run for run in item.runs if number_of[run[0]] == part]
-            if runs:
-                shares.append(dataclasses.replace(item, runs=runs, part=part))
+        part_of = {method: place % parts for place, method in enumerate(methods)} | {"dense": 0}
+        shares += [
+            dataclasses.replace(item, runs=[run for run in item.runs if part_of[run[0]] == part])
+            for part in sorted({part_of[method] for method, *_ in item.runs})
+        ]
     return shares
 
 
@@ -125,16 +123,18 @@ def made_by(method: str) -> dict[str, str]:
 
 
 def make_runs(work: Work, out: Path) -> Iterator[Failure | None]:
-    """Train the dense model of a seed and make its missing runs; after each, how it failed, or None."""
-    folder = work.folder(out)
-    used = [folder / f"part-{work.part}"]
+    """Train the dense model of a seed and make its missing runs; after each, how it failed, or None.
+
+    Trials have checkpoints, which go once all their runs are made; the dense model has none, because it is not alone in
+    needing one: other processes train it, too.
+    """
     try:
-        problem = _problem(work.experiment, work.seed, used[0])
+        problem = _problem(work.experiment, work.seed)
         dense = train_dense(problem)
     except Exception as error:
         yield from [Failure.of(f"{work.name}, the dense model", error)] * len(work.runs)
         return
-    trials: dict[str, Problem] = {}
+    folder, trials, failed = work.folder(out), dict[str, Problem](), set[str]()
     for method, trial, level in work.runs:
         row = work.experiment.setting | {"seed": work.seed, "method": method, "trial": dict(trial), "level": level}
         own = _short([method, trial, made_by(method)])
@@ -142,26 +142,33 @@ def make_runs(work: Work, out: Path) -> Iterator[Failure | None]:
             if method == "dense":
                 figures = _dense_figures(problem, dense)
             else:
-                if own not in trials:  # the one before is not needed again
-                    used.append(folder / own)
-                    trials = {own: _of_trial(problem, method, trial, used[-1])}
+                if own not in trials:
+                    _forget(folder, trials.keys() - failed)
+                    trials = {own: _of_trial(problem, method, trial, folder / own)}  # the one before has done its work
                 figures = sparse_figures(trials[own], dense, method, trial, level)
+            about = {"commit": commit(), "clean": unchanged(), "versions": versions()}
+            append_row(out / ROWS, plain(row | figures | about | made_by(method)))
         except Exception as error:
-            yield Failure.of(f"{work.name}, {method} at level {level}", error)
-            continue
-        about = {"commit": commit(), "clean": unchanged(), "versions": versions()}
-        append_row(out / ROWS, row | figures | about | made_by(method))
-        yield None
-    for each in used:  # what failed fails again, with its checkpoints or without
-        shutil.rmtree(each, ignore_errors=True)
+            failed.add(own)
+            yield Failure.of(f"{work.name}, {method} {dict(trial)} at level {level}", error)
+        else:
+            yield None
+    _forget(folder, trials.keys() - failed)
+
+
+def _forget(folder: Path, trials: Iterable[str]) -> None:
+    """Remove the checkpoints of trials, and the folder if no others are left in it."""
+    for name in trials:
+        shutil.rmtree(folder / name, ignore_errors=True)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _short(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _problem(experiment: Experiment, seed: int, folder: Path) -> Problem:
-    folder.mkdir(parents=True, exist_ok=True)
+def _problem(experiment: Experiment, seed: int) -> Problem:
     return problem_of(
         load(experiment.dataset, normalize_features=experiment.features != "raw"),
         model=experiment.model,
@@ -169,7 +176,6 @@ def _problem(experiment: Experiment, seed: int, folder: Path) -> Problem:
         seed=seed,
         training=Training(epochs=experiment.epochs, lr=experiment.lr, weight_decay=experiment.weight_decay),
         protocol=experiment.protocol,
-        folder=folder,
         progress=False,
     )
 
@@ -189,8 +195,11 @@ def sparse_figures(problem: Problem, dense: FitResult, method: str, trial: Trial
     seconds = found.result.seconds if found.seconds is None else found.seconds
     ticket = as_ticket(problem, dense, method, *keeps, found)
     left = anatomy(problem.data.edge_index[:, found.edge_mask], int(problem.data.num_nodes), _classes(problem))
-    figures: dict[str, Any] = plain(ticket.metrics)
-    return figures | left | {"seconds": seconds, "ticket": ticket.hash, "maximize": problem.task.metric.maximize}
+    return (
+        dict(ticket.metrics)
+        | left
+        | {"seconds": seconds, "ticket": ticket.hash, "maximize": problem.task.metric.maximize}
+    )
 
 
 def _dense_figures(problem: Problem, dense: FitResult) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from graphsparse.report import Curve, interval, plain, plot_sparsity, table, wri
 from graphsparse.tickets.find import read_keeps
 from graphsparse.tickets.make import make_ticket
 from graphsparse.tickets.problem import Problem, Training, train_dense
-from graphsparse.tickets.registry import finder_of
+from graphsparse.tickets.registry import check_rules
 from graphsparse.tickets.search import best_on_validation, sparsest_within, summarise
 from graphsparse.tickets.setup import problem_of
 from graphsparse.tickets.ticket import Ticket
@@ -72,7 +72,7 @@ class Study:
         A run that was interrupted and is called again resumes from its checkpoints in ``out``.
         """
         keeps = read_keeps(self.edge_keep, self.weight_keep, self.tolerance)
-        finder_of(self.method)
+        check_rules(self.method, {"guard": self.guard})
         data = load(self.dataset, split=self.split)
         console.print(_describe(data), highlight=False)
         checkpoints = out / "checkpoints"

@@ -121,6 +121,20 @@ def test_a_finder_of_ones_own_may_refuse_rules_too(blocks, make_plain):
         del gs.tickets.FINDERS["own"]
 
 
+def test_attributes_of_a_finder_of_ones_own_are_its_own(blocks, make_plain):
+    class Own:
+        score = "accuracy"
+
+        def __call__(self, problem, dense, edge_keep, weight_keep):
+            return OneShot("random")(problem, dense, edge_keep, weight_keep)
+
+    gs.tickets.register("own", Own())
+    try:
+        gs.find_ticket(make_plain(blocks), blocks, method="own", edge_keep=0.5, weight_keep=0.5, **FAST)
+    finally:
+        del FINDERS["own"]
+
+
 def test_a_finder_of_ones_own_is_run_by_name(blocks, make_plain):
     gs.tickets.register("own", UGS(weight_step="0.5", edge_step="0.5"))
     try:
@@ -177,14 +191,29 @@ def test_a_finder_that_hands_over_what_was_not_asked_for_is_caught(blocks, make_
         del FINDERS["own"]
 
 
-def test_a_finder_that_reports_another_models_figures_is_caught(blocks, make_plain):
+BOASTS = {
+    "outputs": (lambda f, d: {"result": dataclasses.replace(f.result, logits=d.logits)}, "differ from the stored ones"),
+    "fewer outputs": (
+        lambda f, d: {"result": dataclasses.replace(f.result, logits=f.result.logits[:1])},
+        r"give outputs \[160, 4\], those stored are \[1, 4\]",
+    ),
+    "a figure": (lambda f, d: {"result": dataclasses.replace(f.result, test=1.0)}, "the finder claims 1.0"),
+    "no figure": (lambda f, d: {"result": dataclasses.replace(f.result, val=math.nan)}, "the finder claims nan"),
+    "a count": (lambda f, d: {"metrics": {"edges_kept": 0.01}}, "own metrics cannot be called 'edges_kept'"),
+}
+
+
+@pytest.mark.parametrize("boast", BOASTS)
+def test_a_finder_that_reports_figures_of_others_is_caught(blocks, make_plain, boast):
+    changes, said = BOASTS[boast]
+
     def own(problem, dense, edge_keep, weight_keep):
         found = OneShot("random")(problem, dense, edge_keep, weight_keep)
-        return dataclasses.replace(found, result=dataclasses.replace(found.result, logits=dense.logits))
+        return dataclasses.replace(found, **changes(found, dense))
 
     gs.tickets.register("own", own)
     try:
-        with pytest.raises(TicketError, match="the weights give outputs that differ from the stored ones"):
+        with pytest.raises(TicketError, match=said):
             gs.find_ticket(make_plain(blocks), blocks, method="own", edge_keep=0.5, weight_keep=0.5, **FAST)
     finally:
         del FINDERS["own"]

@@ -138,7 +138,7 @@ def test_a_model_that_breaks_without_edges_is_named():
         Reliance()(problem, train_dense(problem), *level_keeps(20))
 
 
-def test_an_inductive_task_is_looked_at_on_its_whole_graph(blocks, make_plain):
+def test_node_outputs_are_those_on_the_whole_graph_and_leave_the_mode_alone(blocks, make_plain):
     task = NodeTask(blocks, protocol="inductive")
     model = make_plain(blocks)
     with torch.no_grad():
