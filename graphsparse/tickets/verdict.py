@@ -213,7 +213,8 @@ def _page(verdict: Mapping[str, Any]) -> str:
         cells = [_text(by_level.get(level), dense["seeds"], scale, digits) for level in levels]
         rows.append([method["method"], *cells, str(method["extreme"] or "-"), area])
     last = [(method["method"], method["levels"][-1]) for method in verdict["methods"]]
-    note = f"{dense['seeds']} seed{'' if dense['seeds'] == 1 else 's'}; * differs from TEDDY, † from dense (Holm, p < 0.05)"
+    seeds = "1 seed" if dense["seeds"] == 1 else f"{dense['seeds']} seeds"
+    note = f"{seeds}; * differs from TEDDY, † from dense (Holm, p < 0.05)"
     parts = [
         title,
         note,
