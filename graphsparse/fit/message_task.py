@@ -52,12 +52,18 @@ class MessageTask(BaseTask):
         return torch.arange(self.num_nodes, device=self.edge_index.device)
 
     @property
+    def seen_in_training(self) -> Tensor:
+        """Mask [N] of the nodes of the training graph."""
+        inside = torch.zeros(self.num_nodes, dtype=torch.bool, device=self.edge_index.device)
+        inside[self.training_nodes] = True
+        return inside
+
+    @property
     def training_edge_index(self) -> Tensor:
         """Arcs of the training graph, numbered by their position in `training_nodes`."""
         if self.protocol == "transductive":
             return self.edge_index
-        inside = torch.zeros(self.num_nodes, dtype=torch.bool, device=self.edge_index.device)
-        inside[self.training_nodes] = True
+        inside = self.seen_in_training
         number = inside.long().cumsum(0) - 1
         kept = inside[self.edge_index[0]] & inside[self.edge_index[1]]
         return number[self.edge_index[:, kept]]

@@ -184,16 +184,13 @@ class _FullBatch:
     def __init__(self, task: NodeTask, model: nn.Module, distill: Distill | None) -> None:
         self.task, self.model, self.distill = task, model, distill
         self.nodes = task.training_nodes
+        part = task.in_training()
         self.whole = _Graph(task.x, task.edge_index)
-        self.training = self.whole
-        if task.protocol == "inductive":
-            self.training = _Graph(task.x[self.nodes], task.training_edge_index)
+        self.training = self.whole if part is task else _Graph(part.x, part.edge_index)
         clear_graph_caches(model)  # what they hold may be another graph's
         self._choose_features()
         self._last: _Graph | None = None
-        self.targets = task.y[self.nodes]
-        self.train_rows = task.masks["train"][self.nodes]
-        self.val_rows = task.masks["val"][self.nodes]
+        self.targets, self.train_rows, self.val_rows = part.y, part.masks["train"], part.masks["val"]
         if distill is not None:
             self._bind_teacher(distill)
 

@@ -54,16 +54,18 @@ class Bench:
         Raises:
             TicketError: at the end, after the tables, if runs failed or were killed.
         """
-        work = self._missing(out)
-        total, made = sum(len(item.runs) for item in work), len(read_rows(out / ROWS, KEY))
-        say(console, f"{total} runs to make, {made} made before; rows: {out / ROWS}")
+        rows = read_rows(out / ROWS, KEY)
+        work = self._missing(rows)
+        total = sum(len(item.runs) for item in work)
+        say(console, f"{total} runs to make, {len(rows)} made before; rows: {out / ROWS}")
         failures = self._make(work, total, out)
-        found = self._publish(out, console)
-        _complain(failures, sum(len(item.runs) for item in self._missing(out)), total, out)
+        rows = read_rows(out / ROWS, KEY)
+        found = self._publish(rows, out, console)
+        _complain(failures, sum(len(item.runs) for item in self._missing(rows)), total, out)
         return found
 
-    def _missing(self, out: Path) -> list[Work]:
-        return missing_work(self.experiments, {row_key(row) for row in read_rows(out / ROWS, KEY)})
+    def _missing(self, rows: Sequence[dict[str, Any]]) -> list[Work]:
+        return missing_work(self.experiments, {row_key(row) for row in rows})
 
     def _make(self, work: Sequence[Work], total: int, out: Path) -> list[Failure]:
         """Do the work; the runs that failed."""
@@ -107,10 +109,10 @@ class Bench:
                 pool.shutdown(wait=False, cancel_futures=True)
         return failures
 
-    def _publish(self, out: Path, console: Console) -> list[dict[str, Any]]:
-        rows = asked_rows(self.experiments, read_rows(out / ROWS, KEY))
-        found = verdicts(rows)
-        content = {"command": "graphsparse bench tickets", "versions": versions(), "runs": len(rows)}
+    def _publish(self, rows: Sequence[dict[str, Any]], out: Path, console: Console) -> list[dict[str, Any]]:
+        asked = asked_rows(self.experiments, rows)
+        found = verdicts(asked)
+        content = {"command": "graphsparse bench tickets", "versions": versions(), "runs": len(asked)}
         summary = write_json(out / "summary.json", {**content, "settings": found})
         text = pages(found)
         tables = out / "tables.md"

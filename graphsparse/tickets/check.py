@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,10 +35,20 @@ def check_found(problem: Problem, found: Found, edge_keep: Fraction, weight_keep
         if bool(result.state[name].cpu()[~mask.cpu()].any()):
             raise TicketError(f"the finder dropped weights of {name}, but its trained model has values there")
     check_outputs(task, problem.trained_model(result), result.logits)
-    for part, claimed in (("test", result.test), ("val", result.val)):
-        score = task.score(result.logits, part)
-        if not abs(score - claimed) <= 1e-6:  # NaN is not
-            raise TicketError(f"the outputs give {part} {score:.6f}, the finder claims {claimed}")
+    check_claims(scores(task, result.logits), {"test": result.test, "val": result.val}, "outputs", "finder")
+
+
+def scores(task: MessageTask, outputs: Tensor) -> dict[str, float]:
+    """The metric of both parts that a ticket reports."""
+    return {part: task.score(outputs, part) for part in ("test", "val")}
+
+
+def check_claims(found: Mapping[str, float], claims: Mapping[str, Any], source: str, who: str) -> None:
+    """A TicketError for the first figure that is not claimed as it was found."""
+    for name, value in found.items():
+        claimed = claims.get(name)
+        if not isinstance(claimed, (int, float)) or not abs(value - claimed) <= 1e-6:  # NaN is not
+            raise TicketError(f"the {source} give {name} {value:.6f}, the {who} claims {claimed}")
 
 
 def check_outputs(task: MessageTask, model: nn.Module, stored: Tensor) -> float:

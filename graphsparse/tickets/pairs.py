@@ -44,7 +44,7 @@ class RemainingPairs:
         # what counts is what counted in the dense graph: a few arcs of a directed one may happen to be mirrored
         self.graph = EdgeList(self.edge_index, whole.num_nodes, whole.undirected, whole.mirrored)
         self.units = find_units(self.graph, torch.zeros(self.edge_index.size(1)), problem.seed)
-        inside = _training_nodes(problem, whole.num_nodes)
+        inside = problem.task.seen_in_training.cpu()
         self.learned = inside[torch.from_numpy(self.units.low)] & inside[torch.from_numpy(self.units.high)]
         self._inside = inside
 
@@ -105,12 +105,3 @@ def _ranks(values: Tensor) -> Tensor:
     ranks = torch.empty(len(values), dtype=torch.float64)
     ranks[values.argsort(stable=True)] = (torch.arange(len(values), dtype=torch.float64) + 0.5) / max(len(values), 1)
     return ranks
-
-
-def _training_nodes(problem: Problem, num_nodes: int) -> Tensor:
-    """Mask of the nodes whose edges training sees."""
-    if getattr(problem.task, "protocol", None) != "inductive":
-        return torch.ones(num_nodes, dtype=torch.bool)
-    inside = torch.zeros(num_nodes, dtype=torch.bool)
-    inside[problem.task.training_nodes.cpu()] = True
-    return inside

@@ -63,8 +63,7 @@ class Reliance:
         if training is whole:
             edge_mask = choose(whole, graph)
         else:  # what training sees is chosen from what it sees
-            inside = torch.zeros(graph.num_nodes, dtype=torch.bool)
-            inside[whole.training_nodes.cpu()] = True
+            inside = whole.seen_in_training.cpu()
             tails, heads = graph.edge_index.cpu()
             seen = inside[tails] & inside[heads]
             start = torch.zeros_like(seen)

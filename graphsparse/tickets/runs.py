@@ -135,9 +135,11 @@ def make_runs(work: Work, out: Path) -> Iterator[Failure | None]:
         yield from [Failure.of(f"{work.name}, the dense model", error)] * len(work.runs)
         return
     folder, trials, failed = work.folder(out), dict[str, Problem](), set[str]()
+    about = {"commit": commit(), "clean": unchanged(), "versions": versions()}
     for method, trial, level in work.runs:
         row = work.experiment.setting | {"seed": work.seed, "method": method, "trial": dict(trial), "level": level}
-        own = _short([method, trial, made_by(method)])
+        source = made_by(method)
+        own = _short([method, trial, source])
         try:
             if method == "dense":
                 figures = _dense_figures(problem, dense)
@@ -146,8 +148,7 @@ def make_runs(work: Work, out: Path) -> Iterator[Failure | None]:
                     _forget(folder, trials.keys() - failed)
                     trials = {own: _of_trial(problem, method, trial, folder / own)}  # the one before has done its work
                 figures = sparse_figures(trials[own], dense, method, trial, level)
-            about = {"commit": commit(), "clean": unchanged(), "versions": versions()}
-            append_row(out / ROWS, plain(row | figures | about | made_by(method)))
+            append_row(out / ROWS, plain(row | figures | about | source))
         except Exception as error:
             failed.add(own)
             yield Failure.of(f"{work.name}, {method} {dict(trial)} at level {level}", error)

@@ -19,7 +19,7 @@ from graphsparse.errors import TicketError
 from graphsparse.fit import MessageTask
 from graphsparse.params import weights_kept
 from graphsparse.tickets.canonical import canonical_order, digest, graph_hash, pack_bits, unpack_bits
-from graphsparse.tickets.check import check_outputs
+from graphsparse.tickets.check import check_claims, check_outputs, scores
 from graphsparse.tickets.kinds import task_class
 from graphsparse.whole import written_whole
 
@@ -152,10 +152,11 @@ class Ticket:
             raise TicketError(f"the ticket's hash is {self.hash}, not the expected {expected_hash}")
         self._check_graph(data)
         task = task if task is not None else self._task(data)
-        figures, mask = _figures(task, self.logits), self._mask_for(data.edge_index)
+        figures, mask = scores(task, self.logits), self._mask_for(data.edge_index)
         named = {f"{part}_accuracy": value for part, value in figures.items() if f"{part}_accuracy" in self.metrics}
-        self._check_claims({**figures, **named}, "outputs")
-        self._check_claims(kept_figures(data.edge_index, mask, self.weight_masks), "masks")
+        kept = kept_figures(data.edge_index, mask, self.weight_masks)
+        check_claims({**figures, **named}, self.metrics, "stored outputs", "ticket")
+        check_claims(kept, self.metrics, "stored masks", "ticket")
         report: dict[str, Any] = {"hash": self.hash, "graph_hash": self.graph_hash, **figures}
         if model is not None:
             report["max_output_error"] = check_outputs(task.with_mask(mask), self.apply_to(model), self.logits)
@@ -262,12 +263,6 @@ class Ticket:
                 f"{self.graph_hash[:16]}... (nodes, edges, features, labels and split must be the same)"
             )
 
-    def _check_claims(self, found: Mapping[str, float], source: str) -> None:
-        for name, value in found.items():
-            claimed = self.metrics.get(name)
-            if not isinstance(claimed, (int, float)) or not abs(value - claimed) <= 1e-6:
-                raise TicketError(f"the stored {source} give {name} {value:.6f}, the ticket claims {claimed}")
-
     def _task(self, data: Data) -> MessageTask:
         kind = self.config.get("kind", "node")
         if self.config.get("task") != kind:
@@ -294,10 +289,6 @@ def kept_figures(edge_index: Tensor, edge_mask: Tensor, weight_masks: Mapping[st
         "num_arcs_kept": left,
         "num_weights_kept": sum(int(mask.sum()) for mask in weight_masks.values()),
     }
-
-
-def _figures(task: MessageTask, outputs: Tensor) -> dict[str, float]:
-    return {part: task.score(outputs, part) for part in ("test", "val")}
 
 
 def _complain_names(name: str, in_model: bool, model: nn.Module) -> None:

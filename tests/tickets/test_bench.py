@@ -37,6 +37,16 @@ def rows_of(out):
     return [json.loads(line) for line in (out / ROWS).read_text().splitlines()]
 
 
+def small_command(monkeypatch, out, methods, levels, seeds):
+    """The exit status of a comparison on the command line."""
+    words = ["--dataset", "digits-knn", "--hidden", "8", "--method", methods, "--level", levels, "--seeds", seeds]
+    words += ["--epochs", "3", "--trials", "1", "--jobs", "1", "--out", str(out), "--json"]
+    monkeypatch.setattr("sys.argv", ["graphsparse", "bench", "tickets", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return ended.value.code
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     out = tmp_path_factory.mktemp("bench")
@@ -177,12 +187,7 @@ def test_a_command_with_failures_prints_what_it_has(tmp_path, capsys, monkeypatc
     file = tmp_path / "never_finder.py"
     file.write_text("def never(problem, dense, edge_keep, weight_keep):\n    raise ValueError('not today')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    words = ["--dataset", "digits-knn", "--hidden", "8", "--method", "teddy,never_finder:never", "--level", "10"]
-    words += ["--seeds", "1", "--epochs", "3", "--trials", "1", "--jobs", "1", "--out", str(tmp_path), "--json"]
-    monkeypatch.setattr("sys.argv", ["graphsparse", "bench", "tickets", *words])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 1
+    assert small_command(monkeypatch, tmp_path, "teddy,never_finder:never", "10", "1") == 1
     said = capsys.readouterr()
     assert json.loads(said.out)["runs"] == 2
     assert "1 of 3 runs failed" in said.err
@@ -374,12 +379,7 @@ def test_the_plans_hold_every_finder_and_both_protocols():
 
 
 def test_the_command(tmp_path, capsys, monkeypatch):
-    words = ["--dataset", "digits-knn", "--hidden", "8", "--method", "teddy,no-edges", "--level", "10,20"]
-    words += ["--seeds", "2", "--epochs", "3", "--trials", "1", "--jobs", "1", "--out", str(tmp_path), "--json"]
-    monkeypatch.setattr("sys.argv", ["graphsparse", "bench", "tickets", *words])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 0
+    assert small_command(monkeypatch, tmp_path, "teddy,no-edges", "10,20", "2") == 0
     assert json.loads(capsys.readouterr().out)["runs"] == 10
 
 

@@ -43,6 +43,17 @@ def problem_of(blocks, model, epochs=4, distill=1.0, seed=0, protocol="transduct
     return Problem(model, blocks, task, training, seed=seed, folder=folder, edge_options=edge_options)
 
 
+@pytest.fixture
+def ticket_of(blocks, make_plain, monkeypatch):
+    """Finds a ticket by a finder of one's own, half of the edges and half of the weights."""
+
+    def find(finder):
+        monkeypatch.setitem(FINDERS, "own", finder)
+        return gs.find_ticket(make_plain(blocks), blocks, method="own", edge_keep=0.5, weight_keep=0.5, **FAST)
+
+    return find
+
+
 def test_finders_are_listed_with_every_edge_score():
     assert {*SIZED, *CONTROLS, "teddy", "reliance", "random", *gs.edges.SCORES} == set(finders())
     assert all(
@@ -121,18 +132,14 @@ def test_a_finder_of_ones_own_may_refuse_rules_too(blocks, make_plain):
         del gs.tickets.FINDERS["own"]
 
 
-def test_attributes_of_a_finder_of_ones_own_are_its_own(blocks, make_plain):
+def test_attributes_of_a_finder_of_ones_own_are_its_own(ticket_of):
     class Own:
         score = "accuracy"
 
         def __call__(self, problem, dense, edge_keep, weight_keep):
             return OneShot("random")(problem, dense, edge_keep, weight_keep)
 
-    gs.tickets.register("own", Own())
-    try:
-        gs.find_ticket(make_plain(blocks), blocks, method="own", edge_keep=0.5, weight_keep=0.5, **FAST)
-    finally:
-        del FINDERS["own"]
+    assert ticket_of(Own()).method == "own"
 
 
 def test_a_finder_of_ones_own_is_run_by_name(blocks, make_plain):
@@ -175,7 +182,7 @@ CHEATS = {
 
 
 @pytest.mark.parametrize("cheat", CHEATS)
-def test_a_finder_that_hands_over_what_was_not_asked_for_is_caught(blocks, make_plain, cheat):
+def test_a_finder_that_hands_over_what_was_not_asked_for_is_caught(blocks, ticket_of, cheat):
     changes, said = CHEATS[cheat]
 
     def own(problem, dense, edge_keep, weight_keep):
@@ -183,12 +190,8 @@ def test_a_finder_that_hands_over_what_was_not_asked_for_is_caught(blocks, make_
         given = {name: change(getattr(found, name), blocks) for name, change in changes.items()}
         return dataclasses.replace(found, **given)
 
-    gs.tickets.register("own", own)
-    try:
-        with pytest.raises(TicketError, match=said):
-            gs.find_ticket(make_plain(blocks), blocks, method="own", edge_keep=0.5, weight_keep=0.5, **FAST)
-    finally:
-        del FINDERS["own"]
+    with pytest.raises(TicketError, match=said):
+        ticket_of(own)
 
 
 BOASTS = {
@@ -204,19 +207,15 @@ BOASTS = {
 
 
 @pytest.mark.parametrize("boast", BOASTS)
-def test_a_finder_that_reports_figures_of_others_is_caught(blocks, make_plain, boast):
+def test_a_finder_that_reports_figures_of_others_is_caught(ticket_of, boast):
     changes, said = BOASTS[boast]
 
     def own(problem, dense, edge_keep, weight_keep):
         found = OneShot("random")(problem, dense, edge_keep, weight_keep)
         return dataclasses.replace(found, **changes(found, dense))
 
-    gs.tickets.register("own", own)
-    try:
-        with pytest.raises(TicketError, match=said):
-            gs.find_ticket(make_plain(blocks), blocks, method="own", edge_keep=0.5, weight_keep=0.5, **FAST)
-    finally:
-        del FINDERS["own"]
+    with pytest.raises(TicketError, match=said):
+        ticket_of(own)
 
 
 def test_an_unknown_finder_is_told_the_closest(blocks, make_plain):
