@@ -81,23 +81,25 @@ def plot_curves(
     from matplotlib.figure import Figure
 
     path = Path(path)
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    figure = Figure(figsize=(6.4 if len(curves) <= 5 else 8.0, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     name, mean, half = level
     axes.axhline(mean, color="black", linewidth=1, linestyle="--", label=name)
     if not math.isnan(half):
         axes.axhspan(mean - half, mean + half, color="black", alpha=0.08, linewidth=0)
-    for curve in curves:
+    for number, curve in enumerate(curves):
         half_width = [0.0 if math.isnan(h) else h for h in curve.half_width]
-        axes.errorbar(curve.x, curve.mean, yerr=half_width, marker="o", capsize=3, linewidth=1.5, label=curve.label)
+        marker = "osD"[number // 10 % 3]  # after ten curves the colours begin again
+        axes.errorbar(curve.x, curve.mean, yerr=half_width, marker=marker, capsize=3, linewidth=1.5, label=curve.label)
     for curve in curves:
         for x, note in zip(curve.x, curve.notes, strict=False):
             axes.annotate(note, (x, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=8)
     axes.set_title(title, pad=18)
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)} if len(curves) > 5 else {}  # many would cover the data
+    axes.legend(frameon=False, **beside)
     with written_whole(path) as partial:
         figure.savefig(partial, format=path.suffix.lstrip(".") or "png", dpi=150)
     return path
