@@ -1,0 +1,158 @@
+"""One kind of table for everything that has a name: scores, finders, criteria, backbones, data sets, file formats."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import pkgutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Generic, TypeVar, overload
+
+T = TypeVar("T")
+F = TypeVar("F")
+
+
+class Registry(Mapping[str, T], Generic[T]):
+    """Things of one kind by name: they are registered, looked up, and a wrong name is told what comes close.
+
+    Names are looked up without regard to case, and ``_`` is ``-`` where no entry is spelled just so. A name of the form
+    ``"module:attribute"`` is an entry of the user's own, imported from where Python finds modules.
+
+    Args:
+        noun: what the entries are, in one or two words, for the errors (``"edge score"``).
+        folder: a package whose modules register the entries; all of them are imported when the table is first read.
+        check: called as ``check(name, entry)`` with whatever is registered or imported; returns the entry to be kept
+            and raises TypeError or ValueError for what cannot serve.
+
+    Example:
+        >>> SHAPES: Registry[type] = Registry("shape")
+        >>> @SHAPES.register("round")
+        ... class Round: ...
+        >>> SHAPES.find("round") is Round, SHAPES.names()
+        (True, ['round'])
+        >>> SHAPES.find("rond")
+        Traceback (most recent call last):
+        ...
+        ValueError: unknown shape 'rond' (did you mean 'round'?); known are round
+    """
+
+    def __init__(self, noun: str, *, folder: str | None = None, check: Callable[[str, Any], T] | None = None) -> None:
+        self.noun = noun
+        self._folder = folder
+        self._check = check
+        self._entries: dict[str, T] = {}
+        self._hashes: dict[str, tuple[Any, str | None]] = {}  # by module: its spec, new at every import, and its hash
+
+    @overload
+    def register(self, name: str) -> Callable[[F], F]: ...
+
+    @overload
+    def register(self, name: str, entry: F) -> F: ...
+
+    def register(self, name: str, entry: Any = None) -> Any:
+        """Put an entry under a free name; without ``entry`` this is a decorator.
+
+        Raises:
+            TypeError: the name is no string, or the entry cannot serve.
+            ValueError: the name is taken, empty, or holds a colon, which marks entries that are imported.
+        """
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a {self.noun} is a string, got {type(name).__name__}")
+        if not name or ":" in name:
+            raise ValueError(f"{name!r} cannot name a {self.noun}: a name is not empty and holds no colon")
+        if entry is None:
+            return lambda given: self.register(name, given)
+        if name in self:
+            raise ValueError(f"there is already a {self.noun} {name!r}; choose another name")
+        self._entries[name] = entry if self._check is None else self._check(name, entry)
+        return entry
+
+    def find(self, name: str) -> T:
+        """The entry of that name.
+
+        Raises:
+            TypeError: the name is no string.
+            ValueError: there is no such entry; the sentence names the closest and all that there are.
+        """
+        return self._entries[key] if (key := self.key(name)) in self._entries else self._imported(key)
+
+    def key(self, name: str) -> str:
+        """The name as it is registered (``"Digits_kNN"`` gives ``"digits-knn"``); raises as :meth:`find` does."""
+        if not isinstance(name, str):
+            raise TypeError(f"a {self.noun} is named by a string, got {type(name).__name__}")
+        self._scan()
+        if ":" in name:
+            return name
+        for spelled in (name, name.lower(), name.lower().replace("_", "-"), name.lower().replace("-", "_")):
+            if spelled in self._entries:
+                return spelled
+        close = difflib.get_close_matches(name.lower(), self._entries, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise ValueError(f"unknown {self.noun} {name!r}{hint}; known are {', '.join(self.names())}")
+
+    def names(self) -> list[str]:
+        """The registered names, sorted."""
+        return sorted(self)
+
+    def source_hash(self, name: str) -> str | None:
+        """A hash of the file that ``"module:attribute"`` comes from, so that an edited one is another; else None.
+
+        It is taken once after each import: an edit while a run is under way is not what runs.
+        """
+        if ":" not in name:
+            return None
+        self.find(name)
+        return self._hash_of(sys.modules[name.partition(":")[0]])
+
+    def __getitem__(self, name: str) -> T:
+        self._scan()
+        return self._entries[name]
+
+    def __delitem__(self, name: str) -> None:
+        del self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        self._scan()
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        self._scan()
+        return len(self._entries)
+
+    def __repr__(self) -> str:
+        return f"Registry({self.noun!r}: {', '.join(self.names())})"
+
+    def _scan(self) -> None:
+        """Import the folder's modules, which register what they hold; once, and not while one of them is imported."""
+        folder, self._folder = self._folder, None
+        if folder is None:
+            return
+        for found in pkgutil.iter_modules(importlib.import_module(folder).__path__):
+            importlib.import_module(f"{folder}.{found.name}")
+
+    def _imported(self, path: str) -> T:
+        module, _, name = path.partition(":")
+        try:
+            home = importlib.import_module(module)
+        except (ModuleNotFoundError, ValueError, TypeError) as error:
+            if isinstance(error, ModuleNotFoundError) and error.name not in (module, module.partition(".")[0]):
+                raise  # what the module imports is missing, not the module
+            raise ValueError(f"there is no {self.noun} {path!r}: {error}") from error
+        self._hash_of(home)
+        if not hasattr(home, name):
+            raise ValueError(f"there is no {self.noun} {path!r}: {getattr(home, '__file__', module)} has no {name!r}")
+        entry = getattr(home, name)
+        found: T = entry if self._check is None else self._check(path, entry)
+        return found
+
+    def _hash_of(self, module: ModuleType) -> str | None:
+        spec, found = self._hashes.get(module.__name__, (None, None))
+        if spec is None or spec is not module.__spec__:
+            file = getattr(module, "__file__", None)
+            found = None if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
+            self._hashes[module.__name__] = module.__spec__, found
+        return found

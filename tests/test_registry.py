@@ -1,0 +1,86 @@
+"""The one kind of table for names."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from graphsparse.registry import Registry
+
+
+@pytest.fixture
+def shapes() -> Registry[object]:
+    table: Registry[object] = Registry("shape")
+    table.register("round", 1)
+    table.register("half-round", 2)
+    return table
+
+
+def test_names_are_found_however_they_are_typed(shapes):
+    assert shapes.find("Half_Round") == 2
+    assert shapes.key("HALF-ROUND") == "half-round"
+    assert shapes.names() == ["half-round", "round"]
+    assert dict(shapes) == {"round": 1, "half-round": 2}
+
+
+def test_a_wrong_name_is_told_what_comes_close_and_what_there_is(shapes):
+    with pytest.raises(
+        ValueError, match=r"unknown shape 'rund' \(did you mean 'round'\?\); known are half-round, round"
+    ):
+        shapes.find("rund")
+    with pytest.raises(ValueError, match="unknown shape 'x'; known are half-round, round"):
+        shapes.find("x")
+    with pytest.raises(TypeError, match="a shape is named by a string, got int"):
+        shapes.find(3)
+
+
+def test_a_name_is_given_once_and_has_no_colon(shapes):
+    with pytest.raises(ValueError, match="already a shape 'round'"):
+        shapes.register("round", 3)
+    for name in ("", "a:b"):
+        with pytest.raises(ValueError, match="cannot name a shape"):
+            shapes.register(name, 3)
+    with pytest.raises(TypeError, match="the name of a shape is a string"):
+        shapes.register(4, 3)
+    del shapes["round"]
+    assert shapes.register("round", 3) == 3
+
+
+def test_an_entry_of_ones_own_is_imported_checked_and_hashed(tmp_path, monkeypatch):
+    def whole(name: str, entry: object) -> int:
+        if not isinstance(entry, int):
+            raise TypeError(f"{name} is no number")
+        return entry
+
+    table = Registry("number", check=whole)
+    (tmp_path / "mine_numbers.py").write_text("seven = 7\ntext = 'x'\n")
+    (tmp_path / "mine_broken.py").write_text("import nothing_of_that_name\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert table.find("mine_numbers:seven") == 7
+    assert len(table.source_hash("mine_numbers:seven")) == 16
+    with pytest.raises(TypeError, match="mine_numbers:text is no number"):
+        table.find("mine_numbers:text")
+    with pytest.raises(ValueError, match="has no 'eight'"):
+        table.find("mine_numbers:eight")
+    with pytest.raises(ValueError, match="there is no number 'mine_nothing:x'"):
+        table.find("mine_nothing:x")
+    with pytest.raises(ModuleNotFoundError, match="nothing_of_that_name"):
+        table.find("mine_broken:x")
+    with pytest.raises(TypeError, match="text is no number"):
+        table.register("text", "x")
+    sys.modules.pop("mine_numbers")
+
+
+def test_a_folder_is_scanned_when_the_table_is_first_read(tmp_path, monkeypatch):
+    folder = tmp_path / "scanned_shapes"
+    folder.mkdir()
+    (folder / "__init__.py").write_text(
+        "from graphsparse.registry import Registry\nTABLE = Registry('x', folder=__name__)\n"
+    )
+    (folder / "one.py").write_text("from scanned_shapes import TABLE\nTABLE.register('one', 1)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import scanned_shapes
+
+    assert "scanned_shapes.one" not in sys.modules
+    assert scanned_shapes.TABLE.names() == ["one"]
