@@ -29,7 +29,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from graphsparse.edges import sparsify
-from graphsparse.select import kept_count
+from graphsparse.keep_rule import kept_count
 
 NODES_PER_EDGE = 0.1
 SMALL = 2_000_000  # pairs that NetworKit gets: it needs some 285 bytes for each

@@ -215,7 +215,7 @@ def metanet_path(study: Study, work: Path, objective: str, seed: int) -> Path:
 
 def networks_of(study: Study, work: Path, part: str) -> list[Any]:
     """The modules of a part of the study, in the order of its recipes."""
-    from graphsparse.metanet.zoo import load_network
+    from graphsparse.metanet.learn.zoo import load_network
 
     return [load_network(work / part / recipe.name, study.images).module for recipe in study.recipes()[part]]
 
@@ -225,7 +225,7 @@ def train_metanet(study: Study, work: Path, objective: str, seed: int, path: Pat
     import torch
 
     from graphsparse.metanet import OBJECTIVES, FineTune, MetaNetwork, NetworkGraph, Repair, Validation, meta_train
-    from graphsparse.metanet.prune import Plan
+    from graphsparse.metanet.pruning import Plan
 
     torch.set_num_threads(1)
     start = time.perf_counter()
@@ -330,7 +330,7 @@ def test_network(study: Study, work: Path, base: dict[str, Any], recipe: Any, sp
     """Prune one test network by one method; a line for each speed-up and budget."""
     import torch
 
-    from graphsparse.metanet.zoo import load_network
+    from graphsparse.metanet.learn.zoo import load_network
 
     torch.set_num_threads(1)
     task = study.images.task()
@@ -352,8 +352,8 @@ def pruned(
     """Prune a network by a method to a speed-up; figures for each budget, with its rate."""
     from graphsparse.fit import Task
     from graphsparse.metanet import FineTune, MetaNetwork
-    from graphsparse.metanet.cost import count_flops
-    from graphsparse.metanet.prune import Plan, Target, carve, example_of, recalibrate
+    from graphsparse.metanet.channels.cost import count_flops
+    from graphsparse.metanet.pruning import Plan, Target, carve, example_of, recalibrate
 
     blind = Task(
         task.parts["train"], task.parts["val"], task.parts["val"]

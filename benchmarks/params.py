@@ -25,8 +25,8 @@ from torch_geometric.data import Data
 from torch_geometric.nn import GCNConv
 
 from graphsparse.data import load
+from graphsparse.keep_rule import kept_count
 from graphsparse.params import L0Projection, project_l0_
-from graphsparse.select import kept_count
 
 
 def project_topk_(tensors: Sequence[Tensor], keep: float) -> list[Tensor]:

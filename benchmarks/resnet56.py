@@ -123,7 +123,7 @@ class Study:
             Validation,
             meta_train,
         )
-        from graphsparse.metanet.prune import example_of
+        from graphsparse.metanet.pruning import example_of
 
         scale, path = self.scale, self.work / "metanets" / f"{objective}.safetensors"
         if path.exists():
@@ -156,8 +156,8 @@ class Study:
     def prune(self, net: Any, method: str, speedup: float, name: str) -> dict[str, Any]:
         """Prune a network by a method; its figures."""
         from graphsparse.metanet import FineTune
-        from graphsparse.metanet.cost import count_flops, count_parameters
-        from graphsparse.metanet.prune import Plan, Target, carve, example_of
+        from graphsparse.metanet.channels.cost import count_flops, count_parameters
+        from graphsparse.metanet.pruning import Plan, Target, carve, example_of
 
         scale, start = self.scale, time.perf_counter()
         objective, criterion, trains_before = METHODS[method]

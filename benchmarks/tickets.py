@@ -3,7 +3,7 @@
     python benchmarks/tickets.py run [--part 0:4] [--jobs 2]    # resumes; one line a run in results/tickets/rows.jsonl
     python benchmarks/tickets.py table    # results/tickets.json and docs/tickets.md below its mark
 
-A part is a slice of `graphsparse.tickets.protocol.full()`. Hyper-parameters are chosen on validation data only.
+A part is a slice of `graphsparse.tickets.compare.plan.full()`. Hyper-parameters are chosen on validation data only.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from rich.console import Console
 
 from graphsparse.fit import mean_ci
 from graphsparse.report import interval, markdown
-from graphsparse.tickets.bench import Bench, asked_rows
-from graphsparse.tickets.protocol import KEY, full
-from graphsparse.tickets.runs import ROWS
-from graphsparse.tickets.verdict import pages, shown_as, verdicts
+from graphsparse.tickets.compare.bench import Bench, asked_rows
+from graphsparse.tickets.compare.plan import KEY, full
+from graphsparse.tickets.compare.runs import ROWS
+from graphsparse.tickets.compare.verdict import pages, shown_as, verdicts
 
 OUT = RESULTS / "tickets"
 PAGE = Path(__file__).parent.parent / "docs" / "tickets.md"

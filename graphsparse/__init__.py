@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from graphsparse import data, edges, fit, metanet, nn, params, report, tickets
-    from graphsparse.edges.sparsify import SparsifyEdges, sparsify
+    from graphsparse.edges.transform import SparsifyEdges, sparsify
     from graphsparse.errors import DataError, GraphsparseError, TicketError, TraceError
     from graphsparse.fit import Task
     from graphsparse.tickets import Ticket, find_ticket
@@ -59,4 +59,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_ROOMS, *_HOME})
+    return sorted(__all__)

@@ -57,7 +57,7 @@ def ticket(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
 ) -> None:
     """Find a graph lottery ticket: a sparse graph (or molecules) and a sparse network as good as the dense one."""
-    from graphsparse.tickets.study import Study
+    from graphsparse.tickets.compare.study import Study
 
     if tolerance is None:
         edge_keep, weight_keep = edge_keep or "0.6", weight_keep or "0.1"
@@ -132,8 +132,8 @@ def zoo(
     out: Annotated[Path, typer.Option(help="Folder of the networks.")] = Path("zoo"),
 ) -> None:
     """Train data models: small networks that a metanetwork learns from. Those that are there are not trained again."""
+    from graphsparse.metanet.learn.zoo import Images
     from graphsparse.metanet.study import ZooStudy
-    from graphsparse.metanet.zoo import Images
 
     study = ZooStudy(
         images=Images(dataset, size, train, val),
@@ -249,8 +249,8 @@ def bench_tickets(
 ) -> None:
     """Compare ticket finders fairly: seeds, levels, trials chosen on validation data; an interrupted run resumes."""
     from graphsparse.errors import TicketError
-    from graphsparse.tickets import protocol as plans
-    from graphsparse.tickets.bench import Bench
+    from graphsparse.tickets.compare import plan as plans
+    from graphsparse.tickets.compare.bench import Bench
 
     figures: dict[str, Any] = {"hidden": hidden, "seeds": seeds, "epochs": epochs, "lr": lr}
     figures |= {"weight_decay": weight_decay, "trials": trials}

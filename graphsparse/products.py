@@ -160,14 +160,14 @@ def _ours(matrix: Tensor, x: Tensor, width: int) -> bool:
 
 def _gathered(matrix: Tensor, x: Tensor) -> Tensor:
     """matrix x, each thread some of the rows."""
-    from graphsparse.loops import gather_rows
+    from graphsparse.product_loops import gather_rows
 
     return _by_loop(gather_rows, matrix, x, rows=matrix.size(0), shared=matrix.size(0))
 
 
 def _scattered(matrix: Tensor, x: Tensor) -> Tensor:
     """The transpose of matrix, times x, each thread some of the columns."""
-    from graphsparse.loops import scatter_rows
+    from graphsparse.product_loops import scatter_rows
 
     return _by_loop(scatter_rows, matrix, x, rows=matrix.size(1), shared=x.size(1))
 

@@ -1,5 +1,8 @@
 """The public door: names, laziness, and documents that must not drift from the code."""
 
+import ast
+import importlib
+import inspect
 import re
 import subprocess
 import sys
@@ -31,23 +34,87 @@ def test_import_stays_light():
     assert done.stdout.strip() == "[]"
 
 
+FLOORS = {
+    "cli": 4,
+    "tickets": 3,
+    **dict.fromkeys(("edges", "metanet", "sparse"), 2),
+    **dict.fromkeys(("params", "fit", "nn", "data", "report", "graphs"), 1),
+}  # every other module is the ground
+
+
+def imports_of(path: Path, root: Path = ROOT) -> list[tuple[str, list[str]]]:
+    """(module, names) of each import of graphsparse in a file, wherever it stands in it; ``names`` may be modules."""
+    package = path.relative_to(root).with_suffix("").parts
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, []) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = list(package[: len(package) - node.level]) if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            found.append((module, [alias.name for alias in node.names]))
+    return [(module, names) for module, names in found if module.split(".")[0] == "graphsparse"]
+
+
+def allowed(room: str, other: str) -> bool:
+    return room == other or FLOORS.get(other, 0) < FLOORS.get(room, 0) or not {room, other} & {*FLOORS}
+
+
+def breaches(path: Path, root: Path = ROOT) -> list[str]:
+    """Imports that go up or sideways, and private names or modules of another room."""
+    package = path.relative_to(root / "graphsparse").with_suffix("").parts
+    room = package[0]
+    found = []
+    for module, names in imports_of(path, root):
+        parts = module.split(".")[1:]
+        rooms = [parts[0]] if parts else [name for name in names if name not in ("__version__",)]
+        found += [f"{path.name}: {room} may not import {other}" for other in rooms if not allowed(room, other)]
+        private = [name for name in [*parts, *names] if name.startswith("_") and not name.startswith("__")]
+        if private and parts[:1] != [room]:
+            found.append(f"{path.name}: {', '.join(private)} of {module} is private")
+    return found
+
+
 def test_floors_hold():
-    """A file imports from its own folder and from lower floors only."""
-    floors = {
-        "cli": 4,
-        "tickets": 3,
-        "metanet": 2,
-        "edges": 2,
-        **dict.fromkeys(("params", "fit", "nn", "data", "report", "interop"), 1),
-        **dict.fromkeys(("select", "radix", "parallel", "arcs", "loops", "products", "labels"), 0),
-        **dict.fromkeys(("ogb_import", "whole", "errors"), 0),
-    }
+    """A file imports from its own folder and from lower floors only, and no private name of another room."""
+    files = [path for path in (ROOT / "graphsparse").rglob("*.py") if path != ROOT / "graphsparse/__init__.py"]
+    assert [breach for path in files for breach in breaches(path)] == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from graphsparse import tickets",
+        "import graphsparse.tickets.find",
+        "from graphsparse.edges._hidden import x",
+        "from graphsparse.keep_rule import _private",
+        "def f():\n    from graphsparse.tickets import Ticket",
+        "from ..metanet import prune",
+    ],
+)
+def test_the_floors_test_sees(line, tmp_path):
+    """The imports that a search for text missed: of the package, relative, inside functions, private."""
+    file = tmp_path / "graphsparse" / "params" / "x.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(line)
+    assert len(breaches(file, tmp_path)) == 1 + ("edges._" in line)
+
+
+def test_no_module_is_hidden_by_a_function_of_its_name():
     for path in (ROOT / "graphsparse").rglob("*.py"):
-        room = path.relative_to(ROOT / "graphsparse").parts[0].removesuffix(".py")
-        if room == "__init__":
+        if path.stem.startswith("__"):
             continue
-        for imported in re.findall(r"(?:from|import) graphsparse\.(\w+)", path.read_text()):
-            assert imported == room or floors[imported] < floors[room] or floors[room] == 0, f"{path}: {imported}"
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        for depth in range(1, len(parts)):
+            home = importlib.import_module(".".join(parts[:depth]))
+            found = getattr(home, parts[-1], None)
+            assert not inspect.isfunction(found), f"{'.'.join(parts)} is hidden by {home.__name__}.{parts[-1]}"
+
+
+def test_dir_shows_the_public_names_only():
+    for home in (gs, gs.metanet, gs.edges, gs.params, gs.tickets, gs.data, gs.fit, gs.nn, gs.report):
+        shown = [name for name in dir(home) if not name.startswith("__")]
+        assert sorted(shown) == sorted(home.__all__), home.__name__
 
 
 def test_readme_prints_the_two_commands():

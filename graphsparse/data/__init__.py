@@ -20,3 +20,7 @@ __all__ = [
     "load_ogb",
     "names",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from graphsparse.atomic_write import atomic_write
 from graphsparse.errors import DataError
-from graphsparse.whole import written_whole
 
 DATA_VARIABLE = "GRAPHSPARSE_DATA"
 CACHE_VARIABLE = "GRAPHSPARSE_CACHE"
@@ -103,7 +103,7 @@ def fetch(url: str, target: Path, *, hint: str) -> None:
     try:
         with (
             urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as answer,
-            written_whole(target) as partial,
+            atomic_write(target) as partial,
             partial.open("wb") as file,
         ):
             while chunk := answer.read(_CHUNK_BYTES):

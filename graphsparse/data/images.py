@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from graphsparse.atomic_write import atomic_write
 from graphsparse.data.folders import cache_root, data_root, locate
 from graphsparse.data.naming import known_key
 from graphsparse.data.raw import read_npz
 from graphsparse.errors import DataError
-from graphsparse.whole import written_whole
 
 Part = tuple[Tensor, Tensor]
 Array = np.ndarray[Any, Any]
@@ -326,7 +326,7 @@ def _decoded(header: bytes, blob: bytes, offsets: Array, path: Path) -> Array:
     for row, (start, stop) in enumerate(pairwise(offsets)):
         x[row] = _decode(header + blob[start:stop], f"{path}: image {row}")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(target) as partial:
+    with atomic_write(target) as partial:
         np.save(partial, x)
     return x
 

@@ -1,8 +1,12 @@
 """Edges: which edges of a graph to keep."""
 
 from graphsparse.edges.keep import keep_mask
-from graphsparse.edges.sample import sample
+from graphsparse.edges.sampling import sample
 from graphsparse.edges.scores import SCORES, register, score
-from graphsparse.edges.sparsify import SparsifyEdges, sparsify
+from graphsparse.edges.transform import SparsifyEdges, sparsify
 
 __all__ = ["SCORES", "SparsifyEdges", "keep_mask", "register", "sample", "score", "sparsify"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from graphsparse.edges.each import counts_by_graph
 from graphsparse.edges.units import Ints, Units, find_units
-from graphsparse.interop import EdgeList
-from graphsparse.select import Keep
+from graphsparse.graphs.interop import EdgeList
+from graphsparse.keep_rule import Keep
 
 COMPILE_FROM = 1 << 12  # edges; below, the loop is mostly done before its compiler would be
 
@@ -56,7 +56,7 @@ def mask_by_need(
             if ``start`` has more edges than ``keep`` asks for, or ``start`` and ``among`` together fewer.
 
     Example:
-        >>> from graphsparse.interop import open_graph
+        >>> from graphsparse.graphs.interop import open_graph
         >>> star = open_graph(torch.tensor([[0, 1, 0, 2, 0, 3], [1, 0, 2, 0, 3, 0]])).edges
         >>> need, benefit = torch.tensor([0.0, 1.0, 9.0, 1.0]), torch.ones(6)
         >>> mask_by_need(star, need, benefit, keep=0.3, offset=0.1).tolist()
@@ -100,7 +100,7 @@ def _of_units(mask: Tensor | None, units: Units, order: Ints, default: bool) -> 
 
 def _loop(count: int) -> Callable[..., None]:
     """The loop for so many edges: compiled, or the same in Python."""
-    from graphsparse import loops
+    from graphsparse.graphs import loops
 
     loop: Callable[..., None] = loops.allot if count >= COMPILE_FROM else loops.allot.py_func
     return loop

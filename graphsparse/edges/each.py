@@ -11,8 +11,8 @@ from torch import Tensor
 
 from graphsparse.edges.keep import Guard, check_rules, check_scores, choose_units
 from graphsparse.edges.units import Units, find_units
-from graphsparse.interop import EdgeList
-from graphsparse.select import Keep, check_no_nan, kept_count
+from graphsparse.graphs.interop import EdgeList
+from graphsparse.keep_rule import Keep, check_no_nan, kept_count
 
 Ints = npt.NDArray[np.int64]
 
@@ -50,7 +50,7 @@ def mask_each(
         ValueError: for a NaN score, ``keep`` outside (0, 1], or a strict guard that a graph has too few edges for.
 
     Example:
-        >>> from graphsparse.interop import open_graph
+        >>> from graphsparse.graphs.interop import open_graph
         >>> two = open_graph(torch.tensor([[0, 1, 1, 2, 3, 4], [1, 0, 2, 1, 4, 3]])).edges
         >>> mask_each(two, torch.tensor([1.0, 1, 2, 2, 0, 0]), torch.tensor([0, 0, 0, 1, 1]), keep=0.5)
         tensor([False, False,  True,  True,  True,  True])

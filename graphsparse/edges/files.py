@@ -15,11 +15,11 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from graphsparse.edges.sparsify import edge_mask
+from graphsparse.atomic_write import atomic_write
+from graphsparse.edges.transform import edge_mask
 from graphsparse.errors import DataError
-from graphsparse.interop import OpenGraph, edge_list, open_graph
-from graphsparse.labels import label_names
-from graphsparse.whole import written_whole
+from graphsparse.graphs.interop import OpenGraph, edge_list, open_graph
+from graphsparse.graphs.labels import label_names
 
 Path_ = str | os.PathLike[str]
 
@@ -98,7 +98,7 @@ def _read(form: _Format, source: Path, undirected: bool | None) -> OpenGraph:
 
 
 def _write(form: _Format, graph: Any, target: Path) -> None:
-    with written_whole(target) as partial:  # it has the target's suffix: writers go by it
+    with atomic_write(target) as partial:  # it has the target's suffix: writers go by it
         form.write(graph, partial)
 
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from graphsparse.edges.kernels import symmetric_scores
 from graphsparse.edges.units import Units, find_units
-from graphsparse.interop import EdgeList, edge_list
+from graphsparse.graphs.interop import EdgeList, edge_list
+from graphsparse.keep_rule import Keep, check_no_nan, kept_count, threshold
 from graphsparse.parallel import over_slices
-from graphsparse.select import Keep, check_no_nan, kept_count, threshold
 
 Guard = Literal["cover", "isolated"]
 Mask = npt.NDArray[np.bool_]
@@ -53,7 +53,7 @@ def keep_mask(
             no node loses its last neighbour.
         forest: keep a maximum spanning forest, so that no component falls apart.
         seed: of the ties.
-        names: 64-bit names of the nodes ``[N]`` instead of their ids (`graphsparse.labels.label_names`).
+        names: 64-bit names of the nodes ``[N]`` instead of their ids (`graphsparse.graphs.labels.label_names`).
 
     Returns:
         bool ``[E]`` on the device of ``edge_index``.
@@ -224,7 +224,7 @@ def choose_units(units: Units, num_nodes: int, count: int, guard: Guard | None, 
 
 
 def _cover(low: Any, high: Any, num_nodes: int, taken: Mask, budget: int) -> None:
-    from graphsparse import loops
+    from graphsparse.graphs import loops
 
     covered = np.zeros(num_nodes, bool)
     covered[low[taken]] = covered[high[taken]] = True

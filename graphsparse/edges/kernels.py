@@ -1,8 +1,8 @@
 """Degrees, neighbour sums and edge products of an edge list: numba on the CPU, torch elsewhere, the same bits.
 
 Sums are sums of integers, so they do not depend on the order of edges, on threads or on the engine; a product is one
-rounding of two float64. The loops themselves are in `graphsparse.loops`; the exact threshold is
-`graphsparse.select.threshold`.
+rounding of two float64. The loops themselves are in `graphsparse.graphs.loops`; the exact threshold is
+`graphsparse.keep_rule.threshold`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphsparse.arcs import accumulate, compiled, mix_pairs, rows
-from graphsparse.interop import EdgeList
+from graphsparse.graphs.arcs import accumulate, compiled, mix_pairs, rows
+from graphsparse.graphs.interop import EdgeList
 from graphsparse.parallel import over_slices
 
 
@@ -28,7 +28,7 @@ def incident_degrees(graph: EdgeList) -> tuple[Tensor, Tensor]:
         two int64 tensors ``[N]``, not to be changed in place.
 
     Example:
-        >>> from graphsparse.interop import open_graph
+        >>> from graphsparse.graphs.interop import open_graph
         >>> graph = open_graph(torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])).edges
         >>> incident_degrees(graph)[0]
         tensor([1, 2, 1])
@@ -60,7 +60,7 @@ def neighbour_sums(graph: EdgeList, of_tails: Tensor, of_heads: Tensor) -> tuple
         ValueError: for a wrong length.
 
     Example:
-        >>> from graphsparse.interop import open_graph
+        >>> from graphsparse.graphs.interop import open_graph
         >>> graph = open_graph(torch.tensor([[0, 1], [1, 2]])).edges
         >>> neighbour_sums(graph, torch.tensor([1, 2, 3]), torch.tensor([10, 20, 30]))
         (tensor([20, 30,  0]), tensor([0, 1, 2]))
@@ -95,7 +95,7 @@ def edge_products(graph: EdgeList, of_tails: Tensor, of_heads: Tensor) -> Tensor
         ValueError: for a wrong length.
 
     Example:
-        >>> from graphsparse.interop import open_graph
+        >>> from graphsparse.graphs.interop import open_graph
         >>> graph = open_graph(torch.tensor([[0, 1, 2], [1, 0, 2]])).edges
         >>> values = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
         >>> edge_products(graph, values, values)
@@ -108,7 +108,7 @@ def edge_products(graph: EdgeList, of_tails: Tensor, of_heads: Tensor) -> Tensor
     if not compiled(graph.edge_index):
         tails, heads = graph.edge_index.long()
         return (of_tails[tails] * of_heads[heads]).masked_fill(tails == heads, torch.inf)
-    from graphsparse import loops
+    from graphsparse.graphs import loops
 
     ends = rows(graph.edge_index)
     left, right = of_tails.contiguous().numpy(), of_heads.contiguous().numpy()
@@ -129,7 +129,7 @@ def symmetric_scores(graph: EdgeList, scores: Tensor) -> bool:
         scores: float32 or float64 ``[E]``; loops are not read.
 
     Example:
-        >>> from graphsparse.interop import open_graph
+        >>> from graphsparse.graphs.interop import open_graph
         >>> graph = open_graph(torch.tensor([[0, 1], [1, 0]])).edges
         >>> symmetric_scores(graph, torch.tensor([2.0, 2.0])), symmetric_scores(graph, torch.tensor([2.0, 3.0]))
         (True, False)
@@ -141,7 +141,7 @@ def symmetric_scores(graph: EdgeList, scores: Tensor) -> bool:
         tails, heads = graph.edge_index[:, real].long()
         keys = mix_pairs(torch.minimum(tails, heads), torch.maximum(tails, heads), bits[real])
         return int(torch.where(tails < heads, keys, -keys).sum()) == 0
-    from graphsparse import loops
+    from graphsparse.graphs import loops
 
     ends, words = rows(graph.edge_index), bits.contiguous().numpy()
     parts = over_slices(lambda a, b: loops.score_balance(*ends, words, a, b), len(words))
@@ -157,7 +157,7 @@ def _sum_heads(edge_index: Tensor, num_nodes: int, of_heads: Tensor) -> Tensor:
     if not compiled(edge_index):
         arcs = edge_index[:, edge_index[0] != edge_index[1]].long()
         return torch.zeros_like(of_heads).index_add_(0, arcs[0], of_heads[arcs[1]])
-    from graphsparse import loops
+    from graphsparse.graphs import loops
 
     ends, values = rows(edge_index), of_heads.contiguous().numpy()
     return accumulate(lambda a, b, own: loops.sum_heads(*ends, a, b, values, own), len(ends[0]), num_nodes, np.int64)

@@ -10,8 +10,8 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from graphsparse.interop import EdgeList
-from graphsparse.select import mix64
+from graphsparse.graphs.interop import EdgeList
+from graphsparse.keep_rule import mix64
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

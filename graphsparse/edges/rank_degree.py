@@ -10,9 +10,9 @@ import numpy.typing as npt
 from torch import Tensor
 
 from graphsparse.edges.pairs import SimpleGraph, by_degree, endpoints, rows
-from graphsparse.edges.registry import register
-from graphsparse.interop import EdgeList
-from graphsparse.select import Keep, exact_fraction, mix64
+from graphsparse.edges.score_table import register
+from graphsparse.graphs.interop import EdgeList
+from graphsparse.keep_rule import Keep, exact_fraction, mix64
 
 FINEST = 10**6  # denominator to which ``share`` is read, so that share * degree stays within 64 bits
 

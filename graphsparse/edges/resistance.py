@@ -16,10 +16,10 @@ from scipy.sparse import linalg as spla
 from torch import Tensor
 
 from graphsparse.edges.pairs import Floats, Ints, SimpleGraph
-from graphsparse.edges.registry import register
+from graphsparse.edges.score_table import register
 from graphsparse.errors import GraphsparseError
-from graphsparse.interop import EdgeList
-from graphsparse.select import mix64
+from graphsparse.graphs.interop import EdgeList
+from graphsparse.keep_rule import mix64
 
 BLOCK = 256  # small components are solved together, up to about this many nodes at a time
 BAND = 5 * 10**7  # a matrix whose band has at most this many entries is factorised, else solved by iteration

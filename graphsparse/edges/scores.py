@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphsparse import interop
 from graphsparse.edges import kernels
 from graphsparse.edges import rank_degree as _rank_degree  # noqa: F401  (registers its score)
 from graphsparse.edges import resistance as _resistance  # noqa: F401
 from graphsparse.edges import similarity as _similarity  # noqa: F401
 from graphsparse.edges.pairs import Floats, Ints, by_degree, endpoints
-from graphsparse.edges.registry import SCORES, ScoreFunction, compute, find_score, register
-from graphsparse.interop import EdgeList
-from graphsparse.select import mix64
+from graphsparse.edges.score_table import SCORES, ScoreFunction, compute, find_score, register
+from graphsparse.graphs import interop
+from graphsparse.graphs.interop import EdgeList
+from graphsparse.keep_rule import mix64
 
 __all__ = [
     "SCORES",

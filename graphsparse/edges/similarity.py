@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from graphsparse.edges.pairs import Floats, Ints, SimpleGraph, by_degree, rows
-from graphsparse.edges.registry import register
-from graphsparse.interop import EdgeList
+from graphsparse.edges.score_table import register
+from graphsparse.graphs.interop import EdgeList
 
 CHUNK = 1 << 22  # feature values of one end that are gathered at a time
 

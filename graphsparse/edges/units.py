@@ -11,8 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from graphsparse.interop import EdgeList
-from graphsparse.select import mix64
+from graphsparse.graphs.interop import EdgeList
+from graphsparse.keep_rule import mix64
 
 Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
@@ -60,7 +60,7 @@ def find_units(graph: EdgeList, scores: Tensor, seed: int, among: Tensor | None 
         among: positions of the arcs to look at, by default all; with an arc comes its mirror.
 
     Example:
-        >>> from graphsparse.interop import open_graph
+        >>> from graphsparse.graphs.interop import open_graph
         >>> graph = open_graph(torch.tensor([[0, 1, 1, 2], [1, 0, 1, 2]])).edges
         >>> units = find_units(graph, torch.tensor([1.0, 2.0, 0.0, 0.0]), seed=0)
         >>> units.low.tolist(), units.high.tolist(), units.scores.tolist(), [arc.tolist() for arc in units.arcs]

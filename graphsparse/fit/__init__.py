@@ -57,3 +57,7 @@ __all__ = [
     "paired_difference",
     "rocauc",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

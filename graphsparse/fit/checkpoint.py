@@ -11,9 +11,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from graphsparse.atomic_write import atomic_write
 from graphsparse.errors import DataError
 from graphsparse.fit.tree import decode, digest, encode
-from graphsparse.whole import written_whole
 
 FORMAT = "graphsparse.fit.checkpoint/2"
 
@@ -41,7 +41,7 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Any], run: Mapping[str
     tree = json.dumps({"state": encode(state, tensors), "run": dict(run)}, allow_nan=False)
     metadata = {"format": FORMAT, "tree": tree, "sha256": digest(tree, tensors)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_bytes(save(tensors, metadata))
 
 

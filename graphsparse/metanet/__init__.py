@@ -1,17 +1,17 @@
 """Networks as graphs, so that a graph neural network (the metanetwork) can learn to prune them."""
 
-from graphsparse.metanet.channels import Channels, masked
-from graphsparse.metanet.criteria import CRITERIA
+from graphsparse.metanet.channels.criteria import CRITERIA
+from graphsparse.metanet.channels.cutting import ShrinkError, shrink
+from graphsparse.metanet.channels.least_squares import reconstruct
+from graphsparse.metanet.channels.sets import Channels, masked
+from graphsparse.metanet.graph.network_graph import COUPLING, EdgeSet, NetworkGraph, NodeBank, Slot, clear_cache
 from graphsparse.metanet.importance import MetaImportance
-from graphsparse.metanet.meta_train import Validation, meta_train
+from graphsparse.metanet.learn.objectives import OBJECTIVES, GroupLasso, GroupNorm, Objective, Repair
+from graphsparse.metanet.learn.training import Validation, meta_train
+from graphsparse.metanet.learn.zoo import Images, Recipe, ZooNetwork, load_zoo, restore, save_pruned, train_zoo
 from graphsparse.metanet.metanetwork import MetaNetwork
-from graphsparse.metanet.network_graph import COUPLING, EdgeSet, NetworkGraph, NodeBank, Slot, clear_cache
-from graphsparse.metanet.objectives import OBJECTIVES, GroupLasso, GroupNorm, Objective, Repair
-from graphsparse.metanet.prune import FineTune, PruneResult, prune
-from graphsparse.metanet.reconstruct import reconstruct
-from graphsparse.metanet.shrink import ShrinkError, shrink
+from graphsparse.metanet.pruning import FineTune, PruneResult, prune
 from graphsparse.metanet.weights import WeightsResult, prune_weights
-from graphsparse.metanet.zoo import Images, Recipe, ZooNetwork, load_zoo, restore, save_pruned, train_zoo
 
 __all__ = [
     "COUPLING",
@@ -48,3 +48,7 @@ __all__ = [
     "shrink",
     "train_zoo",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

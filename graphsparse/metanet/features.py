@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from graphsparse.metanet.channels import Channels
-from graphsparse.metanet.criteria import square_sums
-from graphsparse.metanet.network_graph import COUPLING, NetworkGraph, NodeBank
-from graphsparse.metanet.structure import Kernel
+from graphsparse.metanet.channels.criteria import square_sums
+from graphsparse.metanet.channels.sets import Channels
+from graphsparse.metanet.graph.network_graph import COUPLING, NetworkGraph, NodeBank
+from graphsparse.metanet.graph.structure import Kernel
 
 RELATIONS = tuple(sorted(COUPLING | {"broadcast", "reduce", "score"}))
 KINDS = ("beta", "bias", "gamma", "running_mean", "running_var", "scale", "shift", "slope", "token")

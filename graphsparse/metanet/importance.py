@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from graphsparse.metanet.graph.network_graph import NetworkGraph
 from graphsparse.metanet.metanetwork import MetaNetwork
-from graphsparse.metanet.network_graph import NetworkGraph
 
 State = dict[str, Tensor]
 

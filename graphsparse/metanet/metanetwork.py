@@ -16,9 +16,10 @@ from torch.utils.checkpoint import checkpoint
 from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.aggr import MultiAggregation
 
+from graphsparse.atomic_write import atomic_write
 from graphsparse.errors import DataError
 from graphsparse.fit.tree import digest
-from graphsparse.metanet.channels import check_mask, masked
+from graphsparse.metanet.channels.sets import check_mask, masked
 from graphsparse.metanet.features import (
     KINDS,
     NODE_FIGURES,
@@ -30,10 +31,9 @@ from graphsparse.metanet.features import (
     tensor_scale,
     wiring,
 )
-from graphsparse.metanet.network_graph import NetworkGraph
-from graphsparse.metanet.structure import Kernel
-from graphsparse.metanet.views import kernel_name
-from graphsparse.whole import written_whole
+from graphsparse.metanet.graph.network_graph import NetworkGraph
+from graphsparse.metanet.graph.structure import Kernel
+from graphsparse.metanet.graph.views import kernel_name
 
 Mode = Literal["change", "repair"]
 FORMAT = "graphsparse.metanet.metanetwork/1"
@@ -242,7 +242,7 @@ class MetaNetwork(nn.Module):
         metadata = {"format": FORMAT, "config": json.dumps(config), "notes": json.dumps(notes, allow_nan=False)}
         metadata["sha256"] = digest(metadata["config"], tensors)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_bytes(save(tensors, metadata))
 
     @staticmethod

@@ -15,9 +15,9 @@ from rich.console import Console
 
 from graphsparse.fit import Bars, Task, finite_or_none, mean_ci, paired_difference
 from graphsparse.fit.fingerprint import model_hash
+from graphsparse.metanet.learn.zoo import HEADER, Images, ZooNetwork, load_network, load_zoo, read_header, save_pruned
 from graphsparse.metanet.metanetwork import MetaNetwork
-from graphsparse.metanet.prune import FineTune, Plan, prune
-from graphsparse.metanet.zoo import HEADER, Images, ZooNetwork, load_network, load_zoo, read_header, save_pruned
+from graphsparse.metanet.pruning import FineTune, Plan, prune
 from graphsparse.report import Curve, interval, plot_curves, provenance, say, table, write_json
 
 METANETWORK = "metanetwork"

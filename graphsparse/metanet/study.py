@@ -15,12 +15,12 @@ from rich.console import Console
 from graphsparse.errors import DataError
 from graphsparse.fit import Bars, FitResult, Task, mean_ci
 from graphsparse.fit.fingerprint import model_hash
-from graphsparse.metanet.meta_train import Validation, meta_train
+from graphsparse.metanet.graph.network_graph import NetworkGraph
+from graphsparse.metanet.learn.objectives import OBJECTIVES
+from graphsparse.metanet.learn.training import Validation, meta_train
+from graphsparse.metanet.learn.zoo import Images, Recipe, ZooNetwork, load_zoo, train_zoo
 from graphsparse.metanet.metanetwork import MetaNetwork
-from graphsparse.metanet.network_graph import NetworkGraph
-from graphsparse.metanet.objectives import OBJECTIVES
-from graphsparse.metanet.prune import example_of
-from graphsparse.metanet.zoo import Images, Recipe, ZooNetwork, load_zoo, train_zoo
+from graphsparse.metanet.pruning import example_of
 from graphsparse.report import Curve, interval, plot_curves, provenance, say, table, write_json
 
 

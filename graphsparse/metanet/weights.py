@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from graphsparse.fit import Report, Task, rng
 from graphsparse.fit.measure import device_of
-from graphsparse.metanet.cost import TRANSPOSED, arguments
+from graphsparse.keep_rule import Keep
+from graphsparse.metanet.channels.cost import TRANSPOSED, arguments
+from graphsparse.metanet.graph.network_graph import NetworkGraph
 from graphsparse.metanet.metanetwork import MetaNetwork
-from graphsparse.metanet.network_graph import NetworkGraph
-from graphsparse.metanet.prune import FineTune, example_of, recalibrate
+from graphsparse.metanet.pruning import FineTune, example_of, recalibrate
 from graphsparse.params import L0Projection, project_nm_, prunable, weights_kept
-from graphsparse.params.prunable import Which
-from graphsparse.select import Keep
+from graphsparse.params.counting import Which
 
 Masks = dict[str, Tensor]
 
@@ -82,7 +82,7 @@ def prune_weights(
         pattern: or "N:M" such as "2:4": of every M consecutive input weights N stay.
         fine_tune: the training at the end; None is ``FineTune()``.
         prepare: the training between pass and pruning.
-        which: the weights that count, as in `graphsparse.params.prunable`; for a pattern, tensors of two dimensions
+        which: the weights that count, as in `graphsparse.params.counting`; for a pattern, tensors of two dimensions
             or more.
         example_inputs: as for `NetworkGraph.from_module`; None takes one example of the training part.
         seed: of fine-tuning.

@@ -4,7 +4,7 @@ from graphsparse.nn.cnn import CNNS, VGG, ResNet, make_cnn
 from graphsparse.nn.gnn import GAT, GCN, GIN, Backbone, GraphSAGE, GraphTransformer
 from graphsparse.nn.graphs import MoleculeNet
 from graphsparse.nn.links import LinkNet, NodeEmbedding
-from graphsparse.nn.registry import BACKBONES, make, make_link_net, make_molecule_net
+from graphsparse.nn.make_net import BACKBONES, make, make_link_net, make_molecule_net
 
 __all__ = [
     "BACKBONES",
@@ -25,3 +25,7 @@ __all__ = [
     "make_link_net",
     "make_molecule_net",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

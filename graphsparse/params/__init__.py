@@ -2,7 +2,7 @@
 
 from graphsparse.params.attach import L0Projection
 from graphsparse.params.project import project_groups_, project_l0_, project_mask, project_nm_
-from graphsparse.params.prunable import count, prunable, weights_kept
+from graphsparse.params.counting import count, prunable, weights_kept
 from graphsparse.params.schedule import Constant, Cubic, Linear
 
 __all__ = [
@@ -18,3 +18,7 @@ __all__ = [
     "prunable",
     "weights_kept",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

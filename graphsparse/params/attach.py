@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from graphsparse.keep_rule import Keep, kept_count
 from graphsparse.params.largest import mark_largest
 from graphsparse.params.project import check_tensor, empty_mask
-from graphsparse.params.prunable import Which, prunable
+from graphsparse.params.counting import Which, prunable
 from graphsparse.params.schedule import Constant, Schedule, sparsity_fraction
-from graphsparse.select import Keep, kept_count
 
 
 class L0Projection:

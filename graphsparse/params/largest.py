@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
+from graphsparse.keep_rule import RADIX_FROM, top_mask
 from graphsparse.parallel import over_slices, slices
-from graphsparse.select import RADIX_FROM, top_mask
 
 Pieces = list[tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from graphsparse.select import Keep, exact_fraction
+from graphsparse.keep_rule import Keep, exact_fraction
 
 Schedule = Callable[[int, Fraction], Keep]
 

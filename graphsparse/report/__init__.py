@@ -12,7 +12,7 @@ from graphsparse.report.record import (
     versions,
     write_json,
 )
-from graphsparse.report.table import interval, markdown, table
+from graphsparse.report.tables import interval, markdown, table
 
 __all__ = [
     "Curve",
@@ -31,3 +31,7 @@ __all__ = [
     "versions",
     "write_json",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

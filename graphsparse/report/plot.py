@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from graphsparse.whole import written_whole
+from graphsparse.atomic_write import atomic_write
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,6 @@ def plot_curves(
     axes.grid(alpha=0.3)
     beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)} if len(curves) > 5 else {}  # many would cover the data
     axes.legend(frameon=False, **beside)
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         figure.savefig(partial, format=path.suffix.lstrip(".") or "png", dpi=150)
     return path

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from graphsparse.whole import written_whole
+from graphsparse.atomic_write import atomic_write
 
 _LIBRARIES = ("graphsparse", "torch", "torch_geometric", "torch-pruning", "numpy", "scipy")
 
@@ -68,7 +68,7 @@ def _git(*words: str) -> str | None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:
     """Write figures; returns the path."""
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
     return path
 
@@ -117,7 +117,7 @@ def read_rows(path: Path, key: Sequence[str]) -> list[dict[str, Any]]:
     text = path.read_text()
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
-        with written_whole(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_text(whole)
     rows: dict[str, dict[str, Any]] = {}
     for number, line in enumerate(whole.splitlines(), start=1):

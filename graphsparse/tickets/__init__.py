@@ -1,19 +1,19 @@
 """Tickets: a sparse graph and a sparse network that are as accurate as the dense ones, found, saved and verified."""
 
-from graphsparse.tickets.controls import all_edges, dense_student, no_edges
+from graphsparse.tickets.compare.search import LEVELS, best_on_validation, level_keeps, sparsest_within, summarise
 from graphsparse.tickets.find import find_ticket
-from graphsparse.tickets.imp import IMP
-from graphsparse.tickets.magnitude import Magnitude
+from graphsparse.tickets.finders.controls import all_edges, dense_student, no_edges
+from graphsparse.tickets.finders.imp import IMP
+from graphsparse.tickets.finders.magnitude import Magnitude
+from graphsparse.tickets.finders.one_shot import OneShot
+from graphsparse.tickets.finders.random_weights import RandomWeights
+from graphsparse.tickets.finders.reliance import Reliance
+from graphsparse.tickets.finders.table import FINDERS, finders, register
+from graphsparse.tickets.finders.ugs import UGS
+from graphsparse.tickets.finders.wd_glt import WDGLT
 from graphsparse.tickets.make import make_ticket
 from graphsparse.tickets.problem import Finder, Found, Problem, Training, train_dense, unguarded
-from graphsparse.tickets.random_weights import RandomWeights
-from graphsparse.tickets.registry import FINDERS, finders, register
-from graphsparse.tickets.reliance import Reliance
-from graphsparse.tickets.search import LEVELS, best_on_validation, level_keeps, sparsest_within, summarise
-from graphsparse.tickets.teddy import OneShot
 from graphsparse.tickets.ticket import Ticket
-from graphsparse.tickets.ugs import UGS
-from graphsparse.tickets.wd_glt import WDGLT
 
 __all__ = [
     "FINDERS",
@@ -44,3 +44,7 @@ __all__ = [
     "train_dense",
     "unguarded",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

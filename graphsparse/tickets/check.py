@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from graphsparse.arcs import survey
 from graphsparse.edges.each import counts_by_graph
 from graphsparse.errors import TicketError
 from graphsparse.fit import MessageTask
-from graphsparse.interop import EdgeList, open_graph
+from graphsparse.graphs.arcs import survey
+from graphsparse.graphs.interop import EdgeList, open_graph
+from graphsparse.keep_rule import kept_count
 from graphsparse.params import prunable
-from graphsparse.select import kept_count
 from graphsparse.tickets.problem import Found, Problem
 
 

@@ -16,13 +16,13 @@ from torch_geometric.data import Data
 
 from graphsparse.errors import TicketError
 from graphsparse.fit import MessageTask
+from graphsparse.keep_rule import Keep, exact_fraction, keep_fraction
 from graphsparse.params import prunable
-from graphsparse.select import Keep, exact_fraction, keep_fraction
+from graphsparse.tickets.compare.search import sparsest_within
+from graphsparse.tickets.finders.table import check_rules
 from graphsparse.tickets.kinds import KINDS
 from graphsparse.tickets.make import make_ticket
 from graphsparse.tickets.problem import Problem, Training, train_dense
-from graphsparse.tickets.registry import check_rules
-from graphsparse.tickets.search import sparsest_within
 from graphsparse.tickets.ticket import Ticket
 
 

@@ -19,8 +19,8 @@ from graphsparse.report import versions
 from graphsparse.tickets.canonical import canonical_order, graph_hash
 from graphsparse.tickets.check import check_found
 from graphsparse.tickets.cost import isolated_nodes, macs
+from graphsparse.tickets.finders.table import finder_of
 from graphsparse.tickets.problem import Found, Problem
-from graphsparse.tickets.registry import finder_of
 from graphsparse.tickets.ticket import Ticket, kept_figures
 
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from graphsparse.edges.sparsify import edge_mask
+from graphsparse.edges.transform import edge_mask
 from graphsparse.fit import BaseTask, Distill, FitResult, MessageTask, fit
 from graphsparse.fit.features import clear_graph_caches
-from graphsparse.interop import open_graph
+from graphsparse.graphs.interop import open_graph
 
 T = TypeVar("T")
 

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from graphsparse.atomic_write import atomic_write
 from graphsparse.errors import TicketError
 from graphsparse.fit import MessageTask
 from graphsparse.params import weights_kept
 from graphsparse.tickets.canonical import canonical_order, digest, graph_hash, pack_bits, unpack_bits
 from graphsparse.tickets.check import check_claims, check_outputs, scores
 from graphsparse.tickets.kinds import task_class
-from graphsparse.whole import written_whole
 
 FORMAT = 2
 M = TypeVar("M", bound=nn.Module)
@@ -80,7 +80,7 @@ class Ticket:
         Raises:
             TicketError: if ``data`` is not the graph that the ticket was found on.
         """
-        from graphsparse.interop import open_graph
+        from graphsparse.graphs.interop import open_graph
 
         self._check_graph(data)
         return open_graph(data).cut(self._mask_for(data.edge_index))
@@ -299,7 +299,7 @@ def _complain_names(name: str, in_model: bool, model: nn.Module) -> None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_bytes(content)
 
 

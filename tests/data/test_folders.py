@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from graphsparse.data import cache_root, data_root
-from graphsparse.data.folders import fetch, locate, written_whole
+from graphsparse.data.folders import atomic_write, fetch, locate
 from graphsparse.errors import DataError
 
 
@@ -132,7 +132,7 @@ def test_written_whole_keeps_the_old_file_when_writing_fails(tmp_path: Path) -> 
     target.write_text("old")
 
     def fail() -> None:
-        with written_whole(target) as partial:
+        with atomic_write(target) as partial:
             partial.write_text("half")
             raise RuntimeError("stopped")
 
@@ -140,6 +140,6 @@ def test_written_whole_keeps_the_old_file_when_writing_fails(tmp_path: Path) -> 
         fail()
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
-    with written_whole(target) as partial:
+    with atomic_write(target) as partial:
         partial.write_text("new")
     assert target.read_text() == "new"

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from graphsparse.edges import allot
 from graphsparse.edges.allot import mask_by_need
-from graphsparse.interop import open_graph
-from graphsparse.select import kept_count
+from graphsparse.graphs.interop import open_graph
+from graphsparse.keep_rule import kept_count
 
 Pairs = list[tuple[int, int]]
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from graphsparse.edges import SCORES, keep_mask
 from graphsparse.edges.each import mask_each
-from graphsparse.edges.sparsify import edge_mask, score_edges
-from graphsparse.interop import open_graph
+from graphsparse.edges.transform import edge_mask, score_edges
+from graphsparse.graphs.interop import open_graph
 
 
 def union(seed: int, count: int = 12) -> tuple[Tensor, Tensor, Tensor]:

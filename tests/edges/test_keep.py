@@ -10,10 +10,10 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from graphsparse import arcs
 from graphsparse.edges import keep_mask
 from graphsparse.edges.keep import smallest_keep
-from graphsparse.select import kept_count, mix64
+from graphsparse.graphs import arcs
+from graphsparse.keep_rule import kept_count, mix64
 
 KEEPS = [0.01, 0.3, 0.5, Fraction(2, 3), 0.95, 1.0]
 RULES = [{}, {"guard": "cover"}, {"guard": "isolated"}, {"forest": True}, {"guard": "cover", "forest": True}]
@@ -223,7 +223,7 @@ def components(edge_index):
 
 
 def test_the_compiled_cover_is_the_plain_one(monkeypatch):
-    from graphsparse import loops
+    from graphsparse.graphs import loops
 
     edge_index, scores = large_graph(ties=False)
     compiled = keep_mask(scores, edge_index, keep=0.1, guard="cover")

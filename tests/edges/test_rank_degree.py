@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphsparse.edges.registry import compute
-from graphsparse.interop import EdgeList
-from graphsparse.select import kept_count, mix64
+from graphsparse.edges.score_table import compute
+from graphsparse.graphs.interop import EdgeList
+from graphsparse.keep_rule import kept_count, mix64
 
 
 def undirected(graph: nx.Graph) -> EdgeList:

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphsparse.edges import resistance
-from graphsparse.edges.registry import compute
+from graphsparse.edges.score_table import compute
 from graphsparse.edges.scores import score
 from graphsparse.errors import GraphsparseError
-from graphsparse.interop import EdgeList
+from graphsparse.graphs.interop import EdgeList
 
 METHOD = "effective_resistance"
 

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch_geometric.data import Data
 
-from graphsparse.edges.registry import SCORES, compute, register
+from graphsparse.edges.score_table import SCORES, compute, register
 from graphsparse.edges.scores import score
-from graphsparse.interop import EdgeList
-from graphsparse.select import mix64
+from graphsparse.graphs.interop import EdgeList
+from graphsparse.keep_rule import mix64
 
 METHODS = sorted(SCORES)
 SOLVED = {"effective_resistance"}  # the documented exception: equal up to rounding

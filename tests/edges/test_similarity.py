@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from graphsparse.edges import similarity
-from graphsparse.edges.registry import compute
+from graphsparse.edges.score_table import compute
 from graphsparse.edges.scores import score
-from graphsparse.interop import EdgeList
+from graphsparse.graphs.interop import EdgeList
 
 
 def undirected(graph: nx.Graph, x: Tensor | None = None) -> EdgeList:

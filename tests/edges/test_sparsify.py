@@ -18,9 +18,9 @@ from torch_geometric.transforms import AddSelfLoops, Compose
 from torch_geometric.utils import add_self_loops, coalesce, to_undirected
 
 import graphsparse as gs
-from graphsparse import arcs
 from graphsparse.edges import SparsifyEdges, keep_mask, sample, score, sparsify
-from graphsparse.select import kept_count
+from graphsparse.graphs import arcs
+from graphsparse.keep_rule import kept_count
 
 KARATE = nx.karate_club_graph()
 METHODS = ["teddy", "random", "dspar", "local_degree"]

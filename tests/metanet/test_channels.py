@@ -11,7 +11,7 @@ from metanet_networks import CUT_WHOLE, NETWORKS, ResNet, graph_of, images, rand
 from torch import nn
 
 from graphsparse.metanet import Channels, NetworkGraph, masked
-from graphsparse.metanet.channels import check_mask, keep_after, removal_order
+from graphsparse.metanet.channels.sets import check_mask, keep_after, removal_order
 
 
 def layer_nodes(graph, name):

@@ -11,8 +11,7 @@ from metanet_networks import CUT_WHOLE, NETWORKS, graph_of, make
 from torch import nn
 
 from graphsparse.metanet import Channels, NetworkGraph, shrink
-from graphsparse.metanet.channels import keep_after, removal_order
-from graphsparse.metanet.cost import (
+from graphsparse.metanet.channels.cost import (
     count_flops,
     count_parameters,
     first_reaching,
@@ -20,6 +19,7 @@ from graphsparse.metanet.cost import (
     parameter_cost,
     prefix_for,
 )
+from graphsparse.metanet.channels.sets import keep_after, removal_order
 
 
 @settings(deadline=None, max_examples=25)

@@ -10,7 +10,7 @@ from torch import nn
 from torch.func import functional_call
 
 from graphsparse.metanet import CRITERIA, Channels, NetworkGraph
-from graphsparse.metanet.criteria import Evidence, importance, square_sums
+from graphsparse.metanet.channels.criteria import Evidence, importance, square_sums
 
 
 def roots(graph, module, inputs):

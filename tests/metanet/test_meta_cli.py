@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from graphsparse import cli
 from graphsparse.metanet import MetaNetwork, load_zoo, prune_study, restore
-from graphsparse.metanet.objectives import Repair
-from graphsparse.metanet.zoo import load_network, read_header
+from graphsparse.metanet.learn.objectives import Repair
+from graphsparse.metanet.learn.zoo import load_network, read_header
 
 ZOO = ["--train", 200, "--width", "4,5", "--epochs", 1, "--count", 4]
 TRAIN = ["--hidden", 8, "--layers", 1, "--epochs", 2, "--steps", 2, "--val-count", 1]

@@ -29,10 +29,10 @@ from graphsparse.metanet import (
     prune,
     train_zoo,
 )
-from graphsparse.metanet.objectives import Member, through
-from graphsparse.metanet.prune import Plan
-from graphsparse.metanet.reconstruct import batch_statistics
-from graphsparse.metanet.regular import group_norm
+from graphsparse.metanet.channels.least_squares import batch_statistics
+from graphsparse.metanet.channels.penalties import group_norm
+from graphsparse.metanet.learn.objectives import Member, through
+from graphsparse.metanet.pruning import Plan
 
 QUICK = Validation(speedups=(1.5, 2.0), fine_tune=FineTune(epochs=0))
 

@@ -27,10 +27,10 @@ from graphsparse.metanet import (
     save_pruned,
     shrink,
 )
-from graphsparse.metanet.channels import keep_after, removal_order
-from graphsparse.metanet.cost import count_flops, count_parameters
-from graphsparse.metanet.criteria import Evidence, importance
-from graphsparse.metanet.prune import recalibrate
+from graphsparse.metanet.channels.cost import count_flops, count_parameters
+from graphsparse.metanet.channels.criteria import Evidence, importance
+from graphsparse.metanet.channels.sets import keep_after, removal_order
+from graphsparse.metanet.pruning import recalibrate
 from graphsparse.nn import make_cnn
 
 NONE, QUICK = FineTune(epochs=0), FineTune(epochs=1)

@@ -7,8 +7,8 @@ from torch import nn
 
 from graphsparse.fit import Task, fit
 from graphsparse.metanet import Channels, NetworkGraph
-from graphsparse.metanet.criteria import square_sums
-from graphsparse.metanet.regular import GroupSparsity, group_lasso, group_norm
+from graphsparse.metanet.channels.criteria import square_sums
+from graphsparse.metanet.channels.penalties import GroupSparsity, group_lasso, group_norm
 
 
 def two_channels(a, b):

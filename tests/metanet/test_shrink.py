@@ -10,9 +10,9 @@ from metanet_networks import CUT_WHOLE, NETWORKS, ResNet, graph_of, images, some
 from torch import nn
 
 from graphsparse.metanet import Channels, NetworkGraph, ShrinkError, masked, shrink
-from graphsparse.metanet.channels import keep_after, removal_order
-from graphsparse.metanet.cost import count_flops, flop_cost
-from graphsparse.metanet.shrink import cut, cuttable, least_pruned
+from graphsparse.metanet.channels.cost import count_flops, flop_cost
+from graphsparse.metanet.channels.cutting import cut, cuttable, least_pruned
+from graphsparse.metanet.channels.sets import keep_after, removal_order
 
 IN_PART = ["resnet20", "shuffle", "vit", "vit-fused"]
 

@@ -21,7 +21,7 @@ from graphsparse.metanet import (
     save_pruned,
     train_zoo,
 )
-from graphsparse.metanet.zoo import HEADER, WEIGHTS, load_network, read_header
+from graphsparse.metanet.learn.zoo import HEADER, WEIGHTS, load_network, read_header
 from graphsparse.nn.cnn import make_cnn
 
 IMAGES = Images(train=200)

@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from graphsparse.keep_rule import kept_count
 from graphsparse.params import Cubic, L0Projection, Linear, project_mask
-from graphsparse.select import kept_count
 
 OPTIMIZERS: dict[str, Callable[[Any], Optimizer]] = {
     "adam": lambda p: torch.optim.Adam(p, lr=0.05, weight_decay=1e-3),

@@ -10,8 +10,8 @@ from torch import nn
 from torch_geometric.nn import GCN
 
 from graphsparse.data import load
+from graphsparse.keep_rule import kept_count
 from graphsparse.params import Cubic, L0Projection, weights_kept
-from graphsparse.select import kept_count
 
 
 @pytest.mark.skipif("GRAPHSPARSE_DATA" not in os.environ, reason="needs Cora: set GRAPHSPARSE_DATA")

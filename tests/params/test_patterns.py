@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from graphsparse.keep_rule import kept_count
 from graphsparse.params import project_groups_, project_nm_
-from graphsparse.select import kept_count
 
 numbers = st.sampled_from([0.0, 0.5, -0.5, 1.0, -1.0, 2.0, 3.0, float("inf")])
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from graphsparse.keep_rule import kept_count
 from graphsparse.params import project_l0_, project_mask
-from graphsparse.select import kept_count
 
 LARGE = (1 << 16) + 1001  # enough weights for the compiled kernels
 

@@ -18,13 +18,13 @@ from scipy.stats import ttest_rel
 from graphsparse import cli
 from graphsparse.errors import TicketError
 from graphsparse.tickets import finders, level_keeps
-from graphsparse.tickets import runs as runs_room
-from graphsparse.tickets.anatomy import anatomy
-from graphsparse.tickets.bench import FAILED, Bench, asked_rows
-from graphsparse.tickets.protocol import Experiment, full, method_of, quick, trials_of
-from graphsparse.tickets.registry import finder_of, source_of
-from graphsparse.tickets.runs import ROWS, missing_work, shared_out
-from graphsparse.tickets.verdict import holm, pages, verdicts
+from graphsparse.tickets.compare import runs as runs_room
+from graphsparse.tickets.compare.anatomy import anatomy
+from graphsparse.tickets.compare.bench import FAILED, Bench, asked_rows
+from graphsparse.tickets.compare.plan import Experiment, full, method_of, quick, trials_of
+from graphsparse.tickets.compare.runs import ROWS, missing_work, shared_out
+from graphsparse.tickets.compare.verdict import holm, pages, verdicts
+from graphsparse.tickets.finders.table import finder_of, source_of
 
 SMALL = Experiment("digits-knn", hidden=8, methods=("teddy", "no-edges"), levels=(10, 20), seeds=2, epochs=3, trials=1)
 

@@ -11,7 +11,7 @@ import torch
 import graphsparse as gs
 from graphsparse.errors import TicketError
 from graphsparse.fit import DivergedError
-from graphsparse.tickets.registry import FINDERS
+from graphsparse.tickets.finders.table import FINDERS
 
 FAST = {"epochs": 8}
 

@@ -25,8 +25,8 @@ from graphsparse.tickets import (
     sparsest_within,
     train_dense,
 )
-from graphsparse.tickets.protocol import trials_of
-from graphsparse.tickets.registry import finder_of
+from graphsparse.tickets.compare.plan import trials_of
+from graphsparse.tickets.finders.table import finder_of
 
 FAST = {"epochs": 4}
 SIZED = ["ugs", "wd-glt", "imp", "magnitude", "random-weights"]

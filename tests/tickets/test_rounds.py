@@ -14,8 +14,8 @@ from torch_geometric.data import Data
 import graphsparse as gs
 from graphsparse.fit import NodeTask
 from graphsparse.tickets import IMP, UGS, WDGLT, Problem, Training, level_keeps, train_dense
-from graphsparse.tickets.pairs import RemainingPairs
-from graphsparse.tickets.soft import SoftMasks
+from graphsparse.tickets.finders.pairs import RemainingPairs
+from graphsparse.tickets.finders.soft import SoftMasks
 
 FINDERS = [UGS(), WDGLT(points=20), IMP()]
 

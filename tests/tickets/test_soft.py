@@ -7,8 +7,8 @@ import torch
 from torch_geometric.nn import GATv2Conv, GCNConv, SAGEConv
 
 import graphsparse as gs
-from graphsparse.tickets.soft import MaskAdam, MaskedGraph, SoftMasks
-from graphsparse.tickets.ugs import L1Penalty
+from graphsparse.tickets.finders.soft import MaskAdam, MaskedGraph, SoftMasks
+from graphsparse.tickets.finders.ugs import L1Penalty
 
 BACKBONES = ["gcn", "gin", "sage", "gat", "transformer"]
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from graphsparse.tickets.soft import MaskTask
-from graphsparse.tickets.ugs import L1Penalty
-from graphsparse.tickets.wd_glt import WDGLT, MinMax, class_distance
+from graphsparse.tickets.finders.soft import MaskTask
+from graphsparse.tickets.finders.ugs import L1Penalty
+from graphsparse.tickets.finders.wd_glt import WDGLT, MinMax, class_distance
 
 
 def distance(outputs, points=1000, seed=0, **options):

@@ -1,0 +1,140 @@
+"""Sparsify: any graph in, a score, an exact mask, and the same kind of graph out; also as a PyG transform."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+from torch_geometric.data import Data
+from torch_geometric.data.datapipes import functional_transform
+from torch_geometric.transforms import BaseTransform
+
+from graphsparse.edges.each import mask_each
+from graphsparse.edges.keep import Guard, mask_edges
+from graphsparse.edges.score_table import compute, find_score
+from graphsparse.graphs.interop import EdgeList, open_graph
+from graphsparse.keep_rule import Keep, keep_fraction
+
+Method = str | Tensor | npt.NDArray[Any] | Callable[..., Tensor]
+
+
+def sparsify(
+    graph: Any,
+    method: Method = "teddy",
+    *,
+    keep: Keep | None = None,
+    seed: int = 0,
+    undirected: bool | None = None,
+    per_node: int | None = None,
+    guard: Guard | None = None,
+    forest: bool = False,
+    **options: Any,
+) -> Any:
+    """Remove the edges with the lowest scores from a graph of any kind.
+
+    Args:
+        graph: a PyG ``Data`` (all attributes stay, those of edges are cut along), a networkx graph (nodes and
+            attributes stay), a square scipy sparse matrix or array (format, dtype and values stay), or an
+            ``edge_index`` ``[2, E]``. It is not changed.
+        method: the name of a score (`graphsparse.edges.SCORES`), scores ``[E]`` in the order of the edges (networkx:
+            ``graph.edges``; scipy: ``tocoo()``), or a function that is called as ``method(edge_list, **options)`` and
+            returns them.
+        keep: fraction of the countable edges to keep, in (0, 1]; see `keep_mask` for this and the rules below.
+        seed: of the ties, and of scores that draw random numbers.
+        undirected: whether pairs are counted; None: as the graph says.
+        per_node: instead of ``keep``: the number of edges that each node selects.
+        guard: ``"cover"`` or ``"isolated"``.
+        forest: keep a maximum spanning forest.
+        **options: options of the score.
+
+    Returns:
+        a graph of the same kind, edges in the same order.
+
+    Raises:
+        TypeError: for a kind of graph, an option or scores of a wrong type.
+        ValueError: for an unknown method, ``keep`` outside (0, 1], bad ids or scores, or guards that do not fit.
+
+    Source: TEDDY: Seo, Yun, Yang, ICLR 2024; for other methods see the score.
+
+    Example:
+        >>> import networkx
+        >>> graph = networkx.karate_club_graph()
+        >>> small = sparsify(graph, "teddy", keep=0.5)
+        >>> graph.number_of_edges(), small.number_of_edges(), small.number_of_nodes()
+        (78, 39, 34)
+    """
+    if keep is not None:
+        keep_fraction(keep)
+    opened = open_graph(graph, undirected)
+    rules: dict[str, Any] = {"keep": keep, "per_node": per_node, "guard": guard, "forest": forest}
+    return opened.cut(edge_mask(opened.edges, method, seed, rules, options))
+
+
+def edge_mask(
+    edges: EdgeList,
+    method: Method,
+    seed: int,
+    rules: dict[str, Any],
+    options: dict[str, Any],
+    batch: Tensor | None = None,
+) -> Tensor:
+    """Score the edges of an open graph and keep the best: bool ``[E]``; rules are those of `keep_mask`.
+
+    With ``batch``, the graph of each node ``[N]``, the edges are those of many graphs, and each keeps its own count.
+    """
+    scores = score_edges(edges, method, seed, options)
+    if batch is not None:
+        return mask_each(edges, scores, batch, seed=seed, registered=isinstance(method, str), **rules)
+    return mask_edges(edges, scores, seed=seed, registered=isinstance(method, str), **rules)
+
+
+def score_edges(edges: EdgeList, method: Method, seed: int, options: dict[str, Any]) -> Tensor | npt.NDArray[Any]:
+    """Scores ``[E]`` by name, given, or from a function."""
+    if isinstance(method, (Tensor, np.ndarray)):
+        if options:
+            raise TypeError(f"given scores take no options, got {', '.join(options)}")
+        return method
+    if isinstance(method, str):
+        return compute(edges, method, seed=seed, **options)
+    if callable(method):
+        return method(edges, **options)
+    raise TypeError(f"method must be a score's name, scores [E] or a function, got {type(method).__name__}")
+
+
+@functional_transform("sparsify_edges")
+class SparsifyEdges(BaseTransform):  # type: ignore[misc]
+    """Sparsify the edges of each ``Data`` that passes through: `sparsify` as a PyG transform.
+
+    Args:
+        method: as in `sparsify`.
+        keep: as in `sparsify`.
+        **rules: any other argument of `sparsify`, and options of the score.
+
+    Raises:
+        ValueError: for an unknown method or ``keep`` outside (0, 1], before the first graph.
+
+    Example:
+        >>> SparsifyEdges("teddy", keep=0.7)
+        SparsifyEdges(teddy, keep=0.7)
+    """
+
+    def __init__(self, method: Method = "teddy", *, keep: Keep | None = None, **rules: Any) -> None:
+        if isinstance(method, str):
+            find_score(method)
+        if keep is not None:
+            keep_fraction(keep)
+        self.method, self.keep, self.rules = method, keep, rules
+
+    def forward(self, data: Data) -> Data:
+        """Return ``data`` with fewer edges."""
+        return sparsify(data, self.method, keep=self.keep, **self.rules)
+
+    def __repr__(self) -> str:
+        """The call that makes it."""
+        name = self.method if isinstance(self.method, str) else getattr(self.method, "__name__", "scores")
+        rules = {"keep": self.keep} | self.rules
+        given = [f"{key}={value!r}" for key, value in rules.items() if value is not None]
+        return f"{type(self).__name__}({', '.join([name, *given])})"

@@ -1,0 +1,1 @@
+"""Graphs: any graph or table in, one inner edge list, the same kind out."""

@@ -1,0 +1,251 @@
+"""Keep: the one rule by which scores of edges, weights or channels become an exact number of kept elements."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from graphsparse.parallel import over_slices, slices
+
+Keep = float | str | Fraction | Decimal
+Names = npt.NDArray[np.uint64]
+
+RADIX_FROM = 1 << 16  # shorter arrays go through numpy's partition, which needs no compiled kernel
+
+
+def exact_fraction(value: Keep, name: str = "keep") -> Fraction:
+    """Read a number as the decimal that was written, not as its binary float.
+
+    Args:
+        value: a float, a decimal string, a ``Fraction`` or a ``Decimal``.
+        name: what the number is called in the error.
+
+    Raises:
+        TypeError: if it is no number.
+        ValueError: if it is not finite.
+
+    Example:
+        >>> exact_fraction(0.1) == Fraction(1, 10)
+        True
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, str, Fraction, Decimal, np.number)):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    try:
+        return value if isinstance(value, Fraction) else Fraction(str(value))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise ValueError(f"{name} must be a finite number, got {value!r}") from None
+
+
+def keep_fraction(keep: Keep) -> Fraction:
+    """Check that ``keep`` lies in (0, 1] and read it exactly.
+
+    Raises:
+        TypeError: if ``keep`` is no number.
+        ValueError: if it lies outside (0, 1].
+    """
+    fraction = exact_fraction(keep)
+    if not 0 < fraction <= 1:
+        raise ValueError(f"keep must lie in (0, 1], got {keep}; keep is the kept fraction, 1.0 keeps everything")
+    return fraction
+
+
+def kept_count(keep: Keep, total: int) -> int:
+    r"""Number of elements that ``keep`` leaves of ``total``: :math:`\max(1, \lceil keep \cdot total \rceil)`, 0 of 0.
+
+    Example:
+        >>> kept_count(0.7, 10), kept_count(0.1, 7), kept_count(1e-9, 5), kept_count(0.5, 0)
+        (7, 1, 1, 0)
+    """
+    fraction = keep_fraction(keep)
+    return max(1, math.ceil(fraction * total)) if total else 0
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The k-th largest of some scores: its ``value``, how many lie ``above`` it and how many are ``equal`` to it."""
+
+    value: float
+    above: int
+    equal: int
+
+
+def threshold(scores: Tensor, k: int) -> Threshold:
+    """Find the k-th largest score exactly, by a histogram of float bits instead of a sort.
+
+    Infinite scores are ordered as usual, and the two zeros are equal. Integer and half-precision scores are widened
+    exactly (integers up to 2^53).
+
+    Args:
+        scores: ``[m]`` real numbers on any device.
+        k: rank, from 1 to ``m``.
+
+    Raises:
+        ValueError: for a NaN, with its first position, or a rank outside 1..m.
+
+    Example:
+        >>> threshold(torch.tensor([3.0, 1.0, 2.0, 2.0]), 2)
+        Threshold(value=2.0, above=1, equal=2)
+    """
+    if not 1 <= k <= scores.numel():
+        raise ValueError(f"the rank must lie in 1..{scores.numel()}, got {k}")
+    scores = _as_float(scores.detach()).reshape(-1)
+    if scores.device.type != "cpu":
+        return _threshold_torch(scores, k)
+    values = scores.contiguous().numpy()
+    return _threshold_radix(values, k) if len(values) >= RADIX_FROM else _threshold_partition(values, k)
+
+
+def top_mask(scores: Tensor, k: int, ties: Callable[[Tensor], Names] | None = None) -> Tensor:
+    """Mark exactly the ``k`` highest scores.
+
+    Args:
+        scores: ``[m]`` real numbers without NaN.
+        k: how many to keep, from 0 to ``m``.
+        ties: given the positions ``[t]`` of elements that tie at the threshold, returns a key for each; the
+            smallest keys are kept, equal keys by position. By default the earliest positions are kept.
+
+    Returns:
+        bool ``[m]`` with exactly ``k`` true elements.
+
+    Example:
+        >>> top_mask(torch.tensor([1.0, 5.0, 1.0]), 2)
+        tensor([ True,  True, False])
+    """
+    if k == scores.numel() or k == 0:
+        check_no_nan(scores)
+        return torch.full((scores.numel(),), k > 0, device=scores.device)
+    cut = threshold(scores, k)
+    scores = _as_float(scores)
+    if cut.equal == k - cut.above:
+        return scores >= cut.value
+    mask = scores > cut.value
+    tied = (scores == cut.value).nonzero().view(-1)
+    if ties is not None:
+        order = np.argsort(ties(tied), kind="stable")
+        tied = tied[torch.from_numpy(order).to(tied.device)]
+    mask[tied[: k - cut.above]] = True
+    return mask
+
+
+def check_no_nan(scores: Tensor) -> None:
+    """Raise a ``ValueError`` that names the first position of a NaN among ``scores`` ``[m]``."""
+    if scores.is_floating_point():
+        bad = scores.isnan()
+        if bool(bad.any()):
+            _raise_nan(int(bad.view(-1).nonzero()[0]))
+
+
+def mix64(seed: int, *parts: npt.NDArray[Any]) -> Names:
+    """Hash integers ``[m]`` (one array for each part of a name) with a seed into uniform 64-bit keys ``[m]``.
+
+    Each part passes through the finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014). The keys are the same on
+    every machine, so ties that they break do not depend on order, threads or engine.
+
+    Example:
+        >>> a, b = mix64(0, np.array([1, 2]), np.array([3, 3]))
+        >>> bool(a != b)
+        True
+    """
+    key = np.full(1, seed % (1 << 64), np.uint64)
+    for part in parts:
+        key = _finalise(
+            key ^ part.astype(np.int64, copy=False).view(np.uint64) if part.dtype != np.uint64 else key ^ part
+        )
+    return key
+
+
+def _finalise(z: Names) -> Names:
+    z = z + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def _as_float(scores: Tensor) -> Tensor:
+    if scores.is_complex():
+        raise TypeError("scores must be real numbers, got a complex tensor")
+    if scores.dtype in (torch.float32, torch.float64):
+        return scores
+    return scores.to(torch.float32 if scores.is_floating_point() else torch.float64)
+
+
+def _raise_nan(position: int) -> None:
+    raise ValueError(f"the score at position {position} is NaN; scores must be numbers")
+
+
+def _threshold_partition(values: npt.NDArray[Any], k: int) -> Threshold:
+    bad = np.isnan(values)
+    if bad.any():
+        _raise_nan(int(bad.argmax()))
+    value = np.partition(values, len(values) - k)[len(values) - k]
+    return Threshold(float(value) + 0.0, int((values > value).sum()), int((values == value).sum()))
+
+
+def _threshold_radix(values: npt.NDArray[Any], k: int) -> Threshold:
+    from graphsparse import float_bits
+
+    n, integer = len(values), np.dtype(f"i{values.dtype.itemsize}").type
+    bits, low = values.view(integer), np.iinfo(integer).max
+    infinity = values.dtype.type(np.inf).view(integer)
+    parts = over_slices(lambda a, b: float_bits.histogram(bits, a, b, integer(low), infinity), n)
+    nans = [first for _, first in parts if first >= 0]
+    if nans:
+        _raise_nan(nans[0])
+    counts = np.stack([count for count, _ in parts])
+    digit, above = _bin_of_rank(counts.sum(0), k)
+    starts = np.concatenate([[0], np.cumsum(counts[:, digit])])
+    keys = np.empty(starts[-1], integer)
+    offsets = dict(zip(slices(n), starts, strict=False))
+    over_slices(lambda a, b: float_bits.collect(bits, a, b, integer(low), digit, keys, offsets[a, b]), n)
+    key, more_above, equal = _kth_key(keys, k - above, 8 * bits.itemsize - float_bits.DIGIT)
+    pattern = integer(key if key >= 0 else -int(key) | ~int(low))
+    return Threshold(float(pattern.view(values.dtype)), above + more_above, equal)
+
+
+def _bin_of_rank(counts: npt.NDArray[np.int64], k: int) -> tuple[int, int]:
+    """The bin that holds the k-th largest element, and how many elements lie in higher bins."""
+    from_top = np.cumsum(counts[::-1])
+    rank = int(np.searchsorted(from_top, k))
+    return len(counts) - 1 - rank, int(from_top[rank] - counts[::-1][rank])
+
+
+def _kth_key(keys: npt.NDArray[Any], k: int, bits_left: int) -> tuple[Any, int, int]:
+    """The k-th largest of integer keys that agree above ``bits_left`` bits; how many are larger; how many equal."""
+    above = 0
+    while len(keys) >= RADIX_FROM and bits_left > 0:
+        bits_left -= 16
+        digits = (keys >> bits_left) & 0xFFFF
+        digit, higher = _bin_of_rank(np.bincount(digits, minlength=1 << 16), k)
+        keys, k, above = keys[digits == digit], k - higher, above + higher
+    key = keys[0] if bits_left <= 0 else np.partition(keys, len(keys) - k)[len(keys) - k]
+    return key, above + int((keys > key).sum()), int((keys == key).sum())
+
+
+def _threshold_torch(scores: Tensor, k: int) -> Threshold:
+    """The same in torch's own operations, for devices that numba does not reach."""
+    check_no_nan(scores)
+    wide = scores.dtype == torch.float64
+    low = (1 << 63) - 1 if wide else (1 << 31) - 1
+    bits = (scores + 0.0).view(torch.int64 if wide else torch.int32)
+    keys = torch.where(bits >= 0, bits, -(bits & low)).to(torch.int64)
+    bits_left, above = 64 if wide else 32, 0
+    while bits_left > 0:
+        bits_left -= 16
+        digits = keys >> bits_left
+        digits = digits + 32768 if bits_left == (48 if wide else 16) else digits & 0xFFFF
+        from_top = torch.bincount(digits, minlength=1 << 16).flip(0).cumsum(0)
+        rank = int(torch.searchsorted(from_top, k))
+        higher = int(from_top[rank - 1]) if rank else 0
+        keys, k, above = keys[digits == 65535 - rank], k - higher, above + higher
+    key = int(keys[0])
+    pattern = torch.tensor(key if key >= 0 else -key | ~low, dtype=bits.dtype)
+    return Threshold(float(pattern.view(scores.dtype)), above, len(keys))

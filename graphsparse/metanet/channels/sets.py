@@ -1,0 +1,214 @@
+"""Which channels of a network are cut together, in which groups, in which order, and what is left of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from graphsparse.keep_rule import Keep, exact_fraction, kept_count
+from graphsparse.metanet.graph.network_graph import NetworkGraph, Slot, components
+
+Distribution = Literal["uniform", "global", "raw"]
+
+# Attention ties channels to heads, whose number is written into the modules: these channels stay.
+_HELD = frozenset({"k-v", "q-k", "score"})
+
+
+@dataclass(frozen=True)
+class Channels:
+    """The prunable units of a network graph.
+
+    A *set* is what can only be cut together: channels of several layers that a residual connection, say, ties. A
+    *group* is all sets of the same layers; pruning compares sets inside a group, or across groups.
+
+    Args:
+        set_of: set of each node, ``[num_nodes]``.
+        group_of: group of each set, ``[num_sets]``.
+        prunable: bool ``[num_sets]``: a whole group or nothing of it. Inputs, outputs and the channels of attention
+            are not prunable.
+        layers: for each group, the layers (numbers of ``layer_names``) that it spans.
+    """
+
+    set_of: Tensor
+    group_of: Tensor
+    prunable: Tensor
+    layers: tuple[tuple[int, ...], ...]
+
+    @staticmethod
+    def of(graph: NetworkGraph) -> Channels:
+        """The units of a graph, found once per architecture.
+
+        Example:
+            >>> net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
+            >>> channels = Channels.of(NetworkGraph.from_module(net, torch.zeros(1, 2)))
+            >>> channels.group_of.tolist(), channels.prunable.tolist()
+            ([0, 0, 1, 1, 1, 2], [False, False, True, True, True, False])
+        """
+        return graph.once(_find)
+
+    @property
+    def width(self) -> Tensor:
+        """Number of sets of each group, ``[num_groups]``."""
+        return torch.bincount(self.group_of, minlength=len(self.layers))
+
+    def of_nodes(self, sets: Tensor) -> Tensor:
+        """Spread a figure per set to the nodes."""
+        return sets[self.set_of]
+
+
+def _find(graph: NetworkGraph) -> Channels:
+    set_of = graph.coupled().cpu()
+    layer = graph.layer.cpu()
+    num_sets, num_layers = int(set_of.max()) + 1, len(graph.layer_names)
+    part = components(torch.stack([layer, num_layers + set_of]), num_layers + num_sets)
+    _, group = torch.unique(part[num_layers:], return_inverse=True)
+    order = torch.full((int(group.max()) + 1,), num_sets).scatter_reduce(0, group, torch.arange(num_sets), "amin")
+    group_of = order.argsort().argsort()[group]  # numbered as the forward pass meets them
+    held = torch.cat([*graph.inputs, *graph.outputs, *(p.flatten() for k, p in graph.relations.items() if k in _HELD)])
+    free = torch.ones(int(group_of.max()) + 1, dtype=torch.bool)
+    free[group_of[set_of[held.cpu()]]] = False
+    layers = [torch.unique(layer[group_of[set_of] == g]).tolist() for g in range(len(free))]
+    device = graph.layer.device
+    return Channels(
+        set_of.to(device), group_of.to(device), free[group_of].to(device), tuple(tuple(found) for found in layers)
+    )
+
+
+def removal_order(
+    channels: Channels,
+    importance: Tensor,
+    *,
+    distribution: Distribution = "uniform",
+    min_keep: Keep = 0.2,
+    round_to: int = 1,
+) -> list[Tensor]:
+    """The order in which sets go: steps, each the sets (ids) of one group that are removed at once.
+
+    ``"uniform"`` removes equal fractions of every group, the least important first; ``"global"`` compares importance,
+    divided by its mean over the group, across groups; ``"raw"`` compares it as it is.
+
+    Args:
+        channels: the units.
+        importance: of each set, ``[num_sets]``; higher stays longer.
+        distribution: how groups share the removal.
+        min_keep: the fraction of each group that always stays (at least one set), read as a ``keep``.
+        round_to: after every step the group's width is a multiple of this (unless it is cut nowhere).
+
+    Raises:
+        ValueError: importance is NaN, of another length, or an option is out of range.
+    """
+    check_options(distribution, min_keep, round_to)
+    _check(channels, importance)
+    keys: list[tuple[float, float, int]] = []
+    steps: list[Tensor] = []
+    for group in torch.unique(channels.group_of[channels.prunable]).tolist():
+        members = torch.nonzero(channels.group_of == group)[:, 0].cpu()
+        value = importance[members].double().cpu()
+        ranked = torch.argsort(value, stable=True)
+        relative = value if distribution == "raw" else _relative(value)
+        width = len(members)
+        least = math.ceil(kept_count(min_keep, width) / round_to) * round_to
+        left = width
+        while left > least:
+            after = (left - 1) // round_to * round_to
+            if after < least:
+                break
+            gone = ranked[width - left : width - after]
+            last = float(relative[gone[-1]])
+            keys.append(((width - after) / width if distribution == "uniform" else last, last, len(steps)))
+            steps.append(members[gone])
+            left = after
+    return [steps[number] for *_, number in sorted(keys)]
+
+
+def keep_after(channels: Channels, steps: list[Tensor]) -> Tensor:
+    """The keep mask of the nodes, bool ``[num_nodes]``, once these steps of a removal order are done."""
+    kept = torch.ones(len(channels.group_of), dtype=torch.bool)
+    if steps:
+        kept[torch.cat(steps)] = False
+    return channels.of_nodes(kept.to(channels.set_of.device))
+
+
+def masked(graph: NetworkGraph, keep: Tensor) -> NetworkGraph:
+    """The graph with every value of a dropped channel set to zero: what a shrunk network computes, at full width.
+
+    Kernels that come from or go to a dropped node become zero, and so do its norm and bias parameters; running
+    statistics stay, and so does a scalar that other channels share. Gradients flow through.
+
+    Args:
+        graph: the network.
+        keep: bool ``[num_nodes]``.
+
+    Raises:
+        ValueError: the mask has another shape or type.
+    """
+    check_mask(graph, keep)
+    edges = {k: e.values * (keep[e.src] & keep[e.dst]).unsqueeze(1) for k, e in graph.edges.items()}
+    common = graph.once(_common)
+    banks = {k: b.values * (keep[b.nodes].unsqueeze(1) | common[k]) for k, b in graph.banks.items() if not b.input_only}
+    return graph.with_values(edges, banks)
+
+
+def in_common(graph: NetworkGraph, slot: Slot) -> Tensor:
+    """For each place of a node slot, whether its element lies in several sets: a scalar that channels share."""
+    assert slot.nodes is not None
+    sets = Channels.of(graph).set_of[slot.nodes].cpu()
+    none = torch.zeros(int(slot.element.max()) + 1 if len(slot.element) else 0, dtype=torch.int64)
+    low = none.scatter_reduce(0, slot.element, sets, "amin", include_self=False)
+    high = none.scatter_reduce(0, slot.element, sets, "amax", include_self=False)
+    return (low != high)[slot.element]
+
+
+def _common(graph: NetworkGraph) -> dict[str, Tensor]:
+    """For each bank, which of its values stand for elements that lie in several sets."""
+    common = {name: torch.zeros(bank.values.shape, dtype=torch.bool) for name, bank in graph.banks.items()}
+    for name in graph.to_state_dict():
+        for slot in graph.slots(name):
+            if isinstance(slot.group, str):
+                common[slot.group][slot.row, slot.column] = in_common(graph, slot)
+    return {name: values.to(graph.layer.device) for name, values in common.items()}
+
+
+def check_mask(graph: NetworkGraph, keep: Tensor) -> None:
+    """Raise ValueError unless ``keep`` is a bool mask of the graph's nodes that drops coupled channels together."""
+    if keep.dtype != torch.bool or keep.shape != (graph.num_nodes,):
+        raise ValueError(f"keep must be bool [{graph.num_nodes}], one for each node; got {keep.dtype} {[*keep.shape]}")
+    channels = Channels.of(graph)
+    first = torch.zeros(len(channels.group_of), dtype=torch.bool, device=keep.device)
+    first[channels.set_of] = keep  # any one of the set's nodes
+    torn = torch.nonzero(channels.of_nodes(first) != keep)
+    if len(torn):
+        name = graph.layer_names[int(graph.layer[torn[0, 0]])]
+        raise ValueError(f"keep tears channels apart that are coupled, in layer '{name}': keep or drop a set whole")
+    if not bool((first | channels.prunable).all()):
+        node = torch.nonzero(~keep & ~channels.of_nodes(channels.prunable))[0, 0]
+        name = graph.layer_names[int(graph.layer[node])]
+        raise ValueError(f"keep drops channels of '{name}', which must stay: inputs, outputs and attention are kept")
+
+
+def check_options(distribution: str, min_keep: Keep, round_to: int) -> None:
+    """Raise ValueError unless these are options of `removal_order`."""
+    if distribution not in get_args(Distribution):
+        raise ValueError(f"distribution is one of {', '.join(get_args(Distribution))}, not {distribution!r}")
+    if not 0 < exact_fraction(min_keep, "min_keep") <= 1:
+        raise ValueError(f"min_keep must lie in (0, 1], got {min_keep}")
+    if not isinstance(round_to, int) or round_to < 1:
+        raise ValueError(f"round_to must be a whole number of at least 1, got {round_to}")
+
+
+def _check(channels: Channels, importance: Tensor) -> None:
+    if importance.shape != channels.group_of.shape:
+        raise ValueError(f"importance must have one value for each of {len(channels.group_of)} sets")
+    bad = torch.nonzero(torch.isnan(importance))
+    if len(bad):
+        raise ValueError(f"the importance of channel set {int(bad[0, 0])} is NaN")
+
+
+def _relative(value: Tensor) -> Tensor:
+    """Importance over its mean in the group; as it is where the mean is no scale to divide by."""
+    mean = float(value.mean())
+    return value / mean if 0 < mean < math.inf else value

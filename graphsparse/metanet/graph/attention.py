@@ -1,0 +1,188 @@
+"""Rules of products of two activations: attention written out or built in, einsum, and products with weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graphsparse.metanet.graph.id_algebra import absorbed, current, lay_on, meet, settle, uniform
+from graphsparse.metanet.graph.record import Record
+from graphsparse.metanet.graph.rules import activation, contract, relate_groups, rule
+from graphsparse.metanet.graph.values import Const, Elements, Ids, UncoveredError, Value, broadcast, collapse
+
+
+def product(record: Record, left: Value, right: Value) -> Tensor:
+    """Ids of left [..., i, c] @ right [..., c, j]."""
+    if isinstance(left, Elements) and isinstance(right, Elements):
+        raise UncoveredError("a parameter is computed from parameters")
+    if isinstance(right, Elements):
+        return contract(record, activation(record, left), right, (-2, -1))
+    if isinstance(left, Elements):
+        return contract(record, activation(record, right).mT, left, (-1, -2)).mT
+    if isinstance(left, Const) and isinstance(right, Ids):
+        return _fixed(record, right.tensor.mT, left, (-1, -2), features_last=False).mT
+    if isinstance(right, Const) and isinstance(left, Ids):
+        return _fixed(record, left.tensor, right, (-2, -1), features_last=True)
+    return _of_activations(record, activation(record, left), activation(record, right))
+
+
+def _fixed(record: Record, ids: Tensor, matrix: Const, axes: tuple[int, int], *, features_last: bool) -> Tensor:
+    """A known matrix: an adjacency mixes places of one channel, a fixed projection mixes channels."""
+    small = record.root(collapse(ids))
+    inputs = bool((record.loose(small) | (small < 0)).all())
+    if uniform(record, ids, -1) or (inputs and not features_last):
+        kept = settle(record, ids, [-1])
+        lead = broadcast(kept.shape[:-2], matrix.shape[:-2])
+        return kept.expand((*lead, kept.shape[-2], matrix.shape[axes[1]]))
+    return contract(record, ids, Const(matrix.tensor), axes)
+
+
+def _of_activations(record: Record, left: Tensor, right: Tensor) -> Tensor:
+    lead = broadcast(left.shape[:-2], right.shape[:-2])
+    left, right = left.expand(lead + left.shape[-2:]), right.expand(lead + right.shape[-2:])
+    left, right = _one_if_loose(record, left, right, -2), _one_if_loose(record, right, left, -1)
+    if uniform(record, left, -1) and uniform(record, right, -2):  # places are mixed: scores times values
+        weights, mixed = settle(record, left, [-1]), settle(record, right, [-2])
+        out = meet(record, weights, mixed, "multiply")
+        _relate_keys(record, weights, mixed)
+        return out
+    return _scores(record, left, right)
+
+
+def _one_if_loose(record: Record, ids: Tensor, other: Tensor, contracted: int) -> Tensor:
+    """An input that mixes places of known channels (a dense adjacency) is one node."""
+    small = record.root(collapse(ids))
+    known = not bool(record.loose(record.root(collapse(other))).any())
+    if known and bool(record.loose(small).all()) and uniform(record, other, contracted):
+        return settle(record, ids, range(ids.dim())).expand(ids.shape)
+    return ids
+
+
+def _scores(record: Record, left: Tensor, right: Tensor) -> Tensor:
+    """Channels are contracted: each channel of a query meets that of a key (``q-k``); a node stands for each score."""
+    shape = (*left.shape[:-1], right.shape[-1])
+    left, right = absorbed(record, left, [-2]), absorbed(record, right, [-1])
+    a = record.root(collapse(left)).unsqueeze(-1)  # [..., i, c, 1]
+    b = record.root(collapse(right)).unsqueeze(-3)  # [..., 1, c, j]
+    common = broadcast(a.shape, b.shape)
+    both = torch.stack([a.expand(common), b.expand(common)]).movedim(-2, 1)  # [2, c, ..., i, j]
+    small = both.shape[2:]
+    columns = both.flatten(2).flatten(0, 1)  # [2c, outputs]
+    distinct, which = torch.unique(columns, dim=1, return_inverse=True)
+    query, key = distinct.view(2, -1, distinct.shape[1])
+    record.pin(query)
+    record.pin(key)
+    fresh = record.new((distinct.shape[1],))
+    record.relate("q-k", query, key)
+    record.relate("score", query, fresh.expand_as(query))
+    record.relate("score", key, fresh.expand_as(key))
+    if distinct.shape[1] > 1 and len(distinct.unique()) == distinct.numel():  # heads of equal size
+        relate_groups(record, query.T)
+    record.keys.update(zip(fresh.tolist(), key.T, strict=True))
+    return fresh[which].view(small).expand(shape)
+
+
+def _relate_keys(record: Record, weights: Tensor, mixed: Tensor) -> None:
+    """The channels of the keys behind each score are tied to those of its values, where they are as many (``k-v``)."""
+    shape = broadcast(weights.shape, mixed.shape)
+    scores, values = (current(record, t).expand(shape) for t in (weights, mixed))
+    pairs = torch.stack([collapse(t).expand(broadcast(collapse(scores).shape, collapse(values).shape))
+                         for t in (scores, values)]).flatten(1)  # fmt: skip
+    for score in torch.unique(pairs[0]).tolist():
+        key = record.keys.get(score)
+        found = torch.unique(pairs[1, pairs[0] == score])
+        if key is not None and len(key) == len(found):
+            record.relate("k-v", record.root(key), found)
+
+
+@rule("matmul", "mm", "bmm", "mv", "dot")
+def matmul(record: Record, **arguments: Any) -> Ids:
+    """Any matrix product; vectors are matrices with one row or column."""
+    left, right = list(arguments.values())[:2]
+    row, column = len(left.shape) == 1, len(right.shape) == 1
+    out = product(record, _reshaped(left, (1, -1)) if row else left, _reshaped(right, (-1, 1)) if column else right)
+    out = out.squeeze(-2) if row else out
+    return Ids(out.squeeze(-1) if column else out)
+
+
+def _reshaped(value: Value, shape: tuple[int, ...]) -> Value:
+    if isinstance(value, Ids):
+        return Ids(value.tensor.reshape(shape))
+    if isinstance(value, Const):
+        return Const(value.tensor.reshape(shape))
+    index = value.indices().reshape(shape)
+    return Elements(value.start, index.shape, index)
+
+
+@rule("addmm", "addmv", "baddbmm", "addbmm")
+def added_product(record: Record, name: str, **arguments: Any) -> Ids:
+    """A product and what is added to it: a bias, a mask, or another activation."""
+    if name == "addbmm":
+        raise UncoveredError("it sums over a batch")
+    added, left, right = list(arguments.values())[:3]
+    out = matmul(record, left=left, right=right).tensor
+    if isinstance(added, Elements):
+        record.lay("bias", ("bias", added, settle(record, out, range(out.dim() - len(added.shape)))))
+        return Ids(out)
+    return Ids(meet(record, out, activation(record, added), "add").expand(out.shape))
+
+
+@rule("scaled_dot_product_attention")
+def attention(
+    record: Record,
+    query: Value,
+    key: Value,
+    value: Value,
+    attn_mask: Value | None = None,
+    enable_gqa: bool = False,
+    **options: Any,
+) -> Ids:
+    """softmax(q k^T + mask) v, as if it were written out."""
+    q, k, v = (activation(record, part) for part in (query, key, value))
+    if enable_gqa:
+        k, v = (part.repeat_interleave(q.shape[-3] // part.shape[-3], -3) for part in (k, v))
+    scores = _of_activations(record, q, k.mT)
+    if isinstance(attn_mask, Elements):
+        scores = lay_on(record, scores, attn_mask, "shift").tensor
+    elif isinstance(attn_mask, Ids):
+        scores = meet(record, scores, attn_mask.tensor, "add")
+    return Ids(_of_activations(record, scores, v))
+
+
+@rule("einsum")
+def einsum(record: Record, equation: str, tensors: list[Value], **options: Any) -> Ids:
+    """Two operands, as a batched matrix product."""
+    equation = equation.replace(" ", "")
+    if len(tensors) != 2 or "->" not in equation or "." in equation:
+        raise UncoveredError(f"'{equation}' is not a product of two operands with all axes named")
+    inputs, output = equation.split("->")
+    first, second = inputs.split(",")
+    if any(len(set(names)) != len(names) for names in (first, second, output)):
+        raise UncoveredError(f"'{equation}' repeats an axis")
+    batch = [axis for axis in first if axis in second and axis in output]
+    summed = [axis for axis in first if axis in second and axis not in output]
+    rows, columns = (
+        [axis for axis in names if axis not in other] for names, other in ((first, second), (second, first))
+    )
+    if not set(rows + columns) <= set(output):
+        raise UncoveredError(f"'{equation}' sums an axis of one operand alone")
+    sizes = dict(zip(first + second, (*tensors[0].shape, *tensors[1].shape), strict=True))
+    left = _laid_out(tensors[0], first, (batch, rows, summed), sizes)
+    right = _laid_out(tensors[1], second, (batch, summed, columns), sizes)
+    order = batch + rows + columns
+    out = product(record, left, right).reshape([sizes[axis] for axis in order])
+    return Ids(out.permute([order.index(axis) for axis in output]))
+
+
+def _laid_out(value: Value, names: str, parts: tuple[list[str], ...], sizes: dict[str, int]) -> Value:
+    """The operand with its axes in the order of the parts: batch axes apart, each other part joined into one axis."""
+    lead, *joined = parts
+    shape = [sizes[axis] for axis in lead] + [int(torch.Size(sizes[axis] for axis in part).numel()) for part in joined]
+    order = [names.index(axis) for part in parts for axis in part]
+    if isinstance(value, Elements):
+        index = value.indices().permute(order).reshape(shape)
+        return Elements(value.start, index.shape, index)
+    tensor = value.tensor.permute(order).reshape(shape)
+    return Ids(tensor) if isinstance(value, Ids) else Const(tensor)

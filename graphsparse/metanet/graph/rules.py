@@ -1,0 +1,345 @@
+"""Rules of the operations that compute: what each writes into the record, and which ids come out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graphsparse.metanet.graph.id_algebra import (
+    channels,
+    current,
+    filled,
+    lay_on,
+    meet,
+    own_ids,
+    reduced,
+    settle,
+)
+from graphsparse.metanet.graph.record import Record
+from graphsparse.metanet.graph.values import Const, Elements, Ids, UncoveredError, Value, along, broadcast, nothing
+
+Rule = Callable[..., Any]
+RULES: dict[str, Rule] = {}  # name of an aten operation -> rule(record, **arguments by their schema names)
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Register a function as the rule of operations."""
+
+    def register(function: Rule) -> Rule:
+        RULES.update(dict.fromkeys(names, function))
+        return function
+
+    return register
+
+
+def activation(record: Record, value: Value) -> Tensor:
+    """The ids of a value that is used as an activation."""
+    if isinstance(value, Ids):
+        return value.tensor
+    if isinstance(value, Elements):
+        return own_ids(record, value)
+    return torch.full((), -1).expand(value.shape)
+
+
+def contract(record: Record, ids: Tensor, weight: Value, weight_axes: tuple[int, int]) -> Tensor:
+    """Ids [..., i, c] times a weight with axes (c, o) at the given places and batch axes before: new ids [..., i, o].
+
+    A weight with batch axes (one matrix per head) makes its own outputs for each of them.
+    """
+    if isinstance(weight, Ids):
+        raise UncoveredError("its weight is computed from activations")
+    into, out = (axis % len(weight.shape) for axis in weight_axes)
+    batch = [size for axis, size in enumerate(weight.shape) if axis not in (into, out)]
+    shape = broadcast(ids.shape[:-2], torch.Size(batch)) + ids.shape[-2:]
+    own = [1] * (len(shape) - 2 - len(batch)) + batch
+    ids = ids.expand(shape)
+    source = settle(record, ids, [axis for axis in range(len(shape) - 1) if axis == len(shape) - 2 or own[axis] == 1])
+    source = record.pin(filled(record, source)).reshape([*batch, shape[-1]])
+    target = record.new((*batch, weight.shape[out]))
+    src = source.unsqueeze(out).expand(weight.shape) if out >= len(batch) else source
+    dst = target.unsqueeze(into).expand(weight.shape)
+    if isinstance(weight, Elements):
+        record.edges((), weight, src, dst)
+    else:  # a fixed projection has nothing to prune, yet ties its outputs to its inputs
+        record.relate("reduce", src, dst)
+    return target.view([*own, 1, weight.shape[out]]).expand([*shape[:-1], weight.shape[out]])
+
+
+@rule("linear")
+def linear(record: Record, input: Value, weight: Value, bias: Value | None = None) -> Ids:
+    """y = x W^T + b."""
+    ids = activation(record, input)
+    rows = ids.unsqueeze(0) if ids.dim() == 1 else ids
+    out = contract(record, rows, weight, (1, 0))
+    return _biased(record, out.squeeze(0) if ids.dim() == 1 else out, bias, -1)
+
+
+def _biased(record: Record, ids: Tensor, bias: Value | None, axis: int) -> Ids:
+    if isinstance(bias, Elements):
+        record.lay("bias", ("bias", bias, channels(record, ids, axis)))
+    elif isinstance(bias, Ids):
+        raise UncoveredError("its bias is computed from activations")
+    return Ids(ids)
+
+
+@rule("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+def convolution(
+    record: Record, name: str, input: Value, weight: Value, bias: Value | None = None, groups: int = 1, **options: Any
+) -> Ids:
+    """Each (input channel, output channel) of a group is an edge with the flattened kernel as its feature."""
+    if isinstance(weight, Ids):
+        raise UncoveredError("its weight is computed from activations")
+    transposed = "transpose" in name
+    ids = activation(record, input)
+    axis = ids.dim() - len(weight.shape) + 1
+    source = channels(record, ids, axis)
+    width = weight.shape[1] * groups if transposed else weight.shape[0]
+    target = record.new((width,))
+    grouped_in, grouped_out = source.view(groups, -1, 1), target.view(groups, 1, -1)
+    shape = broadcast(grouped_in.shape, grouped_out.shape)
+    src, dst = grouped_in.expand(shape), grouped_out.expand(shape)  # [group, input, output]
+    if not transposed:  # its weight counts outputs first
+        src, dst = src.transpose(1, 2), dst.transpose(1, 2)
+    if isinstance(weight, Elements):
+        record.edges(tuple(weight.shape[2:]), weight, src, dst)
+    if 1 < groups == len(source):  # one input channel of an ordinary convolution feeds all, and is tied to none
+        record.relate("depthwise", src, dst)
+    else:
+        relate_groups(record, source.view(groups, -1))
+        relate_groups(record, target.view(groups, -1))
+        if isinstance(weight, Const):
+            record.relate("reduce", src, dst)
+    shapes = [torch.empty(value.shape, device="meta") for value in (input, weight)]
+    shape = getattr(torch.ops.aten, name)(*shapes, None, groups=groups, **options).shape
+    return _biased(record, along(target, axis, shape), bias, axis)
+
+
+def relate_groups(record: Record, ids: Tensor) -> None:
+    """Channels [group, place] that can only be cut at the same places of every group."""
+    if min(ids.shape) > 0:
+        record.relate("grouped", ids[:1].expand_as(ids), ids)
+
+
+@rule("batch_norm", "_native_batch_norm_legit_no_training", "instance_norm")
+def batch_norm(
+    record: Record,
+    name: str,
+    input: Value,
+    weight: Value | None = None,
+    bias: Value | None = None,
+    running_mean: Value | None = None,
+    running_var: Value | None = None,
+    **options: Any,
+) -> Any:
+    """Scale, shift and running statistics of each channel are features of its node."""
+    ids = activation(record, input)
+    owners = channels(record, ids, 1)
+    _lay_norm(record, owners, gamma=weight, beta=bias, running_mean=running_mean, running_var=running_var)
+    out = Ids(along(owners, 1, ids.shape))
+    return (out, out, out) if name.startswith("_native") else out
+
+
+@rule("layer_norm", "rms_norm", "native_layer_norm")
+def layer_norm(
+    record: Record,
+    name: str,
+    input: Value,
+    normalized_shape: Sequence[int],
+    weight: Value | None = None,
+    bias: Value | None = None,
+    **options: Any,
+) -> Any:
+    """Scale and shift of each element of the normalised axes lie on the node behind it."""
+    ids = activation(record, input)
+    kept = filled(record, settle(record, ids, range(ids.dim() - len(normalized_shape))))
+    owners = kept.reshape(tuple(normalized_shape))
+    _lay_norm(record, record.pin(owners), gamma=weight, beta=bias)
+    out = Ids(kept.expand(ids.shape))
+    return (out, out, out) if name.startswith("native") else out
+
+
+@rule("group_norm")
+def group_norm(
+    record: Record,
+    input: Value,
+    num_groups: int,
+    weight: Value | None = None,
+    bias: Value | None = None,
+    **options: Any,
+) -> Ids:
+    """As a batch norm; its groups keep equal sizes."""
+    ids = activation(record, input)
+    owners = channels(record, ids, 1)
+    _lay_norm(record, owners, gamma=weight, beta=bias)
+    if 1 < num_groups < len(owners):
+        relate_groups(record, owners.view(num_groups, -1))
+    return Ids(along(owners, 1, ids.shape))
+
+
+def _lay_norm(record: Record, owners: Tensor, **features: Value | None) -> None:
+    parts = []
+    for kind, value in features.items():
+        elements = value.stored if isinstance(value, Const) else value
+        if isinstance(elements, Ids):
+            raise UncoveredError(f"its {kind} is computed from activations")
+        if elements is not None:
+            parts.append((kind, elements, owners))
+    record.lay("norm", *parts)
+
+
+@rule("prelu")
+def prelu(record: Record, weight: Value, **arguments: Any) -> Ids:
+    """The slopes lie on their channels; a single one lies on all."""
+    ids = activation(record, arguments["self"])
+    if not isinstance(weight, Elements):
+        raise UncoveredError("its slope is not a parameter")
+    owners = channels(record, ids, 1) if ids.dim() > 1 else channels(record, ids, 0)
+    record.lay("slope", ("slope", weight, owners))
+    return Ids(along(owners, min(1, ids.dim() - 1), ids.shape))
+
+
+@rule("embedding")
+def embedding(record: Record, weight: Value, indices: Value, **options: Any) -> Ids:
+    """A linear layer on one-hot tokens: a node for each row of the table and one for each column."""
+    if not isinstance(indices, Const):
+        raise UncoveredError("its indices are computed from activations")
+    if not isinstance(weight, Elements):
+        raise UncoveredError("its table is not a parameter")
+    rows, width = weight.shape
+    if weight.start not in record.vocabularies:
+        record.vocabularies[weight.start] = record.new((rows,), label=f"{record.place} (tokens)".strip())
+    target = record.new((width,))
+    tokens = record.vocabularies[weight.start]
+    if indices.origin is not None:
+        record.tokens[indices.origin] = tokens
+    record.edges((), weight, tokens[:, None].expand(rows, width), target.expand(rows, width))
+    return Ids(target.expand((*indices.shape, width)))
+
+
+@rule("sum", "mean", "amax", "amin", "var", "std", "logsumexp", "linalg_vector_norm", "norm", "prod", "any", "all")
+def reduction(record: Record, **arguments: Any) -> Ids:
+    """Equal ids go on, the reduced axes drop."""
+    value = arguments.get("self", arguments.get("input"))
+    if not isinstance(value, Ids):
+        raise UncoveredError("a parameter is computed from parameters")
+    dim = arguments.get("dim")
+    axes = [dim] if isinstance(dim, int) else list(dim or range(len(value.shape)))
+    return Ids(reduced(record, value.tensor, axes, bool(arguments.get("keepdim", False))))
+
+
+@rule("max", "min", "sort", "topk", "kthvalue", "median", "cummax", "cummin", "max_pool2d_with_indices")
+def choice(record: Record, name: str, **arguments: Any) -> Any:
+    """Values chosen along an axis of one channel; the places chosen depend on the data and name no node."""
+    value, dim = arguments["self"], arguments.get("dim")
+    if not isinstance(value, Ids):
+        raise UncoveredError("a parameter is computed from parameters")
+    ids = value.tensor
+    if name in ("max", "min") and isinstance(arguments.get("other"), Ids | Const):
+        return Ids(meet(record, ids, activation(record, arguments["other"]), "add"))
+    if name in ("max", "min") and dim is None:
+        return Ids(reduced(record, ids, range(ids.dim()), False))
+    if dim is None:
+        raise UncoveredError("it chooses over the whole tensor")
+    if name in ("max", "min", "kthvalue", "median"):
+        out = reduced(record, ids, [dim], bool(arguments.get("keepdim", False)))
+    else:
+        kept = settle(record, ids, [dim])
+        sizes = list(ids.shape)
+        sizes[dim] = arguments["k"] if name == "topk" else sizes[dim]
+        out = kept.expand(sizes)
+    return Ids(out), Ids(torch.full((), -1).expand(out.shape))
+
+
+@rule("argmax", "argmin", "argsort", "count_nonzero")
+def position(record: Record, overload: Any, **arguments: Any) -> Ids:
+    """A place that depends on the data: it names no node, and nothing can be looked up by it."""
+    value = arguments.pop("self")
+    return nothing(overload(torch.empty(value.shape, device="meta"), **arguments).shape)
+
+
+@rule("scatter_add", "scatter_reduce", "scatter", "index_add", "index_reduce", "index_copy")
+def scatter(record: Record, dim: int, index: Value, **arguments: Any) -> Ids:
+    """Messages that reach a place: the ids of the source go on."""
+    base, source = arguments["self"], arguments.get("src", arguments.get("source"))
+    if not isinstance(index, Const):
+        raise UncoveredError("its indices are computed from activations")
+    into = activation(record, base)
+    if not isinstance(source, Ids | Elements):
+        return Ids(into)
+    sent = settle(record, activation(record, source), [dim])
+    return Ids(meet(record, into, sent.expand(into.shape), "add"))
+
+
+@rule("index_put")
+def index_put(record: Record, indices: Sequence[Value | None], values: Value, **arguments: Any) -> Ids:
+    """Written at fixed places: the ids of what is written stand there."""
+    if any(isinstance(index, Ids) for index in indices):
+        raise UncoveredError("its indices are computed from activations")
+    into = current(record, activation(record, arguments["self"])).clone()
+    places = tuple(slice(None) if index is None else index.tensor for index in indices)  # type: ignore[union-attr]
+    written = activation(record, values)
+    into[places] = torch.where(current(record, written) < 0, into[places], written)
+    return Ids(into)
+
+
+@rule(
+    *(f"{kind}_pool{n}d" for kind in ("avg", "max", "adaptive_avg", "adaptive_max", "lp") for n in (1, 2, 3)),
+    "_adaptive_avg_pool2d",
+    "upsample_nearest1d",
+    "upsample_nearest2d",
+    "upsample_nearest3d",
+    "upsample_linear1d",
+    "upsample_bilinear2d",
+    "upsample_bicubic2d",
+    "upsample_trilinear3d",
+    "_upsample_nearest_exact2d",
+)
+def resample(record: Record, name: str, overload: Any, **arguments: Any) -> Any:
+    """Pooling and interpolation: places change, channels stay."""
+    first = "self" if "self" in arguments else "input"
+    ids = activation(record, arguments.pop(first))
+    shapes = overload(torch.empty(ids.shape, device="meta"), **arguments)
+    spatial = int(name.removesuffix("d")[-1])
+    kept = settle(record, ids, range(ids.dim() - spatial, ids.dim()))
+    if isinstance(shapes, tuple):
+        return tuple(Ids(kept.expand(part.shape)) for part in shapes)
+    return Ids(kept.expand(shapes.shape))
+
+
+@rule("glu")
+def glu(record: Record, dim: int = -1, **arguments: Any) -> Ids:
+    """Half of the channels gate the other half."""
+    left, right = activation(record, arguments["self"]).chunk(2, dim)
+    return Ids(meet(record, left, right, "multiply"))
+
+
+def pointwise(record: Record, name: str, values: Sequence[Value], to_bool: bool) -> Value:
+    """Any elementwise operation: ids pass, ids that meet are tied, parameters lie on the ids that they meet."""
+    shape = broadcast(*(value.shape for value in values))
+    if to_bool:
+        return Ids(torch.full((), -1).expand(shape))
+    factor = name in ("mul", "div", "true_divide")
+    parameters = [value for value in values if isinstance(value, Elements)]
+    if len(parameters) == len(values) and len(values) > 1 and name not in ("add", "sub"):
+        raise UncoveredError("a parameter is computed from parameters")
+    active = [value for value in values if isinstance(value, Ids)]
+    if not active and len(parameters) == 1:  # a function of each element (1 + eps, a fixed mask): still that element
+        return _spread(parameters[0], shape)
+    if not active:
+        active, parameters = [Ids(own_ids(record, parameters[0]))], parameters[1:]
+    out = active[0].tensor
+    for other in active[1:]:
+        out = meet(record, out, other.tensor, "multiply" if factor else "add")
+    for elements in parameters:
+        kind = "scale" if factor else "shift"
+        out = lay_on(record, out, elements, kind).tensor
+    return Ids(out.expand(shape))
+
+
+def _spread(elements: Elements, shape: torch.Size) -> Elements:
+    if elements.shape == shape:
+        return elements
+    return Elements(elements.start, shape, elements.indices().expand(shape))

@@ -1,0 +1,144 @@
+"""Operations that move elements without computing: they run as they are, on ids, parameter elements and constants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from graphsparse.metanet.graph.id_algebra import current, own_ids
+from graphsparse.metanet.graph.record import Record
+from graphsparse.metanet.graph.values import Const, Elements, Ids, UncoveredError, Value, collapse
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# What moves elements about and is run on the tensor of ids as it is.
+MOVES = _names(
+    """
+    view reshape _unsafe_view flatten unflatten permute transpose t numpy_T mT adjoint movedim moveaxis swapaxes
+    squeeze unsqueeze expand expand_as view_as reshape_as broadcast_to repeat repeat_interleave tile slice narrow
+    select split split_with_sizes chunk tensor_split unsafe_split unsafe_chunk hsplit vsplit unbind cat concat
+    concatenate stack hstack vstack dstack column_stack index index_select gather take_along_dim flip fliplr flipud
+    roll rot90 diagonal unfold pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle select_scatter
+    slice_scatter masked_select where im2col
+    """
+)
+# What keeps every id (or parameter element) where it is.
+KEEPS = _names(
+    """
+    clone contiguous detach alias lift lift_fresh lift_fresh_copy to _to_copy type_as float half double bfloat16
+    dropout feature_dropout alpha_dropout native_dropout
+    """
+)
+# Pointwise in what they mean for a channel, though torch does not tag them so: normalisations over an axis, and others.
+PASSES = _names(
+    """
+    softmax _softmax log_softmax _log_softmax softmin cumsum cumprod logcumsumexp relu6 selu celu rrelu silu mish
+    hardswish hardsigmoid hardtanh softplus softshrink hardshrink tanhshrink gelu logsigmoid log_sigmoid
+    prelu_kernel tril triu masked_fill fill nan_to_num clip clamp feature_alpha_dropout local_response_norm
+    """
+)
+SHAPED_LIKE = frozenset(("expand_as", "view_as", "reshape_as"))
+# Fresh tensors whose shape alone comes from an activation.
+FRESH = _names(
+    """
+    zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full new_empty
+    """
+)
+
+
+def move(record: Record, name: str, overload: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Run a move on whatever its tensors stand for; in a mixture, everything becomes ids."""
+    values = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Ids | Elements | Const)]
+    places = _places(name, args, kwargs)
+    if any(isinstance(value, Ids) for value in places):
+        raise UncoveredError("its indices are computed from activations")
+    moved = [value for value in values if not any(value is place for place in places)]
+    only_elements = all(isinstance(value, Elements) for value in moved)
+
+    def tensor_of(leaf: Any) -> Any:
+        if not isinstance(leaf, Ids | Elements | Const):
+            return leaf
+        if any(leaf is place for place in places):
+            assert isinstance(leaf, Const)
+            return leaf.tensor
+        if only_elements:
+            assert isinstance(leaf, Elements)
+            return leaf.indices()
+        return _ids_of(record, leaf)
+
+    args, kwargs = pytree.tree_map(
+        tensor_of, (args, kwargs), is_leaf=lambda leaf: isinstance(leaf, Ids | Elements | Const)
+    )
+    result: Any
+    if name in ("cat", "concat", "concatenate") and not only_elements:
+        result = _cat(*args, **kwargs)
+    elif name == "where":
+        result = torch.where(args[0], *(_tensor_or_none(part) for part in args[1:]))
+    else:
+        result = _run({"view": torch.reshape, "_unsafe_view": torch.reshape}.get(name, overload), args, kwargs)
+    return pytree.tree_map(lambda t: Elements(-1, t.shape, t) if only_elements else Ids(t), result)
+
+
+def _places(name: str, args: Any, kwargs: Any) -> list[Value]:
+    """The arguments that say where, not what."""
+    if name == "where":
+        return [args[0]]
+    if name in SHAPED_LIKE:
+        return [args[1]]
+    if name == "index":
+        return [place for place in args[1] if place is not None]
+    if name in ("index_select", "gather", "take_along_dim", "masked_select", "repeat_interleave"):
+        return [leaf for leaf in pytree.tree_leaves((args[1:], kwargs)) if isinstance(leaf, Ids | Elements | Const)]
+    return []
+
+
+def _ids_of(record: Record, value: Value) -> Tensor:
+    if isinstance(value, Ids):
+        return current(record, value.tensor)
+    if isinstance(value, Elements):
+        return own_ids(record, value)
+    return torch.full((), -1).expand(value.shape)
+
+
+def _tensor_or_none(part: Any) -> Tensor:
+    return part if isinstance(part, Tensor) else torch.tensor(-1)  # a number has no node
+
+
+def _run(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Some kernels exist for floating point only; doubles hold every id."""
+    try:
+        return function(*args, **kwargs)
+    except (RuntimeError, NotImplementedError) as error:
+        if "not implemented for" not in str(error):
+            raise
+        doubles = pytree.tree_map(lambda leaf: leaf.double() if isinstance(leaf, Tensor) else leaf, (args, kwargs))
+        return pytree.tree_map(lambda t: t.long(), function(*doubles[0], **doubles[1]))
+
+
+def _cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """As torch.cat, expanded wherever all parts are: a wide concatenation of feature maps stays small."""
+    tensors = [t for t in tensors if t.dim() > 1 or t.numel() > 0 or len(tensors) == 1]
+    axis = dim % tensors[0].dim()
+    shape = list(tensors[0].shape)
+    shape[axis] = sum(t.shape[axis] for t in tensors)
+    small = [collapse(t) for t in tensors]
+    common = [max(t.shape[other] for t in small) for other in range(len(shape))]
+    parts = [
+        t.expand([full.shape[axis] if other == axis else size for other, size in enumerate(common)])
+        for t, full in zip(small, tensors, strict=True)
+    ]
+    return torch.cat(parts, axis).expand(shape)
+
+
+def pad(value: Tensor, pad: Sequence[int], mode: str = "constant", **options: Any) -> Tensor:
+    """Padding by a constant has no node; any other kind repeats ids."""
+    if mode == "constant":
+        return torch.nn.functional.pad(value, list(pad), value=-1)
+    return torch.nn.functional.pad(value.double(), list(pad), mode=mode).long()

@@ -1,0 +1,229 @@
+"""The part of a network graph that an architecture fixes: who is joined to whom, and where each parameter lies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from graphsparse.metanet.graph.record import Record, SlotEvent
+from graphsparse.metanet.graph.sharing import relate_shared
+from graphsparse.metanet.graph.trace import Trace
+
+Kernel = tuple[int, ...]
+
+
+class Place(NamedTuple):
+    """Where some elements of one parameter lie: ``values[group].view(-1)[position] == parameter.view(-1)[element]``.
+
+    A parameter that lies whole and in its own order has only a ``start``.
+    """
+
+    group: Kernel | str  # kernel class of edges, or bank of nodes
+    start: int
+    position: Tensor | None = None
+    element: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class EdgeStructure:
+    """Edges of one kernel class; edges ``ptr[i] : ptr[i + 1]`` come from parameter ``names[i]``."""
+
+    src: Tensor
+    dst: Tensor
+    names: tuple[str, ...]
+    ptr: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class BankStructure:
+    """Nodes that own one kind of feature, ascending, and how many columns it has."""
+
+    nodes: Tensor
+    width: int
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Nodes, edges, relations, banks and places of one architecture."""
+
+    num_nodes: int
+    layer: Tensor
+    layer_names: tuple[str, ...]
+    edges: dict[Kernel, EdgeStructure]
+    relations: dict[str, Tensor]
+    banks: dict[str, BankStructure]
+    places: dict[str, tuple[Place, ...]]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    constants: frozenset[str]
+
+
+def build(found: Trace) -> Structure:
+    """Number the nodes that are used, in the order of the trace, and lay every parameter element on its place."""
+    record = found.record
+    _merge_loose(record)
+    starts = {start: name for name, start in reversed(found.names.items())}  # a tied parameter: its first name
+    events = [_rooted(record, event) for event in record.events]
+    relate_shared(record, events, found.shapes)
+    number = _numbering(record, events, found.outputs)
+    places: dict[str, list[Place]] = {}
+    edges = {kernel: _edges(record, kernel, number, starts, places) for kernel in sorted(record.kernels)}
+    banks = _banks(events, number, starts, places)
+    relations = {}
+    for kind, pairs in sorted(record.relations.items()):
+        joined = number[record.root(torch.cat(pairs, dim=1))]
+        joined = torch.unique(joined[:, joined[0] != joined[1]], dim=1)
+        if joined.shape[1]:
+            relations[kind] = joined
+    layer, layer_names = _layers(record, number)
+    return Structure(
+        num_nodes=len(layer),
+        layer=layer,
+        layer_names=layer_names,
+        edges=edges,
+        relations=relations,
+        banks=banks,
+        places={name: tuple(places[name]) for name in found.names if name in places},
+        inputs=tuple(_used(record, number, ids) for ids in found.inputs),
+        outputs=tuple(_used(record, number, ids) for ids in found.outputs),
+        constants=found.constants,
+    )
+
+
+def _merge_loose(record: Record) -> None:
+    """Soft ids that nothing tells apart but a common partner in a relation are one node."""
+    for blocks in record.relations.values():
+        for near, far in ((0, 1), (1, 0)):
+            pairs = record.root(torch.cat(blocks, dim=1))
+            pairs = pairs[:, record.loose(pairs[near]) & ~record.loose(pairs[far])]
+            if pairs.shape[1] == 0:
+                continue
+            partners, group = torch.unique(pairs[far], return_inverse=True)
+            head = torch.full((len(partners),), -1).scatter_reduce(0, group, pairs[near], "amax")
+            record.union(pairs[near], head[group])
+
+
+def _rooted(record: Record, event: SlotEvent) -> SlotEvent:
+    parts = []
+    for kind, index, owners in event.parts:
+        pairs = torch.unique(torch.stack([record.root(owners), index]), dim=1)
+        parts.append((kind, pairs[1], pairs[0]))
+    if event.family == "shift" and len(torch.unique(parts[0][2])) == len(parts[0][2]):
+        return SlotEvent("bias", (("bias", *parts[0][1:]),))  # one added number a channel: a bias, whoever wrote it
+    return SlotEvent(event.family, tuple(parts))
+
+
+def _numbering(record: Record, events: list[SlotEvent], outputs: Iterable[Tensor]) -> Tensor:
+    """Root id -> node number; ids that no edge, relation, slot or output uses get none (-1)."""
+    used = torch.zeros(record.count, dtype=torch.bool)
+    for blocks in record.kernels.values():
+        for block in blocks:
+            used[record.root(block.src)] = True
+            used[record.root(block.dst)] = True
+    for pairs in (pairs for blocks in record.relations.values() for pairs in blocks):
+        used[record.root(pairs)] = True
+    for event in events:
+        for _, _, owners in event.parts:
+            used[owners] = True
+    for ids in outputs:
+        used[ids[ids >= 0]] = True
+    return torch.where(used, used.cumsum(0) - 1, -1)
+
+
+def _used(record: Record, number: Tensor, ids: Tensor) -> Tensor:
+    """The nodes of an input or output, each once, in the order in which they stand in it."""
+    nodes = number[record.root(ids[ids >= 0])].numpy()
+    nodes = nodes[nodes >= 0]
+    _, first = np.unique(nodes, return_index=True)
+    return torch.from_numpy(nodes[np.sort(first)])
+
+
+def _layers(record: Record, number: Tensor) -> tuple[Tensor, tuple[str, ...]]:
+    """The layer that made each node; layers of the same path are one."""
+    labels = [label or "(network)" for label, _ in record.layers]
+    names = {name: position for position, name in enumerate(dict.fromkeys(labels))}
+    firsts = torch.tensor([first for _, first in record.layers] or [0])
+    lengths = torch.diff(firsts, append=torch.tensor([record.count]))
+    of_id = torch.tensor([names[label] for label in labels], dtype=torch.int64).repeat_interleave(lengths)
+    layer = of_id[number >= 0]
+    present, compact = torch.unique(layer, return_inverse=True)
+    ordered = list(names)
+    return compact, tuple(ordered[position] for position in present.tolist())
+
+
+def _edges(
+    record: Record, kernel: Kernel, number: Tensor, starts: Mapping[int, str], places: dict[str, list[Place]]
+) -> EdgeStructure:
+    blocks = record.kernels[kernel]
+    width, first, names, ptr = math.prod(kernel), 0, [], [0]
+    for block in blocks:
+        count = len(block.src)
+        if block.weight.index is None:
+            own = [starts[block.weight.start]]
+            places.setdefault(own[0], []).append(Place(kernel, first * width))
+        else:
+            position = first * width + torch.arange(count * width)
+            own = _place(kernel, position, block.weight.index.reshape(-1), starts, places)
+        names.append(own[0] if len(own) == 1 else ",".join(own))
+        first += count
+        ptr.append(first)
+    src, dst = (
+        torch.cat([number[record.root(end)] for end in ends])
+        for ends in ([block.src for block in blocks], [block.dst for block in blocks])
+    )
+    return EdgeStructure(src, dst, tuple(names), tuple(ptr))
+
+
+def _place(
+    group: Kernel | str, position: Tensor, index: Tensor, starts: Mapping[int, str], places: dict[str, list[Place]]
+) -> list[str]:
+    """Split element numbers by parameter and write down where each lies; returns the parameters' names."""
+    firsts = torch.tensor(sorted(starts))
+    owner = torch.searchsorted(firsts, index, right=True) - 1
+    names = []
+    for which in torch.unique(owner).tolist():
+        first = int(firsts[which])
+        names.append(starts[first])
+        mine = owner == which
+        places.setdefault(names[-1], []).append(Place(group, -1, position[mine], index[mine] - first))
+    return names
+
+
+def _banks(
+    events: list[SlotEvent], number: Tensor, starts: Mapping[int, str], places: dict[str, list[Place]]
+) -> dict[str, BankStructure]:
+    """Lay every slot in a bank: the n-th norm on a node (not: of a width) opens its n-th, and so for each family."""
+    opened: dict[str, Tensor] = {}
+    laid: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}  # bank -> (node, column, element number)
+    for event in events:
+        count = opened.setdefault(event.family, torch.zeros(len(number), dtype=torch.int64))
+        touched = torch.unique(torch.cat([owners for _, _, owners in event.parts]))
+        for kind, index, owners in event.parts:
+            turn = count[owners]
+            for bank in torch.unique(turn).tolist():
+                mine = turn == bank
+                nodes, elements = owners[mine], index[mine]
+                name = f"{kind}.{bank}" if bank else kind
+                laid.setdefault(name, []).append((number[nodes], _rank(nodes), elements))
+        count[touched] += 1
+    banks = {}
+    for name, parts in sorted(laid.items()):
+        node, column, element = (torch.cat(column) for column in zip(*parts, strict=True))
+        nodes, row = torch.unique(node, return_inverse=True)
+        width = int(column.max()) + 1
+        banks[name] = BankStructure(nodes, width)
+        _place(name, row * width + column, element, starts, places)
+    return banks
+
+
+def _rank(owners: Tensor) -> Tensor:
+    """Position of each entry among those of its owner (owners ascend)."""
+    _, counts = torch.unique_consecutive(owners, return_counts=True)
+    first: Tensor = counts.cumsum(0) - counts
+    return torch.arange(len(owners)) - torch.repeat_interleave(first, counts)

@@ -1,0 +1,1 @@
+"""Metanetworks learn: objectives, training, and the networks they learn on."""

@@ -1,0 +1,342 @@
+"""Data models: a zoo of small trained networks, each from a recipe and a seed, kept on disk without pickle."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from graphsparse.atomic_write import atomic_write
+from graphsparse.data.images import ImageSet, crop_flip, load_images
+from graphsparse.errors import DataError
+from graphsparse.fit import Task
+from graphsparse.fit.tree import digest
+from graphsparse.metanet.channels.cutting import Kept, cut
+from graphsparse.metanet.pruning import FineTune, PruneResult, prune
+from graphsparse.nn.cnn import make_cnn
+
+FORMAT = "graphsparse.metanet.network/1"
+WEIGHTS, HEADER = "weights.safetensors", "network.json"
+
+
+@dataclass(frozen=True)
+class Images:
+    """Which images a network learns: the arguments of `graphsparse.data.load_images`.
+
+    Args:
+        name: "digits", "fashion-mnist" or "cifar10".
+        size: side of the resized images, None as they are.
+        train, val: numbers of images.
+        seed: of the choice of images.
+        batch_size: images per step.
+        augment: shift and mirror training images at random (`graphsparse.data.crop_flip`).
+    """
+
+    name: str = "digits"
+    size: int | None = None
+    train: int | None = None
+    val: int = 5000
+    seed: int = 0
+    batch_size: int = 128
+    augment: bool = False
+
+    def load(self) -> ImageSet:
+        """The images."""
+        return load_images(self.name, size=self.size, train=self.train, val=self.val, seed=self.seed)
+
+    def task(self) -> Task:
+        """Cross-entropy and accuracy on the images."""
+        images = self.load()
+        augment = crop_flip if self.augment else None
+        return Task(images.train, images.val, images.test, batch_size=self.batch_size, augment=augment)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one data model is made.
+
+    Args:
+        arch: a name of `graphsparse.nn.make_cnn`, such as "resnet8" or "vgg8".
+        width: channels of the first stage.
+        seed: of initial weights and training.
+        epochs, lr: of training with SGD and a cosine schedule.
+        speedup: mild pruning (uniform group-l2, then half as many epochs of fine-tuning) at the end, None for none.
+
+    Raises:
+        ValueError: ``epochs``, ``lr`` or ``speedup`` is out of range.
+    """
+
+    arch: str = "resnet8"
+    width: int = 8
+    seed: int = 0
+    epochs: int = 8
+    lr: float = 0.1
+    speedup: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or not self.lr > 0:
+            raise ValueError(f"a data model needs epochs >= 1 and lr > 0, got {self.epochs} and {self.lr}")
+        if self.speedup is not None and not self.speedup >= 1:
+            raise ValueError(f"the speed-up of mild pruning must be at least 1, got {self.speedup}")
+
+    @property
+    def name(self) -> str:
+        """What its folder is called."""
+        pruned = "" if self.speedup is None else f"-x{self.speedup:g}"
+        return f"{self.arch}-w{self.width}-e{self.epochs}-s{self.seed}{pruned}"
+
+
+@dataclass(frozen=True)
+class ZooNetwork:
+    """A trained network of a zoo.
+
+    Args:
+        module: the network, in evaluation mode.
+        recipe, images: how it was made.
+        figures: ``val`` and ``test`` metric, and others.
+    """
+
+    module: nn.Module = field(repr=False)
+    recipe: Recipe
+    images: Images
+    figures: dict[str, Any]
+
+
+def make_network(recipe: Recipe, images: Images, task: Task | None = None) -> tuple[nn.Module, Kept, dict[str, Any]]:
+    """Train one network; returns it, the channels that mild pruning kept, and its figures.
+
+    Raises:
+        ValueError: the recipe names no architecture, or an option is out of range.
+    """
+    task = images.task() if task is None else task
+    x = task.parts["train"][0]
+    classes = 1 + max(int(task.parts[part][1].max()) for part in ("train", "val"))
+    net = make_cnn(recipe.arch, width=recipe.width, in_channels=x.shape[1], num_classes=classes, seed=recipe.seed)
+    found = FineTune(recipe.epochs, recipe.lr).run(net, task, seed=recipe.seed)
+    assert found is not None
+    figures: dict[str, Any] = {"val": found.val, "test": found.test}
+    if recipe.speedup is None:
+        return net, {}, figures
+    tune = FineTune(max(1, recipe.epochs // 2), recipe.lr / 2)
+    result = prune(net, None, task, speedup=recipe.speedup, fine_tune=tune, seed=recipe.seed)
+    return result.module, result.kept, {"val": result.val, "test": result.accuracy, "speedup": result.speedup}
+
+
+def train_zoo(
+    folder: str | Path,
+    recipes: Iterable[Recipe],
+    images: Images,
+    *,
+    jobs: int = 1,
+    report: Callable[[int, int, str], None] | None = None,
+) -> list[ZooNetwork]:
+    """Train and save the networks that are not in the folder yet, and return all of these recipes, in order.
+
+    A network depends on its recipe and images alone (and, in the last bits, on the number of threads).
+
+    Args:
+        folder: one folder below it for each network: ``network.json`` and ``weights.safetensors``.
+        recipes: what to train.
+        images: what it is trained on.
+        jobs: processes, each with one thread when there are several.
+        report: called with (done, all, what happened) after each network.
+
+    Raises:
+        DataError: a network in the folder is damaged, or was trained on other images or otherwise.
+        ValueError: a recipe is not possible.
+    """
+    folder, recipes = Path(folder), list(recipes)
+    there: dict[Recipe, ZooNetwork] = {}
+    for recipe in recipes:
+        if (folder / recipe.name / HEADER).exists():
+            there[recipe] = _expected(folder, recipe, images)
+    todo = [recipe for recipe in dict.fromkeys(recipes) if recipe not in there]
+    if len({recipe.name for recipe in [*there, *todo]}) < len({*there, *todo}):
+        raise ValueError("two recipes differ only in what their folders' names do not say: train them into two folders")
+    for recipe in todo:  # what cannot be made is found before hours of training
+        with torch.device("meta"):
+            make_cnn(recipe.arch, width=recipe.width, seed=0)
+    done, total = len(there), len(there) + len(todo)
+    say = report or (lambda number, total, text: None)
+    say(done, total, f"{done} networks were there")
+    for recipe, figures in _trained(folder, todo, images, jobs):
+        done += 1
+        say(done, total, f"{recipe.name}: validation {figures['val']:.4f}")
+    there |= {recipe: _expected(folder, recipe, images) for recipe in todo}
+    return [there[recipe] for recipe in recipes]
+
+
+def _expected(folder: Path, recipe: Recipe, images: Images) -> ZooNetwork:
+    found = load_network(folder / recipe.name, images)
+    if found.recipe != recipe:
+        raise DataError(f"{folder / recipe.name} was made by {found.recipe}, not by {recipe}: choose another folder")
+    return found
+
+
+def _trained(folder: Path, todo: list[Recipe], images: Images, jobs: int) -> Iterable[tuple[Recipe, dict[str, Any]]]:
+    if jobs <= 1 or len(todo) <= 1:
+        task = images.task() if todo else None
+        for recipe in todo:
+            yield recipe, _train_one(folder, recipe, images, task)
+        return
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"  # the children read it: two networks at once beat two threads on one
+    try:
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            futures = {pool.submit(_train_one, folder, recipe, images): recipe for recipe in todo}
+            try:
+                for future in as_completed(futures):
+                    yield futures[future], future.result()
+            finally:  # after an error, what has not begun is not trained first
+                pool.shutdown(wait=False, cancel_futures=True)
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
+
+
+def _train_one(folder: Path, recipe: Recipe, images: Images, task: Task | None = None) -> dict[str, Any]:
+    task = images.task() if task is None else task
+    module, kept, figures = make_network(recipe, images, task)
+    header = {"recipe": dataclasses.asdict(recipe), "images": dataclasses.asdict(images), "figures": figures}
+    inputs = (torch.zeros_like(task.parts["train"][0][:1]),)
+    save_network(folder / recipe.name, module, kept, inputs, header)
+    return figures
+
+
+def load_zoo(folder: str | Path) -> list[ZooNetwork]:
+    """All networks of a folder, by name.
+
+    Raises:
+        DataError: there are none, or one is damaged.
+    """
+    found = sorted(path.parent for path in Path(folder).glob(f"*/{HEADER}"))
+    if not found:
+        raise DataError(f"there are no networks in {folder}: make some with 'graphsparse meta zoo'")
+    return [load_network(path) for path in found]
+
+
+def load_network(folder: str | Path, images: Images | None = None) -> ZooNetwork:
+    """One network of a zoo.
+
+    Raises:
+        DataError: it is missing or damaged, or was trained on other images than ``images``.
+    """
+    header = read_header(folder)
+    try:
+        recipe, learned = Recipe(**header["recipe"]), Images(**header["images"])
+        classes, channels = header["outputs"], header["inputs"][0]["shape"][1]
+        figures = {"val": float(header["figures"]["val"]), **header["figures"]}
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise DataError(f"{folder} is no network of a zoo ({error})") from error
+    if images is not None and images != learned:
+        raise DataError(f"{folder} was trained on {learned}, not on {images}: choose another folder")
+    try:
+        net = make_cnn(recipe.arch, width=recipe.width, in_channels=channels, num_classes=classes, seed=recipe.seed)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{folder} is no network of a zoo ({error})") from error
+    return ZooNetwork(restore(folder, net).eval(), recipe, learned, figures)
+
+
+def save_network(
+    folder: str | Path, module: nn.Module, kept: Kept, inputs: tuple[Any, ...], header: dict[str, Any] | None = None
+) -> None:
+    """Write a (pruned) network: the kept channels as JSON and the weights as safetensors; nothing that runs code.
+
+    Args:
+        folder: made if it is not there.
+        module: the network.
+        kept: layer -> indices of the output channels that stayed, as `prune` gives it.
+        inputs: tensors that the network can be called with; only their shapes and types are written.
+        header: more plain values for the JSON.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with torch.no_grad():
+        training = module.training
+        outputs = module.eval()(*inputs)
+        module.train(training)
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
+    described = {
+        "format": FORMAT,
+        **(header or {}),
+        "kept": kept,
+        "inputs": [{"shape": list(t.shape), "dtype": str(t.dtype).removeprefix("torch.")} for t in inputs],
+        "outputs": outputs.shape[-1] if isinstance(outputs, torch.Tensor) else None,
+        "sha256": digest("", state),
+    }
+    with atomic_write(folder / WEIGHTS) as partial:
+        save_file(state, partial)
+    with atomic_write(folder / HEADER) as partial:
+        partial.write_text(json.dumps(described, indent=1, allow_nan=False) + "\n")
+
+
+def save_pruned(folder: str | Path, result: PruneResult, header: dict[str, Any] | None = None) -> None:
+    """Write the network of a `PruneResult` and its figures, and more plain values; `restore` brings it back."""
+    described = {"figures": result.figures(), **(header or {})}
+    save_network(folder, result.module, result.kept, result.example_inputs, described)
+
+
+def restore(folder: str | Path, net: nn.Module) -> nn.Module:
+    """Turn a network of the original class and widths into the saved one, in place: cut, then load the weights.
+
+    Raises:
+        DataError: a file is missing or damaged.
+        ShrinkError: ``net`` is not of the class and widths that the saved network had before it was pruned.
+
+    Example:
+        >>> import tempfile
+        >>> from graphsparse.metanet.pruning import FineTune, prune
+        >>> make = lambda: nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 2))
+        >>> x, y = torch.randn(64, 4), torch.arange(64) % 2
+        >>> result = prune(make(), None, Task((x, y), (x, y), (x, y)), speedup=4, fine_tune=FineTune(epochs=0))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_pruned(folder, result)
+        ...     again = restore(folder, make())
+        >>> torch.equal(again(x), result.module(x))
+        True
+    """
+    header = read_header(folder)
+    try:
+        inputs = tuple(torch.zeros(part["shape"], dtype=getattr(torch, part["dtype"])) for part in header["inputs"])
+        kept = header["kept"]
+        state = load_file(Path(folder) / WEIGHTS)
+        stays = {str(name): [int(channel) for channel in channels] for name, channels in kept.items()}
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise DataError(f"{folder} holds no undamaged network ({error})") from error
+    if header.get("sha256", digest("", state)) != digest("", state):
+        raise DataError(f"{folder} is damaged: the weights are not those that {HEADER} was written for")
+    if stays:
+        cut(net, stays, inputs)
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        raise DataError(f"the weights in {folder} do not fit this {type(net).__name__}: {error}") from error
+    return net
+
+
+def read_header(folder: str | Path) -> dict[str, Any]:
+    """The JSON of a saved network.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    try:
+        header = json.loads((Path(folder) / HEADER).read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder} holds no undamaged network ({error})") from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise DataError(f"{Path(folder) / HEADER} is no network of this version")
+    return header

@@ -1,0 +1,399 @@
+"""Pruning a network: choose channels, let a metanetwork change or repair it, shrink, fine-tune."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.optim.swa_utils import update_bn
+
+from graphsparse.fit import FitResult, Report, Task, cosine, fit, milestones, rng
+from graphsparse.fit.measure import device_of, evaluating, inference_ms
+from graphsparse.keep_rule import Keep, exact_fraction
+from graphsparse.metanet.channels.cost import (
+    Cost,
+    arguments,
+    count_flops,
+    count_parameters,
+    flop_cost,
+    parameter_cost,
+)
+from graphsparse.metanet.channels.criteria import CRITERIA, Evidence, importance
+from graphsparse.metanet.channels.cutting import Kept, least_pruned, shrink
+from graphsparse.metanet.channels.least_squares import batch_statistics
+from graphsparse.metanet.channels.least_squares import reconstruct as least_squares
+from graphsparse.metanet.channels.penalties import GroupSparsity
+from graphsparse.metanet.channels.sets import Distribution, check_options, removal_order
+from graphsparse.metanet.graph.network_graph import NetworkGraph
+from graphsparse.metanet.metanetwork import MetaNetwork
+
+_CALIBRATION_BATCHES = 16
+_LOSS_BATCHES = 8
+_LATENCY_EXAMPLES = 32
+
+
+@dataclass(frozen=True)
+class FineTune:
+    """How a network is trained after a change: SGD with Nesterov momentum 0.9 and a schedule.
+
+    Args:
+        epochs: passes over the training part; 0 only recalibrates batch norms.
+        lr: the rate at the start.
+        weight_decay: L2 penalty.
+        milestones: epochs from which on the rate is a tenth of what it was; without any it falls as a cosine.
+    """
+
+    epochs: int = 4
+    lr: float = 0.05
+    weight_decay: float = 5e-4
+    milestones: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.epochs < 0 or not self.lr > 0:
+            raise ValueError(f"fine-tuning needs epochs >= 0 and lr > 0, got {self.epochs} and {self.lr}")
+
+    def run(
+        self,
+        module: nn.Module,
+        task: Task,
+        *,
+        seed: int = 0,
+        progress: bool | Report | None = None,
+        callbacks: tuple[Any, ...] = (),
+        checkpoint: str | Path | None = None,
+    ) -> FitResult | None:
+        """Recalibrate batch norms and train in place; the best epoch on validation data stays. None without epochs.
+
+        With ``checkpoint``, a file, an interrupted run that is repeated goes on from there, as in `fit`.
+        """
+        recalibrate(module, task)
+        if self.epochs == 0:
+            return None
+        steps = sum(1 for _ in task.batches("train"))
+        falling = milestones([epoch * steps for epoch in self.milestones]) if self.milestones else None
+        sgd = functools.partial(torch.optim.SGD, momentum=0.9, nesterov=True)
+        return fit(
+            module,
+            task,
+            epochs=self.epochs,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            seed=seed,
+            optimizer=sgd,
+            callbacks=[*callbacks, falling or cosine(self.epochs * steps)],
+            checkpoint=checkpoint,
+            progress=progress,
+        )
+
+
+@dataclass(frozen=True)
+class PruneResult:
+    """A pruned network and its figures; pairs are (before, after).
+
+    Args:
+        module: the small network, trained, in evaluation mode.
+        kept: layer -> indices of the output channels that stayed.
+        flops: of one example.
+        params: numbers of parameters.
+        latency_ms: measured time of one pass over up to 32 examples.
+        metric: name of the task's metric.
+        accuracy_before: test metric of the network that was given.
+        accuracy_untuned: test metric after shrinking and recalibration of batch norms, before fine-tuning.
+        accuracy: test metric of ``module``.
+        val: validation metric of ``module``.
+        example_inputs: what the network was traced with.
+    """
+
+    module: nn.Module = field(repr=False)
+    kept: Kept = field(repr=False)
+    flops: tuple[int, int]
+    params: tuple[int, int]
+    latency_ms: tuple[float, float]
+    metric: str
+    accuracy_before: float
+    accuracy_untuned: float
+    accuracy: float
+    val: float
+    example_inputs: tuple[Any, ...] = field(repr=False)
+
+    @property
+    def speedup(self) -> float:
+        """FLOPs before over FLOPs after."""
+        return self.flops[0] / self.flops[1]
+
+    def figures(self) -> dict[str, Any]:
+        """All numbers as plain values, for JSON and tables."""
+        names = ("flops", "params", "latency_ms")
+        pairs = {f"{n}{end}": getattr(self, n)[i] for n in names for i, end in enumerate(("_before", ""))}
+        rest = ("metric", "accuracy_before", "accuracy_untuned", "accuracy", "val")
+        return {"speedup": self.speedup, **pairs, **{name: getattr(self, name) for name in rest}}
+
+
+@dataclass(frozen=True)
+class Target:
+    """How small a network is to become: exactly one of the three.
+
+    Args:
+        speedup: FLOPs before over FLOPs after, at least 1.
+        flops, params: the fraction that may stay, in (0, 1], or the number of FLOPs or parameters, above 1.
+    """
+
+    speedup: float | None = None
+    flops: float | None = None
+    params: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("speedup", "flops", "params") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of speedup, flops and params, got {', '.join(given) or 'none'}")
+        value = getattr(self, given[0])
+        if not (math.isfinite(value) and value > 0 and (given[0] != "speedup" or value >= 1)):
+            raise ValueError(f"{given[0]} must be a number {'>= 1' if given[0] == 'speedup' else '> 0'}, got {value}")
+
+    def limit(self, module: nn.Module, inputs: tuple[Any, ...]) -> Fraction:
+        """The largest cost that reaches the target; the target is read as the decimal that was written."""
+        if self.speedup is not None:
+            return self.exact(module, inputs) / exact_fraction(self.speedup, "speedup")
+        value = exact_fraction(self.flops if self.flops is not None else self.params or 0.0, "the target")
+        return value if value > 1 else value * self.exact(module, inputs)
+
+    def exact(self, module: nn.Module, inputs: tuple[Any, ...]) -> int:
+        """The cost of a module."""
+        return count_parameters(module) if self.params is not None else count_flops(module, inputs)
+
+    def spread(self, graph: NetworkGraph, module: nn.Module, inputs: tuple[Any, ...]) -> Cost:
+        """The cost spread over a graph."""
+        return parameter_cost(graph, module) if self.params is not None else flop_cost(graph, module, inputs)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How channels are chosen.
+
+    Args:
+        criterion: a name of `graphsparse.metanet.CRITERIA`, or "sparse-learning".
+        distribution: "uniform": each group loses the same fraction; "global": importances are compared across groups.
+        min_keep: the fraction of every group that stays.
+        round_to: widths become multiples of this.
+        seed: of random choices.
+        reconstruct: refit the weights that stay by least squares (`graphsparse.metanet.reconstruct`); None does so
+            exactly where a metanetwork of mode "repair" goes on from there.
+
+    Raises:
+        ValueError: an option is unknown or out of range.
+    """
+
+    criterion: str = "group-l2"
+    distribution: Distribution = "uniform"
+    min_keep: Keep = 0.2
+    round_to: int = 1
+    seed: int = 0
+    reconstruct: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.criterion not in (known := [*CRITERIA, "sparse-learning"]):
+            raise ValueError(f"there is no criterion {self.criterion!r}; there are {', '.join(known)}")
+        check_options(self.distribution, self.min_keep, self.round_to)
+
+
+def prune(
+    net: nn.Module,
+    metanet: MetaNetwork | None,
+    task: Task,
+    *,
+    speedup: float | None = None,
+    flops: float | None = None,
+    params: float | None = None,
+    criterion: str = "group-l2",
+    distribution: Distribution = "uniform",
+    min_keep: Keep = 0.2,
+    round_to: int = 1,
+    reconstruct: bool | None = None,
+    fine_tune: FineTune | None = None,
+    prepare: FineTune | None = None,
+    example_inputs: Any = None,
+    seed: int = 0,
+    progress: bool | Report | None = None,
+) -> PruneResult:
+    """Prune a network to a target, in the order of the metanetwork's mode; the network that is given is not changed.
+
+    ``mode="repair"``: choose channels by ``criterion``, reconstruct, pass with the mask, shrink, recalibrate batch
+    norms, fine-tune. ``mode="change"``: pass, recalibrate, fine-tune (``prepare``), choose, shrink, recalibrate,
+    fine-tune. Without a metanetwork: choose, shrink, recalibrate, fine-tune: the baseline, to which
+    ``reconstruct=True`` adds least squares after the choice (`graphsparse.metanet.reconstruct`). Of all networks that
+    the order of removal goes through, the least pruned one that reaches the target is taken.
+
+    Args:
+        net: any network that can be traced and that Torch-Pruning can cut.
+        metanet: a trained metanetwork, or None.
+        task: trains, validates and tests; the test part is read for the reported figures only.
+        speedup, flops, params: the target, see `Target`.
+        criterion: "group-l2", "bn-scale", "taylor", "random", or "sparse-learning": train with a group-norm penalty
+            (``prepare``) first, then group-l2.
+        distribution, min_keep, round_to, reconstruct: see `Plan`.
+        fine_tune: the training at the end; None is ``FineTune()``.
+        prepare: the training before channels are chosen (``mode="change"`` and "sparse-learning").
+        example_inputs: as for `NetworkGraph.from_module`; None takes one example of the training part.
+        seed: of random choices and of fine-tuning.
+        progress: as for `graphsparse.fit.fit`.
+
+    Raises:
+        ValueError: the target is out of reach with ``min_keep``, or an argument is out of range.
+        TraceError: an operation of the network is not covered.
+        ShrinkError: Torch-Pruning cannot cut it.
+
+    Example:
+        >>> x, y = torch.randn(64, 4), torch.arange(64) % 2
+        >>> net = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 2))
+        >>> task = Task((x, y), (x, y), (x, y))
+        >>> prune(net, None, task, speedup=4, fine_tune=FineTune(epochs=1)).speedup
+        4.0
+    """
+    target = Target(speedup, flops, params)
+    plan = Plan(criterion, distribution, min_keep, round_to, seed, reconstruct)
+    fine_tune = FineTune() if fine_tune is None else fine_tune
+    inputs = example_of(task, device_of(net)) if example_inputs is None else arguments(example_inputs)
+    device = device_of(net)
+    with rng.preserved(device):
+        rng.seed_all(seed, device)  # a loader that shuffles draws from torch's generator
+        module, kept = carve(net, metanet, task, target, plan, inputs, prepare or FineTune(), progress)
+        recalibrate(module, task)
+        untuned = task.score(module, "test", device)
+        tuned = fine_tune.run(module, task, seed=seed, progress=progress)
+        batch = next(task.batches("train", device)).inputs[:_LATENCY_EXAMPLES] if example_inputs is None else inputs
+        before = task.score(net, "test", device)
+        val = task.score(module, "val", device) if tuned is None else tuned.val
+    module.eval()
+    return PruneResult(
+        module=module,
+        kept=kept,
+        flops=(count_flops(net, inputs), count_flops(module, inputs)),
+        params=(count_parameters(net), count_parameters(module)),
+        latency_ms=_latency(net, module, arguments(batch)),
+        metric=task.metric.name,
+        accuracy_before=before,
+        accuracy_untuned=untuned,
+        accuracy=untuned if tuned is None else tuned.test,
+        val=val,
+        example_inputs=inputs,
+    )
+
+
+def carve(
+    net: nn.Module,
+    metanet: MetaNetwork | None,
+    task: Task,
+    target: Target,
+    plan: Plan,
+    inputs: tuple[Any, ...],
+    prepare: FineTune,
+    progress: bool | Report | None = None,
+) -> tuple[nn.Module, Kept]:
+    """The part of `prune` before the last fine-tuning: the shrunk network and the channels that it kept."""
+    limit = target.limit(net, inputs)
+    graph, criterion = NetworkGraph.from_module(net, inputs), plan.criterion
+    _check_finite(net)
+    if criterion == "sparse-learning" or (metanet is not None and metanet.mode == "change"):
+        module = graph.to_module()
+        if metanet is not None and metanet.mode == "change":
+            with torch.no_grad():
+                module = metanet(graph).to_module()
+        callbacks: tuple[Any, ...] = ()
+        if criterion == "sparse-learning":
+            criterion, callbacks = "group-l2", (GroupSparsity(module, inputs),)
+        prepare.run(module, task, seed=plan.seed, progress=progress, callbacks=callbacks)
+        graph = NetworkGraph.from_module(module, inputs)
+    evidence = Evidence(graph, plan.seed, functools.partial(_training_loss, graph.to_module(), task))
+    order = functools.partial(
+        removal_order,
+        importance=importance(evidence, criterion),
+        distribution=plan.distribution,
+        min_keep=plan.min_keep,
+        round_to=plan.round_to,
+    )
+    cost = target.spread(graph, graph.to_module(), inputs)
+    keep, found = least_pruned(graph, order, cost, lambda small: target.exact(small, inputs), limit, inputs)
+    repairs = metanet is not None and metanet.mode == "repair"
+    if plan.reconstruct or (plan.reconstruct is None and repairs):
+        graph = least_squares(graph, keep, task)
+    elif not repairs:
+        return found
+    if metanet is not None and repairs:
+        with torch.no_grad():
+            graph = metanet(graph, keep)
+    return shrink(graph, keep, inputs)
+
+
+def example_of(task: Task, device: torch.device | str = "cpu") -> tuple[Any, ...]:
+    """One example of the training part, as the arguments of a module.
+
+    Raises:
+        ValueError: its inputs are no plain tensors.
+    """
+    found = next(task.batches("train", device)).inputs
+    if not isinstance(found, Tensor):
+        raise ValueError("give example_inputs: the training part's inputs are no plain tensors")
+    return (found[:1],)
+
+
+def recalibrate(module: nn.Module, task: Task, batches: int = _CALIBRATION_BATCHES) -> None:
+    """Set the running statistics of batch norms to those of training batches, in place; other state stays as it is.
+
+    Example:
+        >>> x, y = torch.randn(64, 4), torch.arange(64) % 2
+        >>> net = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 2))
+        >>> recalibrate(net, Task((x, y), (x, y), (x, y)))
+        >>> torch.allclose(net[0].running_mean, x.mean(0), atol=1e-6)
+        True
+    """
+    modes = {part: part.training for part in module.modules()}
+    inputs = (batch.inputs for batch in islice(task.batches("train", device_of(module)), batches))
+    update_bn(inputs, _Called(module, task))
+    for part, mode in modes.items():
+        part.training = mode
+
+
+class _Called(nn.Module):
+    """A module that is called as its task calls it, with only its batch norms in training mode."""
+
+    def __init__(self, module: nn.Module, task: Task) -> None:
+        super().__init__()
+        self.module, self.task = module, task
+
+    def train(self, mode: bool = True) -> _Called:
+        """Dropout stays off: statistics are those of evaluation."""
+        batch_statistics(self.module.eval()) if mode else self.module.eval()
+        return self
+
+    def forward(self, inputs: Any) -> Tensor:
+        return self.task.forward(self.module, inputs)
+
+
+def _check_finite(net: nn.Module) -> None:
+    for name, parameter in net.named_parameters():  # a buffer may be a mask of -inf
+        if not bool(torch.isfinite(parameter).all()):
+            raise ValueError(f"'{name}' of the network holds NaN or infinite values")
+
+
+def _training_loss(module: nn.Module, task: Task, state: dict[str, Tensor]) -> Tensor:
+    module.eval()
+    losses = []
+    for batch in islice(task.batches("train", device_of(module)), _LOSS_BATCHES):
+        call: Callable[..., Any] = functools.partial(functional_call, module, state)
+        losses.append(task.loss(task.forward(call, batch.inputs), batch.targets))  # type: ignore[arg-type]
+    return torch.stack(losses).mean()
+
+
+def _latency(before: nn.Module, after: nn.Module, inputs: tuple[Any, ...]) -> tuple[float, float]:
+    with torch.no_grad(), evaluating(before), evaluating(after):
+        first, second = inference_ms([lambda: before(*inputs), lambda: after(*inputs)])
+    return first, second

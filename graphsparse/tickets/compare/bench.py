@@ -1,0 +1,217 @@
+"""Runs a comparison of ticket finders: in parallel, one JSON line a run, resumed where it stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from graphsparse.atomic_write import atomic_write
+from graphsparse.errors import TicketError
+from graphsparse.fit import Bars
+from graphsparse.report import Curve, plot_curves, read_rows, say, versions, write_json
+from graphsparse.tickets.compare.plan import KEY, SETTING, Experiment, Trial, base_of, row_key, trials_of
+from graphsparse.tickets.compare.runs import ROWS, Failure, Work, made_by, make_runs, missing_work, shared_out
+from graphsparse.tickets.compare.verdict import pages, verdicts
+
+FAILED = "failed.txt"
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """What ``graphsparse bench tickets`` is asked for.
+
+    Args:
+        experiments: what is compared.
+        jobs: processes of one thread each, by seed, or by seed and method where the seeds are fewer.
+
+    Raises:
+        ValueError: ``jobs`` is less than 1.
+    """
+
+    experiments: Sequence[Experiment]
+    jobs: int = os.cpu_count() or 1
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1:
+            raise ValueError(f"jobs must be at least 1, got {self.jobs}")
+
+    def run(self, out: Path, console: Console) -> list[dict[str, Any]]:
+        """Make the runs that ``out`` lacks, write summary, tables and plots there, and print the tables.
+
+        Every run appends one line to ``rows.jsonl`` in ``out``: an interrupted comparison goes on from there, and
+        another one may share the folder. A run that fails stops no other.
+
+        Raises:
+            TicketError: at the end, after the tables, if runs failed or were killed.
+        """
+        rows = read_rows(out / ROWS, KEY)
+        work = self._missing(rows)
+        total = sum(len(item.runs) for item in work)
+        say(console, f"{total} runs to make, {len(rows)} made before; rows: {out / ROWS}")
+        failures = self._make(work, total, out)
+        rows = read_rows(out / ROWS, KEY)
+        found = self._publish(rows, out, console)
+        _complain(failures, sum(len(item.runs) for item in self._missing(rows)), total, out)
+        return found
+
+    def _missing(self, rows: Sequence[dict[str, Any]]) -> list[Work]:
+        return missing_work(self.experiments, {row_key(row) for row in rows})
+
+    def _make(self, work: Sequence[Work], total: int, out: Path) -> list[Failure]:
+        """Do the work; the runs that failed."""
+        # Without huge pages the activations of a graph like PubMed's are mapped anew every step, a third of its time.
+        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch's own switch, read at a process's first tensor
+        with Bars() as bars:
+            bar = bars.add("runs")
+
+            def show(made: int) -> None:
+                bar(min(made, total), total, {})
+
+            show(0)
+            shares = shared_out(work, self.jobs)
+            return (self._in_turn if min(self.jobs, len(shares)) <= 1 else self._at_once)(shares, out, show)
+
+    def _in_turn(self, work: Sequence[Work], out: Path, show: Callable[[int], None]) -> list[Failure]:
+        threads, ends = torch.get_num_threads(), []
+        _one_thread()  # figures of time are those of one thread, however many runs there are at once
+        try:
+            for item in work:
+                for end in make_runs(item, out):
+                    ends.append(end)
+                    show(len(ends))
+        finally:
+            torch.set_num_threads(threads)
+        return [end for end in ends if end is not None]
+
+    def _at_once(self, work: Sequence[Work], out: Path, show: Callable[[int], None]) -> list[Failure]:
+        begun = _lines(out / ROWS)
+        with ProcessPoolExecutor(self.jobs, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+            of_future = {pool.submit(_failures, item, out): item for item in work}
+            failures: list[Failure] = []
+            try:
+                waiting = set(of_future)
+                while waiting:
+                    ended, waiting = wait(waiting, timeout=1, return_when=FIRST_COMPLETED)
+                    for future in ended:
+                        failures += _failures_of(future, of_future[future])
+                    show(_lines(out / ROWS) - begun + len(failures))
+            finally:  # after an interruption, what has not begun does not begin
+                pool.shutdown(wait=False, cancel_futures=True)
+        return failures
+
+    def _publish(self, rows: Sequence[dict[str, Any]], out: Path, console: Console) -> list[dict[str, Any]]:
+        asked = asked_rows(self.experiments, rows)
+        found = verdicts(asked)
+        content = {"command": "graphsparse bench tickets", "versions": versions(), "runs": len(asked)}
+        summary = write_json(out / "summary.json", {**content, "settings": found})
+        text = pages(found)
+        tables = out / "tables.md"
+        with atomic_write(tables) as partial:
+            partial.write_text(text + "\n")
+        for verdict in found:
+            _plot(out, verdict)
+        from rich.markdown import Markdown
+
+        console.print(Markdown(text))
+        say(console, f"rows: {out / ROWS}  summary: {summary}  tables: {tables}  plots: {out}/*.png")
+        return found
+
+
+def asked_rows(experiments: Sequence[Experiment], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of the experiments' settings, whatever their method, level and seed; of every method as many trials.
+
+    Where experiments of a setting differ in their trials, the fewest count. Rows of a finder that is not at hand, or
+    whose source has changed since, are left out.
+    """
+    count: dict[str, int] = {}
+    for experiment in experiments:
+        name = json.dumps(experiment.setting)
+        count[name] = min(count.get(name, experiment.trials), experiment.trials)
+    known = {method: _at_hand(method) for method in {row["method"] for row in rows}}
+    asked = []
+    for row in rows:
+        trials, source = known[row["method"]]
+        tried = trials[: count.get(json.dumps({name: row[name] for name in SETTING}), 0)]
+        if row["trial"] in tried and row.get("source") == source.get("source"):
+            asked.append(row)
+    return asked
+
+
+def _at_hand(method: str) -> tuple[Sequence[Trial], dict[str, str]]:
+    """The trials of a method and where it comes from; no trials where it cannot be had."""
+    if method == "dense":
+        return [{}], {}
+    try:
+        return trials_of(base_of(method)), made_by(method)
+    except (ValueError, ImportError):
+        return [], {}
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # two processes of one thread each finish more runs than one of two
+
+
+def _failures(work: Work, out: Path) -> list[Failure]:
+    return [end for end in make_runs(work, out) if end is not None]
+
+
+def _failures_of(future: Future[list[Failure]], work: Work) -> list[Failure]:
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        return [
+            Failure.of(work.name, error, "a process was killed, most likely for want of memory: ask for fewer jobs")
+        ]
+
+
+def _lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def _complain(failures: Sequence[Failure], missing: int, total: int, out: Path) -> None:
+    """Say what failed, and where the whole story is; the file of an earlier time goes."""
+    file = out / FAILED
+    if not failures:
+        file.unlink(missing_ok=True)
+        return
+    with atomic_write(file) as partial:
+        partial.write_text("\n".join(f"{failure.run}\n{failure.trace}" for failure in failures))
+    first = failures[0]
+    raise TicketError(
+        f"{missing} of {total} runs failed, first {first.run}: {first.error} (all of them: {file}); "
+        "the others are in the tables, and the same comparison tries these again"
+    )
+
+
+def _plot(out: Path, verdict: dict[str, Any]) -> None:
+    dense = verdict["dense"]
+    half = dense["test_ci95"]
+    curves = [
+        Curve(
+            method["method"],
+            [cell["level"] for cell in method["levels"]],
+            [cell["test"] for cell in method["levels"]],
+            # of two seeds an interval is as wide as the page (t is 12.7), and hides all others
+            [cell["test_ci95"] if len(cell["seeds"]) > 2 else float("nan") for cell in method["levels"]],
+        )
+        for method in verdict["methods"]
+    ]
+    name = "-".join(str(verdict["setting"][key]) for key in ("dataset", "model", "hidden", "protocol"))
+    plot_curves(
+        out / f"{name}.png",
+        curves,
+        level=("dense", dense["test"], float("nan") if half is None else half),
+        title=f"{name}: mean and 95 % interval over {dense['seeds']} seeds",
+        x_label="level i: 0.95^i of the edges, 0.9^i of the weights",
+        y_label=f"test {verdict['metric']}",
+    )

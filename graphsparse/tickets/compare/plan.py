@@ -1,0 +1,183 @@
+"""What a comparison of ticket finders runs: data sets, models, methods, levels, seeds, and each method's trials."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from graphsparse.tickets.compare.search import LEVELS
+from graphsparse.tickets.finders.table import check_rules, finder_of
+from graphsparse.tickets.problem import Finder
+
+Trial = Mapping[str, Any]
+
+ONE_SHOT = ("reliance", "teddy", "teddy+cover", "random", "dspar", "no-edges", "all-edges", "dense-student")
+ITERATIVE = ("ugs", "wd-glt", "imp", "magnitude", "random-weights")
+TRIO = ("reliance", "teddy", "random")
+
+_DISTILLED: tuple[Trial, ...] = ({"distill": 1.0}, {"distill": 10.0}, {"distill": 0.0})
+_PENALISED: tuple[Trial, ...] = (
+    {"distill": 1.0, "edge_penalty": 1e-4, "weight_penalty": 1e-4},
+    {"distill": 0.0, "edge_penalty": 1e-2, "weight_penalty": 1e-3},
+    {"distill": 0.0, "edge_penalty": 1e-4, "weight_penalty": 1e-4},
+)
+TRIALS: dict[str, tuple[Trial, ...]] = {"ugs": _PENALISED, "wd-glt": _PENALISED}
+SETTING = ("dataset", "model", "hidden", "protocol", "features", "epochs", "lr", "weight_decay")
+KEY = (*SETTING, "seed", "method", "level", "trial")
+
+
+def trials_of(method: str) -> tuple[Trial, ...]:
+    """What is tried of a method's hyper-parameters: as many trials for every method.
+
+    ``distill`` is the weight of the distillation term; anything else is an option of the finder. A finder of one's own
+    may list others in an attribute ``trials``.
+
+    Example:
+        >>> [trial["distill"] for trial in trials_of("teddy")]
+        [1.0, 10.0, 0.0]
+    """
+    own: tuple[Trial, ...] | None = getattr(finder_of(method), "trials", None)
+    return own or TRIALS.get(method, _DISTILLED)
+
+
+def base_of(name: str) -> str:
+    """A method's name without its guard."""
+    return name.partition("+")[0]
+
+
+def method_of(name: str, trial: Trial) -> tuple[Finder, dict[str, Any]]:
+    """The finder behind a method's name, with the trial's options, and the options of its edges.
+
+    A name may end in a guard, ``"teddy+cover"``, and may be ``"module:attribute"``, see
+    :func:`graphsparse.tickets.finders.table.finder_of`.
+
+    Raises:
+        ValueError: there is no such method or guard.
+
+    Example:
+        >>> finder, options = method_of("random+cover", {"distill": 1.0})
+        >>> finder.score, options
+        ('random', {'guard': 'cover'})
+    """
+    base, plus, guard = name.partition("+")
+    if plus and guard not in ("cover", "isolated"):
+        raise ValueError(f"{name!r} ends in no guard; there are +cover and +isolated")
+    rules = {"guard": guard} if plus else {}
+    finder = finder_of(base)
+    check_rules(base, rules)
+    options = {key: value for key, value in trial.items() if key != "distill"}
+    return (_with_options(name, finder, options) if options else finder), rules
+
+
+def _with_options(name: str, finder: Any, options: dict[str, Any]) -> Finder:
+    if not dataclasses.is_dataclass(finder):
+        raise ValueError(f"{name} has trials with the option {next(iter(options))!r}, so it must be a dataclass")
+    changed: Any = dataclasses.replace(finder, **options)  # type: ignore[type-var]
+    return changed  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Runs that share a data set, a model and a protocol.
+
+    Args:
+        dataset: a name of `graphsparse.data.names`.
+        model: a backbone's name.
+        hidden: hidden units.
+        protocol: "transductive" or "inductive"; links know the first only, graphs the second.
+        methods: names of finders, with ``+cover`` or ``+isolated`` for a guard.
+        levels: of the paper: edges 0.95^level, weights 0.9^level.
+        seeds: how many.
+        epochs: of each training run.
+        features: "raw", or "row-normalised".
+        lr, weight_decay: of Adam.
+        trials: for each method how many of its trials are made, at least 1.
+
+    Raises:
+        ValueError: a level, method or number is out of range.
+    """
+
+    dataset: str
+    model: str = "gcn"
+    hidden: int = 512
+    protocol: str = "transductive"
+    methods: tuple[str, ...] = ONE_SHOT
+    levels: tuple[int, ...] = (5, 10, 15, 20)
+    seeds: int = 5
+    epochs: int = 200
+    features: str = "raw"
+    lr: float = 0.01
+    weight_decay: float = 5e-4
+    trials: int = 3
+
+    def __post_init__(self) -> None:
+        if not self.methods or not self.levels or min(self.seeds, self.epochs, self.hidden, self.trials) < 1:
+            raise ValueError("an experiment needs methods, levels, and seeds, epochs, hidden and trials of at least 1")
+        wrong = sorted(set(self.levels) - set(LEVELS))
+        if wrong:
+            raise ValueError(f"levels go from {min(LEVELS)} to {max(LEVELS)}, got {wrong[0]}")
+        if self.features not in ("raw", "row-normalised"):
+            raise ValueError(f"features are 'raw' or 'row-normalised', not {self.features!r}")
+        for method in self.methods:
+            for trial in trials_of(base_of(method)):
+                method_of(method, trial)
+
+    @property
+    def name(self) -> str:
+        """A word for a file."""
+        features = "" if self.features == "raw" else f"-{self.features}"
+        return f"{self.dataset}-{self.model}{self.hidden}-{self.protocol}{features}"
+
+    @property
+    def setting(self) -> dict[str, Any]:
+        """What all rows of the experiment share."""
+        return {name: getattr(self, name) for name in SETTING}
+
+    def runs(self) -> Iterator[tuple[str, Trial, int]]:
+        """Method, trial and level of every sparse run of one seed; levels of a trial follow each other."""
+        for method in self.methods:
+            for trial in trials_of(base_of(method))[: self.trials]:
+                for level in sorted(self.levels):
+                    yield method, trial, level
+
+
+def row_key(row: Mapping[str, Any]) -> str:
+    """The identity of a run; of a finder of one's own, its source belongs to it."""
+    return json.dumps([row[name] for name in KEY] + [row.get("source")], sort_keys=True)
+
+
+def quick() -> tuple[Experiment, ...]:
+    """Minutes on two cores: every kind of method on Cora, small, at two levels."""
+    methods = (*ONE_SHOT, "ugs", "imp")
+    return tuple(
+        Experiment("cora", hidden=64, protocol=protocol, methods=methods, levels=(10, 20), seeds=3, epochs=60, trials=1)
+        for protocol in ("transductive", "inductive")
+    )
+
+
+def full() -> tuple[Experiment, ...]:
+    """The whole comparison: about 8 hours of two cores.
+
+    Every method has one trial (the first of `trials_of`), iterative methods have fewer seeds, and links and molecules
+    fewer epochs: so much was cut for the time.
+    """
+    planetoid, both = ("cora", "citeseer", "pubmed"), ("transductive", "inductive")
+    two: dict[str, Any] = {"methods": TRIO, "levels": (10, 20), "seeds": 3, "trials": 1}
+    slow: dict[str, Any] = {"methods": ITERATIVE, "trials": 1}
+    return (
+        *(Experiment(name, protocol=protocol, trials=1) for name in planetoid[:2] for protocol in both),
+        *(Experiment("pubmed", protocol=protocol, seeds=3, trials=1) for protocol in both),
+        Experiment("actor", hidden=128, trials=1),
+        *(Experiment(name, hidden=128, seeds=3, trials=1) for name in ("facebook", "tolokers")),
+        *(Experiment(name, model, **two) for name in planetoid[:2] for model in ("gat", "gin", "sage", "transformer")),
+        *(
+            Experiment(name, "gin", 64, "inductive", epochs=50, lr=0.001, weight_decay=0.0, **two)
+            for name in ("ogbg-molbace", "ogbg-molbbbp", "ogbg-molesol")
+        ),
+        Experiment("ogbl-ddi", "sage", 128, epochs=20, lr=0.005, weight_decay=0.0, **two),
+        *(Experiment(name, protocol=protocol, seeds=3, **slow) for name in planetoid[:2] for protocol in both),
+        *(Experiment("pubmed", protocol=protocol, seeds=1, **slow) for protocol in both),
+    )

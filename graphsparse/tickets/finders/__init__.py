@@ -1,0 +1,1 @@
+"""Ticket finders: one a file, all called alike."""

@@ -1,0 +1,126 @@
+"""IMP: iterative magnitude pruning, with the weights rewound after every round."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from graphsparse.params import prunable
+from graphsparse.tickets.finders.masked import Kept, largest_weights, train_masked
+from graphsparse.tickets.finders.rounds import Course, Iterative, Target
+from graphsparse.tickets.problem import Found
+
+
+@dataclasses.dataclass(frozen=True)
+class IMP(Iterative):
+    r"""Train, drop the weights that ended up smallest, rewind the others, repeat.
+
+    Round r trains :math:`m^{(r)} \odot \theta_k` under the fixed mask and drops the share ``weight_step`` of the
+    remaining weights with the smallest trained magnitude; :math:`k = 0` rewinds to theta0, a later epoch to the dense
+    model as it was after that many epochs. The run under the last mask is the ticket, so a sweep over levels trains
+    once a level.
+
+    A weight's size says nothing about edges: those are chosen by an edge score, at random by default, so that the
+    method differs from ``random-weights`` in the weights alone; the metric ``edges_by`` names the score.
+
+    Args:
+        edge_step: share of the remaining edges that a round drops.
+        weight_step: share of the remaining weights that a round drops.
+        edges: name of the edge score.
+        rewind: epoch to rewind to. The ticket's own ``theta0`` is the caller's in any case; the metric
+            ``rewind_epoch`` says where its training began.
+
+    Raises:
+        ValueError: for a step outside (0, 1) or a negative epoch; when called, for an epoch beyond the training's.
+
+    Source: Frankle & Carbin, "The lottery ticket hypothesis", ICLR 2019; rewinding to an early epoch: Frankle et al.,
+    "Linear mode connectivity and the lottery ticket hypothesis", ICML 2020.
+
+    Example:
+        >>> import graphsparse as gs
+        >>> data = gs.data.load("digits-knn")
+        >>> net = gs.nn.GCN(data.num_features, 8, data.num_classes)
+        >>> ticket = gs.find_ticket(net, data, method="imp", edge_keep=0.9, weight_keep=0.8, epochs=2)
+        >>> round(ticket.metrics["weights_kept"], 3), ticket.metrics["rewind_epoch"]
+        (0.8, 0)
+    """
+
+    edges: str = "random"
+    rewind: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rewind < 0:
+            raise ValueError(f"rewind must be an epoch, at least 0, got {self.rewind}")
+
+    def start(self, course: Course) -> Kept:
+        """Everything, after the training that is rewound to."""
+        return dataclasses.replace(super().start(course), seconds=self._early(course)[1])
+
+    def prune(self, course: Course, name: str, kept: Kept, before: Target, target: Target) -> Kept:
+        """Train under the masks of this round, and drop the smallest weights."""
+        result = self.last_run(course, kept, before).result
+        magnitudes = {key: result.state[key].abs() for key in kept.weights}
+        edges = course.problem.edge_mask(self.edges, target[0])
+        return Kept(edges, largest_weights(magnitudes, target[1], kept.weights), result.seconds)
+
+    def last_run(self, course: Course, kept: Kept, target: Target) -> Found:
+        """The run under these masks: a ticket, and what the next round is cut from."""
+        name = f"{course.stamp}-{target[0]}-{target[1]}"
+        memory = course.problem.memory
+        if name in memory:
+            found: Found = memory[name]
+            return found
+        run = train_masked(course.problem, course.dense, kept, target[1], name, self._early(course)[0])
+        metrics = {"edges_by": self.edges, "rewind_epoch": self.rewind}
+        found = dataclasses.replace(run, metrics=metrics)
+        if course.problem.folder is None:  # otherwise its checkpoint gives it back
+            memory[name] = found
+        return found
+
+    def _early(self, course: Course) -> tuple[dict[str, Tensor] | None, float]:
+        """The weights to rewind to, None for theta0, and the seconds that their training took."""
+        problem, name = course.problem, f"{course.stamp}-rewind"
+        if self.rewind == 0:
+            return None, 0.0
+        if self.rewind > problem.training.epochs:
+            raise ValueError(f"rewind={self.rewind} lies beyond the training of {problem.training.epochs} epochs")
+        if name not in problem.memory:
+            early = dataclasses.replace(problem, training=dataclasses.replace(problem.training, epochs=self.rewind))
+            model = early.fresh_model()
+            last = _LastWeights(model)
+            result = early.train(model, early.task, name, callbacks=[last])
+            problem.memory[name] = last.weights, result.seconds
+        remembered: tuple[dict[str, Tensor], float] = problem.memory[name]
+        return remembered
+
+
+class _LastWeights:
+    """Remembers the weights of the last step, where a run would leave those of its best epoch."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._parameters = prunable(model)
+        self.weights = {name: value.detach().cpu().clone() for name, value in self._parameters.items()}
+        self._handle: RemovableHandle | None = None
+
+    def attach(self, optimizer: Optimizer) -> None:
+        self._handle = optimizer.register_step_post_hook(self._after_step)
+
+    def detach(self) -> None:
+        if self._handle is not None:
+            self._handle.remove()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"weights": self.weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.weights = dict(state["weights"])
+
+    @torch.no_grad()
+    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        self.weights = {name: value.detach().cpu().clone() for name, value in self._parameters.items()}

@@ -1,0 +1,97 @@
+"""Masks that stay as they are: the exact cut of weights by a score, and training under fixed masks."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from fractions import Fraction
+
+import torch
+from torch import Tensor, nn
+
+from graphsparse.fit import FitResult
+from graphsparse.keep_rule import kept_count, top_mask
+from graphsparse.params import L0Projection
+from graphsparse.tickets.problem import Found, Problem
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """What is left of a graph and of a model.
+
+    Attributes:
+        edges: bool ``[E]`` over the caller's edges, true on self-loops.
+        weights: bool mask of each parameter that counts, by name.
+        seconds: of the training that found it, all rounds together.
+    """
+
+    edges: Tensor
+    weights: Mapping[str, Tensor]
+    seconds: float = 0.0
+
+
+def largest_weights(
+    scores: Mapping[str, Tensor], keep: Fraction, alive: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """Masks of the ``keep`` highest scores of all weights together, none of them outside ``alive``.
+
+    Args:
+        scores: a score for each weight, by the parameter's name; not changed.
+        keep: fraction of *all* weights, the removed ones too; ties go to the earlier parameter and position.
+        alive: bool masks of the weights that may be kept; None: all.
+
+    Example:
+        >>> scores = {"a": torch.tensor([3.0, 1.0]), "b": torch.tensor([[2.0, 9.0]])}
+        >>> largest_weights(scores, Fraction(1, 2), {"a": torch.ones(2).bool(), "b": torch.tensor([[True, False]])})
+        {'a': tensor([ True, False]), 'b': tensor([[ True, False]])}
+    """
+    flat = torch.cat([value.detach().cpu().reshape(-1).float() for value in scores.values()])
+    count = kept_count(keep, flat.numel())
+    if alive is not None:
+        left = torch.cat([alive[name].reshape(-1) for name in scores])
+        if count >= int(left.sum()):
+            return {name: alive[name].clone() for name in scores}
+        flat = flat.masked_fill(~left, -torch.inf)
+    parts = torch.split(top_mask(flat, count), [value.numel() for value in scores.values()])
+    return {name: part.view(value.shape) for (name, value), part in zip(scores.items(), parts, strict=True)}
+
+
+def train_masked(
+    problem: Problem,
+    dense: FitResult,
+    kept: Kept,
+    weight_keep: Fraction,
+    name: str,
+    start: Mapping[str, Tensor] | None = None,
+) -> Found:
+    """Train on the kept edges alone, the removed weights held at zero from the first forward pass to the last.
+
+    Args:
+        problem: the problem.
+        dense: its dense run, the teacher.
+        kept: edges and weights that stay.
+        weight_keep: the fraction that ``kept.weights`` holds, exactly.
+        name: of the checkpoint.
+        start: weights to start from, by name; None: the initial ones, theta0.
+    """
+    student = problem.fresh_model()
+    if start is not None:
+        _load(student, start)
+    projection = L0Projection(student, sparsity=1 - weight_keep, which=problem.training.which, revive=False)
+    projection.load_state_dict({**projection.state_dict(), "masks": dict(kept.weights)})
+    projection.apply()
+    task = problem.task.with_mask(kept.edges)
+    result = problem.train(student, task, file_name(name), distill=problem.teach(dense), callbacks=[projection])
+    return Found(kept.edges, kept.weights, result)
+
+
+def file_name(name: str) -> str:
+    """A name that may hold fractions, as a file's name."""
+    return name.replace("/", "of")
+
+
+@torch.no_grad()
+def _load(model: nn.Module, values: Mapping[str, Tensor]) -> None:
+    for name, parameter in model.named_parameters():
+        if name in values:
+            parameter.copy_(values[name])

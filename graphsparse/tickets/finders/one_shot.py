@@ -1,0 +1,49 @@
+"""TEDDY: edges pruned once by a score, weights projected onto the l0 ball, outputs distilled from the dense model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+
+from torch import Tensor
+
+from graphsparse.fit import FitResult
+from graphsparse.params import L0Projection, project_mask, prunable
+from graphsparse.tickets.finders.masked import file_name
+from graphsparse.tickets.problem import Found, Problem
+
+
+class OneShot:
+    r"""Prune the edges once by a score, then train the sparse model from theta0 on what is left.
+
+    The sparse model minimises cross-entropy on the training nodes plus
+    :math:`\lambda\,\mathrm{KL}(\mathrm{softmax}(teacher) \,\|\, \mathrm{softmax}(student))`, averaged over the nodes;
+    after every optimizer step its weights are projected onto the l0 ball, so that pruned weights may revive.
+
+    Source: Seo, Yun, Yang, "TEDDY: Trimming Edges with Degree-based Discrimination strategY", ICLR 2024, algorithm 1.
+
+    Args:
+        score: name of the edge score: ``"teddy"`` is the paper's, ``"random"`` the control; or a function from an
+            `graphsparse.graphs.interop.EdgeList` to scores ``[E]``, higher = keep.
+    """
+
+    def __init__(self, score: str | Callable[..., Tensor] = "teddy") -> None:
+        self.score = score
+
+    def __call__(self, problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
+        """Find the ticket that keeps exactly these fractions."""
+        edge_mask = problem.edge_mask(self.score, edge_keep)
+        score = self.score
+        name = score if isinstance(score, str) else getattr(score, "__name__", type(score).__name__)
+        return train_sparse(problem, dense, edge_mask, weight_keep, f"{name}-{edge_keep}-{weight_keep}")
+
+
+def train_sparse(problem: Problem, dense: FitResult, edge_mask: Tensor, weight_keep: Fraction, name: str) -> Found:
+    """Train from theta0 on the edges of ``edge_mask`` with weights projected to the fraction ``weight_keep``."""
+    student = problem.fresh_model()
+    which = problem.training.which
+    projection = L0Projection(student, sparsity=1 - weight_keep, which=which)
+    task = problem.task.with_mask(edge_mask)
+    result = problem.train(student, task, file_name(name), distill=problem.teach(dense), callbacks=[projection])
+    best = {key: result.state[key] for key in prunable(student, which)}
+    return Found(edge_mask, project_mask(best, weight_keep), result)

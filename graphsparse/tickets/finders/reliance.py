@@ -1,0 +1,107 @@
+"""Reliance: edges go to the nodes whose dense output leans on them, along neighbours that the dense model agrees on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from graphsparse.edges.allot import mask_by_need
+from graphsparse.fit import FitResult, MessageTask
+from graphsparse.fit.distill import two_columns
+from graphsparse.graphs.interop import EdgeList, open_graph
+from graphsparse.tickets.finders.one_shot import train_sparse
+from graphsparse.tickets.problem import Found, Problem, unguarded
+
+_ARCS_AT_ONCE = 1 << 18
+
+
+@unguarded
+@dataclass(frozen=True)
+class Reliance:
+    r"""Choose the edges once, by what the trained dense model loses without them, then train as TEDDY does.
+
+    Let :math:`p_u` be the dense model's output at node u, and :math:`q_u` the same model's without any edge but
+    self-loops. A node relies on its edges by :math:`r_u = KL(p_u \,\|\, q_u)`; an edge serves both its
+    ends by their agreement :math:`a_{uv} = \sum_c p_u(c)\, p_v(c)`, the chance that two classes drawn from the two
+    outputs are equal. Kept are the edges that greedily maximise
+
+    .. math:: \sum_u (r_u + 10^{-3}) \log\Bigl(0.05 + \sum_{v \in N_{kept}(u)} a_{uv}\Bigr)
+
+    under the exact count, see :func:`graphsparse.edges.allot.mask_by_need`. So edges go where nodes need some, first
+    the one to the neighbour that says what the dense model says. No label is read.
+
+    In an inductive task the edges of the training graph are chosen first, by the outputs on that graph, exactly as many
+    as ``keep`` says of it; then those that touch test nodes, by the outputs on the whole graph, on top of them.
+
+    Where tasks predict links or graphs, :math:`p_u` is the last state of a node:
+    :math:`r_u = |p_u - q_u|^2 / (|p_u|^2 + |q_u|^2)` and :math:`a_{uv} = (1 + \cos(p_u, p_v)) / 2`.
+
+    Source: ours.
+
+    Args:
+        floor: the need of a node that relies on nothing, not negative.
+        offset: the logarithm's, above 0; the smaller, the more a node's first edge is worth beside its second.
+
+    Raises:
+        ValueError: when called, if the dense model's outputs with or without edges are not finite.
+    """
+
+    floor: float = 1e-3
+    offset: float = 0.05
+
+    def __call__(self, problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
+        """Find the ticket that keeps exactly these fractions."""
+        model, whole, graph = problem.trained_model(dense), problem.task, open_graph(problem.data).edges
+        choose = partial(self._choose, model, keep=edge_keep, seed=problem.seed)
+        training = whole.in_training()
+        if training is whole:
+            edge_mask = choose(whole, graph)
+        else:  # what training sees is chosen from what it sees
+            inside = whole.seen_in_training.cpu()
+            tails, heads = graph.edge_index.cpu()
+            seen = inside[tails] & inside[heads]
+            start = torch.zeros_like(seen)
+            part = EdgeList(training.edge_index.cpu(), training.num_nodes, graph.undirected, graph.mirrored)
+            start[seen] = choose(training, part)
+            edge_mask = choose(whole, graph, start=start, among=~seen)
+        name = f"reliance-{self.floor:g}-{self.offset:g}-{edge_keep}-{weight_keep}"
+        return train_sparse(problem, dense, edge_mask, weight_keep, name)
+
+    def _choose(self, model: nn.Module, task: MessageTask, graph: EdgeList, **rules: Any) -> Tensor:
+        need, agreement = _reliance(model, task)
+        return mask_by_need(graph, need + self.floor, agreement, offset=self.offset, batch=task.graph_of, **rules)
+
+
+def _reliance(model: nn.Module, task: MessageTask) -> tuple[Tensor, Tensor]:
+    """How much each node relies on its edges [N], and how much the two ends of each arc agree [E]; on the CPU."""
+    edge_index = task.edge_index.cpu()
+    p = _outputs(model, task, "with its edges")
+    q = _outputs(model, task.with_mask(edge_index[0] == edge_index[1]), "without edges, which reliance needs to know")
+    if task.kind == "node":
+        p, q = (functional.log_softmax(two_columns(outputs), dim=1) for outputs in (p, q))
+        need = (p.exp() * (p - q)).sum(dim=1)
+        return need.clamp_min(0), _inner(p.exp(), edge_index)
+    size = p.square().sum(dim=1) + q.square().sum(dim=1)
+    need = (p - q).square().sum(dim=1) / size.clamp_min(torch.finfo(size.dtype).tiny)
+    cosine = _inner(functional.normalize(p, dim=1), edge_index)
+    return need, ((1 + cosine) / 2).clamp(0, 1)
+
+
+def _outputs(model: nn.Module, task: MessageTask, where: str) -> Tensor:
+    outputs = task.node_outputs(model).cpu().double()
+    if not bool(outputs.isfinite().all()):
+        node = int((~outputs.isfinite().all(dim=1)).nonzero()[0])
+        raise ValueError(f"{type(model).__name__} gives node {node} no finite output {where}")
+    return outputs
+
+
+def _inner(rows: Tensor, edge_index: Tensor) -> Tensor:
+    """Inner product of the two ends' rows for each arc [E], a part of the arcs at a time."""
+    parts = torch.split(edge_index, _ARCS_AT_ONCE, dim=1)
+    return torch.cat([(rows[tails] * rows[heads]).sum(dim=1) for tails, heads in parts])
