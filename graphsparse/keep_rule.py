@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -20,29 +22,65 @@ Keep = float | str | Fraction | Decimal
 Names = npt.NDArray[np.uint64]
 
 RADIX_FROM = 1 << 16  # shorter arrays go through numpy's partition, which needs no compiled kernel
+LONGEST_TEXT = 1000  # characters of a number and its largest exponent: exact arithmetic would take any memory asked for
+LONGEST_BITS = 14_000  # of a fraction's two integers: Python prints no longer ones
+_EXPONENT = re.compile(r"[eE]([+-]?[\d_]+)\s*$")
 
 
 def exact_fraction(value: Keep, name: str = "keep") -> Fraction:
     """Read a number as the decimal that was written, not as its binary float.
 
     Args:
-        value: a float, a decimal string, a ``Fraction`` or a ``Decimal``.
+        value: a float, a decimal string or a quotient such as ``"1/3"``, a ``Fraction`` or a ``Decimal``.
         name: what the number is called in the error.
 
     Raises:
-        TypeError: if it is no number.
-        ValueError: if it is not finite.
+        TypeError: if it is no real number.
+        ValueError: if it is not finite, or so long, large or small (``"1e-99999999"``) that exact arithmetic with it
+            would take the machine's memory.
 
     Example:
         >>> exact_fraction(0.1) == Fraction(1, 10)
         True
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float, str, Fraction, Decimal, np.number)):
+    numbers = (int, float, str, Fraction, Decimal, np.number)
+    if isinstance(value, (bool, np.complexfloating)) or not isinstance(value, numbers):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    if isinstance(value, (int, Fraction)):
+        bits = max(value.numerator.bit_length(), value.denominator.bit_length())
+        if bits > LONGEST_BITS:
+            raise _extreme(name, f"a fraction of {bits} bits")
+        return Fraction(value)
+    text = str(value)
+    exponent = _EXPONENT.search(text[-LONGEST_TEXT:])
+    if len(text) > LONGEST_TEXT or (exponent and abs(int(exponent[1])) > LONGEST_TEXT):
+        raise _extreme(name, text if len(text) <= 50 else f"{text[:20]}... of {len(text)} characters")
     try:
-        return value if isinstance(value, Fraction) else Fraction(str(value))
-    except (ValueError, ZeroDivisionError, OverflowError):
-        raise ValueError(f"{name} must be a finite number, got {value!r}") from None
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"{name} must be a finite number, got {text!r:.50}") from None
+
+
+def check_seed(seed: Any, name: str = "seed") -> int:
+    """Read a seed: a whole number, Python's, numpy's or a tensor's.
+
+    Args:
+        seed: the number; a negative one is fine where it is only hashed.
+        name: what it is called in the error.
+
+    Raises:
+        ValueError: for anything else, a float or a bool among them: 1.5 and 1 would be one seed.
+
+    Example:
+        >>> check_seed(np.int64(3))
+        3
+    """
+    try:
+        if isinstance(seed, (bool, np.bool_)) or getattr(seed, "dtype", None) == torch.bool:
+            raise TypeError
+        return index(seed)
+    except TypeError:
+        raise ValueError(f"{name} must be a whole number, got {seed!r:.50}") from None
 
 
 def keep_fraction(keep: Keep) -> Fraction:
@@ -54,7 +92,7 @@ def keep_fraction(keep: Keep) -> Fraction:
     """
     fraction = exact_fraction(keep)
     if not 0 < fraction <= 1:
-        raise ValueError(f"keep must lie in (0, 1], got {keep}; keep is the kept fraction, 1.0 keeps everything")
+        raise ValueError(f"keep must lie in (0, 1], got {keep!s:.50}; keep is the kept fraction, 1.0 keeps everything")
     return fraction
 
 
@@ -150,12 +188,15 @@ def mix64(seed: int, *parts: npt.NDArray[Any]) -> Names:
     Each part passes through the finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014). The keys are the same on
     every machine, so ties that they break do not depend on order, threads or engine.
 
+    Raises:
+        ValueError: if the seed is no whole number.
+
     Example:
         >>> a, b = mix64(0, np.array([1, 2]), np.array([3, 3]))
         >>> bool(a != b)
         True
     """
-    key = np.full(1, seed % (1 << 64), np.uint64)
+    key = np.full(1, check_seed(seed) % (1 << 64), np.uint64)
     for part in parts:
         key = _finalise(
             key ^ part.astype(np.int64, copy=False).view(np.uint64) if part.dtype != np.uint64 else key ^ part
@@ -168,6 +209,11 @@ def _finalise(z: Names) -> Names:
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
+
+
+def _extreme(name: str, shown: str) -> ValueError:
+    limit = f"at most {LONGEST_TEXT} characters and an exponent of at most {LONGEST_TEXT}"
+    return ValueError(f"{name} must be a number of ordinary length, {limit}, got {shown}")
 
 
 def _as_float(scores: Tensor) -> Tensor:

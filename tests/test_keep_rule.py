@@ -1,5 +1,6 @@
 """The keep rule, the exact threshold and the threads beneath both."""
 
+import time
 from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphsparse import keep_rule
-from graphsparse.keep_rule import exact_fraction, keep_fraction, kept_count, mix64, threshold, top_mask
+from graphsparse.keep_rule import check_seed, exact_fraction, keep_fraction, kept_count, mix64, threshold, top_mask
 from graphsparse.parallel import over_slices, slices
 
 floats = st.floats(allow_nan=False, width=32)
@@ -158,3 +159,53 @@ def test_over_slices_keeps_order_and_passes_errors_on():
     assert over_slices(lambda a, b: (a, b), 9, parts=3) == [(0, 3), (3, 6), (6, 9)]
     with pytest.raises(ZeroDivisionError):
         over_slices(lambda a, b: 1 // a, 9, parts=3)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "1e-99999999", "1E99999999", "1e1_000_0", "0." + "3" * 10**6, "1/" + "7" * 5000, "1e" + "9" * 5000,
+        Decimal("1e-99999999"), Decimal("1E+5000"), Fraction(1, 10**5000), 10**5000,
+    ],
+    ids=range(10),
+)  # fmt: skip
+def test_a_number_that_would_take_the_memory_is_one_sentence_at_once(value):
+    started = time.perf_counter()
+    for call in (keep_fraction, lambda given: exact_fraction(given, "keep"), lambda given: kept_count(given, 10)):
+        with pytest.raises(ValueError, match="keep must be a number of ordinary length") as caught:
+            call(value)
+        assert len(str(caught.value)) < 200
+    assert time.perf_counter() - started < 1
+
+
+@pytest.mark.parametrize("value", [Decimal("NaN"), Decimal("-Infinity"), Decimal("sNaN"), np.float32("nan"), "1/0", ""])
+def test_numbers_of_every_kind_that_are_not_finite(value):
+    with pytest.raises(ValueError, match="keep must be a finite number"):
+        keep_fraction(value)
+
+
+@pytest.mark.parametrize("value", [np.complex64(1), np.bool_(True), torch.tensor(0.5), b"0.5"])
+def test_scalars_that_are_no_real_numbers(value):
+    with pytest.raises(TypeError, match="keep must be a number"):
+        keep_fraction(value)
+
+
+def test_ordinary_numbers_of_every_kind():
+    assert kept_count("1e-999", 7) == kept_count(Fraction(1, 10**999), 7) == 1
+    assert exact_fraction("1e1000") == 10**1000
+    assert exact_fraction("0." + "3" * 998) < Fraction(1, 3)
+    assert [exact_fraction(v) for v in (np.float16(0.1), np.int8(1), 5e-324, Decimal("0.10"), "1/3", 1)] == [
+        Fraction(1, 10), 1, Fraction(5, 10**324), Fraction(1, 10), Fraction(1, 3), 1,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", [1.5, 1.0, True, np.bool_(False), np.float64(1), "1", None, torch.tensor(1.0)])
+def test_a_seed_is_a_whole_number(seed):
+    for call in (check_seed, lambda given: mix64(given, np.arange(3))):
+        with pytest.raises(ValueError, match="seed must be a whole number, got"):
+            call(seed)
+
+
+def test_seeds_of_every_kind_are_one():
+    assert {check_seed(seed) for seed in (3, np.int64(3), np.uint8(3), torch.tensor(3))} == {3}
+    assert (mix64(np.int64(3), np.arange(5)) == mix64(3, np.arange(5))).all()

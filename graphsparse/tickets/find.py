@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from fractions import Fraction
-from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch_geometric.data import Data
 
 from graphsparse.errors import TicketError
 from graphsparse.fit import MessageTask
-from graphsparse.keep_rule import Keep, exact_fraction, keep_fraction
+from graphsparse.keep_rule import Keep, check_seed, exact_fraction, keep_fraction
 from graphsparse.params import prunable
 from graphsparse.tickets.compare.search import sparsest_within
 from graphsparse.tickets.finders.table import check_rules
@@ -113,7 +112,7 @@ def find_ticket(
     keeps = read_keeps(edge_keep, weight_keep, tolerance)
     edge_options = {"guard": guard, "forest": forest, **(score_options or {})}
     check_rules(method, edge_options)
-    if not hasattr(seed, "__index__") or not 0 <= index(seed) < 2**63:
+    if not 0 <= check_seed(seed) < 2**63:
         raise ValueError(f"seed must be a whole number from 0 to 2^63 - 1, got {seed!r}")
     learned = _task(task, data, protocol, split)
     problem = Problem(
@@ -121,7 +120,7 @@ def find_ticket(
         data=data,
         task=learned,
         training=Training(epochs, lr, weight_decay, distill, which, device),
-        seed=index(seed),
+        seed=check_seed(seed),
         edge_options=edge_options,
         folder=None if checkpoint is None else Path(checkpoint),
         progress=progress,
