@@ -13,9 +13,9 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from graphsparse.keep_rule import Keep, kept_count
+from graphsparse.params.counting import Which, prunable
 from graphsparse.params.largest import mark_largest
 from graphsparse.params.project import check_tensor, empty_mask
-from graphsparse.params.counting import Which, prunable
 from graphsparse.params.schedule import Constant, Schedule, sparsity_fraction
 
 

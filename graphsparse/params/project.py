@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from graphsparse.keep_rule import Keep, kept_count, top_mask
-from graphsparse.params.largest import check_numbers, mark_largest
 from graphsparse.params.counting import place, prunable
+from graphsparse.params.largest import check_numbers, mark_largest
 
 Tensors = nn.Module | Mapping[str, Tensor] | Iterable[Tensor]
 Masks = dict[str, Tensor] | list[Tensor]
