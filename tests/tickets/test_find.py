@@ -149,7 +149,8 @@ def test_tolerance_returns_the_sparsest_level_that_is_close_enough(blocks, make_
 
 def test_a_ticket_that_is_just_within_the_tolerance_counts(blocks, make_plain, monkeypatch):
     from graphsparse.fit import NodeTask
-    from graphsparse.tickets import Problem, Training, search, sparsest_within, train_dense
+    from graphsparse.tickets import Problem, Training, sparsest_within, train_dense
+    from graphsparse.tickets.compare import search
 
     problem = Problem(make_plain(blocks), blocks, NodeTask(blocks), Training(epochs=1))
     dense = train_dense(problem)
