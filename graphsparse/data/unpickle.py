@@ -1,102 +1,18 @@
-"""The one door for pickles of others: an allow-list, so that nothing that is loaded can run code."""
+"""The doors for pickles of others: nothing that is loaded runs code, or takes more memory than its file has bytes."""
 
 from __future__ import annotations
 
-import collections
-import functools
 import io
 import os
-import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
+from graphsparse.data.pickle_reader import PickleReader, Refused, SparseParts, TorchReader
 from graphsparse.errors import DataError
 
-_BUILTINS = {
-    builtin.__name__: builtin
-    for builtin in (list, dict, set, frozenset, tuple, int, float, complex, bool, str, bytes, bytearray, slice)
-}
-_COLLECTIONS = {"defaultdict": collections.defaultdict, "OrderedDict": collections.OrderedDict}
-_STORAGES = {
-    "BoolStorage": torch.bool,
-    "ByteStorage": torch.uint8,
-    "CharStorage": torch.int8,
-    "ShortStorage": torch.int16,
-    "IntStorage": torch.int32,
-    "LongStorage": torch.int64,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "FloatStorage": torch.float32,
-    "DoubleStorage": torch.float64,
-}
 _LEGACY_TORCH_MAGIC = 0x1950A86A20F9469CFC6C
-_NUMPY_MODULES = (
-    "numpy",
-    "numpy.core.multiarray",
-    "numpy.core.numeric",
-    "numpy._core.multiarray",
-    "numpy._core.numeric",
-)
-_SPARSE_MODULES = ("scipy.sparse", "scipy.sparse.csr", "scipy.sparse._csr")
-
-
-class SparseParts:
-    """What a pickled CSR matrix consists of: its attributes, and none of its methods.
-
-    SciPy's compiled code trusts ``indices``; a damaged file would make it write out of bounds. So a pickled matrix
-    stays a bag of attributes until :func:`to_csr` has checked them.
-    """
-
-
-class _Refused(pickle.UnpicklingError):
-    """A global that is not on the list."""
-
-
-def _bytes_of(text: str, encoding: str = "latin1") -> bytes:
-    """Stand in for ``_codecs.encode``, which protocol 2 uses for bytes, without its other codecs."""
-    if encoding not in ("latin1", "latin-1"):
-        raise _Refused(f"_codecs.encode to {encoding!r}")
-    return text.encode("latin1")
-
-
-def _numpy_globals() -> dict[str, Any]:
-    """NumPy's own constructors, found through what NumPy itself writes, whatever its version calls its modules."""
-    reconstruct = np.zeros(1).__reduce__()[0]
-    scalar = np.float64(0).__reduce__()[0]
-    from_buffer = np.zeros(1).__reduce_ex__(5)[0]
-    return {
-        "_reconstruct": reconstruct,
-        "_frombuffer": from_buffer,
-        "scalar": scalar,
-        "ndarray": np.ndarray,
-        "dtype": np.dtype,
-    }
-
-
-class _AllowList(pickle.Unpickler):
-    """An unpickler that knows numpy arrays, CSR matrices, plain containers, and nothing else."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module in ("builtins", "__builtin__") and name in _BUILTINS:
-            return _BUILTINS[name]
-        if module == "collections" and name in _COLLECTIONS:
-            return _COLLECTIONS[name]
-        if module == "_codecs" and name == "encode":
-            # A fresh object, as below: a BUILD instruction may set attributes of what it gets from here.
-            return functools.partial(_bytes_of)
-        if module in _NUMPY_MODULES:
-            found = _numpy_globals().get(name)
-            if found is not None:
-                return found
-        if module in _SPARSE_MODULES and name in ("csr_matrix", "csr_array"):
-            # A class of its own per matrix, so that nothing that outlives the loading can be changed.
-            return type("SparseParts", (SparseParts,), {})
-        raise _Refused(f"{module}.{name}")
 
 
 def load_pickle(path: str | os.PathLike[str]) -> Any:
@@ -106,8 +22,8 @@ def load_pickle(path: str | os.PathLike[str]) -> Any:
         path: the file. CSR matrices come back as :class:`SparseParts`; see :func:`to_csr`.
 
     Raises:
-        DataError: the file is missing, empty, cut short, damaged, or names a global that is not on the list; the
-            sentence names the file and the refused global, and nothing of the file has been run.
+        DataError: the file is missing, empty, cut short, damaged, claims more than it holds, or names a global that is
+            not on the list; the sentence names the file and the refused global, and nothing of the file has been run.
 
     Example:
         >>> import pickle, tempfile, numpy as np
@@ -116,36 +32,7 @@ def load_pickle(path: str | os.PathLike[str]) -> Any:
         >>> load_pickle(file.name)
         {'a': array([0, 1, 2])}
     """
-    return _guarded(Path(path), lambda file: _AllowList(file, encoding="latin1").load())
-
-
-class _TorchAllowList(_AllowList):
-    """The same list and tensors, whose values lie beside the pickle in a ``torch.save`` archive."""
-
-    def __init__(self, archive: zipfile.ZipFile, folder: str) -> None:
-        super().__init__(io.BytesIO(archive.read(f"{folder}/data.pkl")), encoding="latin1")
-        self._archive, self._folder = archive, folder
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "torch" and name in _STORAGES:
-            return _STORAGES[name]
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return functools.partial(_rebuild_tensor)
-        return super().find_class(module, name)
-
-    def persistent_load(self, pid: Any) -> torch.Tensor:
-        kind, dtype, key, _, _ = pid
-        if kind != "storage" or not isinstance(dtype, torch.dtype):
-            raise _Refused(f"a stored {kind!r}")
-        content = bytearray(self._archive.read(f"{self._folder}/data/{key}"))
-        return torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
-
-
-def _rebuild_tensor(
-    storage: torch.Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
-) -> torch.Tensor:
-    """Cut a tensor from its storage; ``as_strided`` checks the bounds."""
-    return storage.as_strided(size, stride, offset).clone()
+    return _guarded(Path(path), lambda content: PickleReader(io.BytesIO(content), len(content)).load())
 
 
 def load_torch(path: str | os.PathLike[str]) -> Any:
@@ -171,29 +58,35 @@ def load_torch(path: str | os.PathLike[str]) -> Any:
     return _guarded(Path(path), _read_torch)
 
 
-def _read_torch(file: io.BufferedReader) -> Any:
-    if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive:
+def _read_torch(content: bytes) -> Any:
+    source = io.BytesIO(content)
+    if zipfile.is_zipfile(source):
+        with zipfile.ZipFile(source) as archive:
+            if sum(member.file_size for member in archive.infolist()) > len(content):
+                raise ValueError("its parts claim more bytes than the file has")
             members = set(archive.namelist())
             folder = next(name for name in members if name.endswith("/data.pkl")).removesuffix("/data.pkl")
             order = f"{folder}/byteorder"
             if order in members and archive.read(order) != b"little":
                 raise ValueError("its numbers are big-endian")
-            return _TorchAllowList(archive, folder).load()
-    file.seek(0)
+            return TorchReader(archive, folder, len(content)).load()
+    source.seek(0)
     # Before torch 1.6: magic number, version, system, the object, the list of its storages, each a pickle.
-    magic, _version, _system, content, storages = (_AllowList(file, encoding="latin1").load() for _ in range(5))
+    magic, _version, _system, found, storages = (PickleReader(source, len(content)).load() for _ in range(5))
     if magic != _LEGACY_TORCH_MAGIC or storages:
         raise ValueError("it is no torch file, or an old one that holds tensors")
-    return content
+    return found
 
 
-def _guarded(path: Path, read: Callable[[io.BufferedReader], Any]) -> Any:
-    """Run ``read`` on the open file and turn whatever a damaged pickle raises into one DataError."""
+def _guarded(path: Path, read: Callable[[bytes], Any]) -> Any:
+    """Run ``read`` on the bytes of the file and turn whatever a damaged pickle raises into one DataError."""
     try:
-        with path.open("rb") as file:
-            return read(file)
-    except _Refused as refused:
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path} is a folder or a device, no file.")
+        return read(path.read_bytes())
+    except DataError:
+        raise
+    except Refused as refused:
         raise DataError(f"{path} asks for {refused}, which no data file needs; it was not loaded.") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error}).") from error

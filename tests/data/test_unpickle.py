@@ -18,7 +18,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from graphsparse.data.unpickle import SparseParts, load_pickle, load_torch, to_csr
+from graphsparse.data.pickle_reader import SparseParts
+from graphsparse.data.unpickle import load_pickle, load_torch, to_csr
 from graphsparse.errors import DataError
 
 
@@ -101,7 +102,8 @@ def test_building_state_into_a_shared_object_changes_nothing_outside(tmp_path: P
     path = tmp_path / "build"
     state = pickle.dumps((None, {"poison": 1}), protocol=2)[2:-1]
     path.write_bytes(b"\x80\x02cscipy.sparse._csr\ncsr_matrix\n" + state + b"b.")
-    load_pickle(path)
+    with pytest.raises(DataError, match="gives a state to what takes none"):
+        load_pickle(path)
     assert not hasattr(SparseParts, "poison")
     assert not hasattr(scipy.sparse.csr_matrix, "poison")
 
@@ -225,4 +227,158 @@ def test_a_zip_without_a_pickle_and_a_script_archive_are_refused(tmp_path: Path)
         archive.writestr("z/data.pkl", b"c__torch__\nNet\n.")
         archive.writestr("z/constants.pkl", pickle.dumps(()))
     with pytest.raises(DataError, match=r"z\.pt asks for __torch__\.Net"):
+        load_torch(path)
+
+
+def _written(path: Path, *parts: bytes) -> Path:
+    path.write_bytes(b"\x80\x04" + b"".join(parts) + b".")
+    return path
+
+
+def _text(value: str) -> bytes:
+    return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+
+def _bytes(value: bytes) -> bytes:
+    return b"B" + struct.pack("<I", len(value)) + value
+
+
+def _array(dtype: bytes, content: bytes, shape: bytes, order: bytes = b"\x89") -> bytes:
+    """What NumPy writes for an array: _reconstruct(ndarray, (0,), b"b"), then its state."""
+    made = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R"
+    return made + b"(K\x01" + shape + dtype + order + content + b"tb"
+
+
+def _dtype(text: str, state: bytes = b"") -> bytes:
+    return b"cnumpy\ndtype\n" + _text(text) + b"\x89\x88\x87R" + state
+
+
+LYING = {
+    "objects over bytes": (_array(_dtype("O8"), _bytes(b"\x41" * 16), b"K\x02\x85"), "arrays of type 'O8'"),
+    "objects in bytes": (_array(_dtype("|O"), _bytes(b"\x41" * 16), b"K\x02\x85"), "arrays of type"),
+    "fields": (_array(_dtype("V8"), _bytes(b"\x41" * 16), b"K\x02\x85"), "arrays of type"),
+    "fields by state": (
+        _array(_dtype("f8", b"(K\x03C\x01<N" + _text("x") + b"NK\x00K\x00K\x00tb"), _bytes(b"\x41" * 8), b"K\x01\x85"),
+        "type with fields",
+    ),
+    "a shape that is too large": (_array(_dtype("f8"), _bytes(b"\x41" * 16), b"J\xff\xff\xff\x7f\x85"), "do not fill"),
+    "a negative shape": (_array(_dtype("f8"), _bytes(b""), b"J\xff\xff\xff\xff\x85"), "has the shape"),
+    "an overflowing shape": (
+        _array(_dtype("f8"), _bytes(b""), b"\x8a\x09\x00\x00\x00\x00\x00\x00\x00\x00\x01" * 2 + b"\x86"),
+        "do not fill",
+    ),
+    "an array made directly": (b"cnumpy\nndarray\nJ\xff\xff\xff\x7f\x85\x85R", "damaged"),
+    "an array of no dtype": (_array(b"N", _bytes(b""), b"K\x00\x85"), "plain type"),
+    "a dtype of the user's": (_array(_text("f8"), _bytes(b"\x41" * 8), b"K\x01\x85"), "plain type"),
+    "three gigabytes of zeros": (b"cbuiltins\nbytearray\n\x8a\x05\x00\x5e\xd0\xb2\x00\x85R", "bytes are made of a int"),
+    "a list of a range": (b"cbuiltins\nlist\nK\x05\x85R", "asks for builtins.list"),
+    "a number of a text": (b"cbuiltins\nint\n" + _text("9" * 100) + b"\x85R", "asks for builtins.int"),
+    "a factory of its own": (b"ccollections\ndefaultdict\ncnumpy\ndtype\n\x85R", "a defaultdict of"),
+    "a list that holds itself": (b"]q\x00h\x00a", "holds itself"),
+    "a global as a value": (b"]cnumpy\nndarray\na", "as a value"),
+    "an unhashable key": (b"}]K\x01s", "key is neither"),
+    "a state twice": (_array(_dtype("f8"), _bytes(b"\x41" * 8), b"K\x01\x85") + b"N" + b"b", "takes none"),
+    "a memo that is not there": (b"h\x07", "damaged"),
+    "an empty stack": (b"0", "damaged"),
+    "an extension": (b"\x82\x01", "the instruction EXT1"),
+    "a class with keywords": (b"cnumpy\ndtype\n)}\x92", "the instruction NEWOBJ_EX"),
+    "an old instance": (b"(cnumpy\ndtype\no", "the instruction OBJ"),
+    "data outside": (b"N" + b"Q", "outside the file"),
+}
+
+
+@pytest.mark.parametrize("case", LYING)
+def test_what_a_pickle_claims_is_held_against_its_bytes(tmp_path: Path, case: str) -> None:
+    """Each of these crashed the process, filled the memory, or reached a constructor of others."""
+    body, said = LYING[case]
+    with pytest.raises(DataError, match=said) as caught:
+        load_pickle(_written(tmp_path / "lying", body))
+    assert "lying" in str(caught.value)
+
+
+def test_shared_tuples_as_keys_take_no_time(tmp_path: Path) -> None:
+    """Hashing a tuple of two of a tuple of two ... of them 60 deep takes 2^60 steps."""
+    nest = b")q\x000" + b"".join(b"h%ch%c\x86q%c0" % (i, i, i + 1) for i in range(60)) + b"h\x3c"
+    for body in (b"}" + nest + b"K\x01s", b"\x8f(" + nest + b"\x90", b"(" + nest + b"\x91"):
+        with pytest.raises(DataError, match="key is neither"):
+            load_pickle(_written(tmp_path / "keys", body))
+
+
+@pytest.mark.parametrize("kind", ["lists", "tuples", "arrays", "texts"])
+def test_what_is_shared_may_not_grow_beyond_the_file(tmp_path: Path, kind: str) -> None:
+    if kind in ("lists", "tuples"):
+        wrap = b"](" if kind == "lists" else b"("
+        end = b"e" if kind == "lists" else b"t"
+        body = b"K\x00q\x00" + b"".join(wrap + b"h%c" % i * 10 + end + b"q%c" % (i + 1) for i in range(20))
+    elif kind == "arrays":
+        array = _array(_dtype("u1"), b"h\x01", b"J\x40\x42\x0f\x00\x85")
+        body = _bytes(b"0" * 1_000_000) + b"q\x01](" + array * 20 + b"e"
+    else:
+        body = b"c_codecs\nencode\nq\x02" + _text("0" * 1_000_000) + b"q\x01](" + b"h\x02h\x01\x85R" * 50 + b"e"
+    with pytest.raises(DataError, match="than the file"):
+        load_pickle(_written(tmp_path / "shared", body))
+
+
+def test_nesting_has_an_end(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nested more than"):
+        load_pickle(_written(tmp_path / "deep", b"]" * 5000 + b"a" * 4999))
+
+
+def test_a_shared_array_stays_one_array(tmp_path: Path) -> None:
+    array = np.arange(3)
+    back = load_pickle(_dump(tmp_path / "p", [array, array, (array,)]))
+    assert back[0] is back[1] is back[2][0]
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_every_plain_type_order_and_container_comes_back(tmp_path: Path, protocol: int) -> None:
+    arrays = [np.arange(6).astype(kind).reshape(2, 3) for kind in ("i1", "u2", ">i4", "i8", ">f4", "f8", "c16", "bool")]
+    arrays += [np.asfortranarray(np.arange(6.0).reshape(2, 3)), np.array(["a", "bcd"]), np.array(3.5), np.zeros((0, 4))]
+    rest = {
+        "set": {1, "a"},
+        "frozen": frozenset([2]),
+        "slice": slice(1, None, 2),
+        "complex": 1 + 2j,
+        "b": bytearray(b"x"),
+    }
+    rest["ordered"] = collections.OrderedDict(b=1, a=2)
+    back, plain = load_pickle(_dump(tmp_path / "p", (arrays, rest), protocol))
+    assert plain == rest
+    for one, other in zip(back, arrays, strict=True):
+        assert one.dtype == other.dtype
+        assert one.flags.f_contiguous == other.flags.f_contiguous
+        assert np.array_equal(one, other)
+        one[...] = one  # its own memory
+
+
+def test_a_byte_that_is_no_bool_becomes_one(tmp_path: Path) -> None:
+    path = _written(tmp_path / "bools", _array(_dtype("b1"), _bytes(b"\x00\x07"), b"K\x02\x85"))
+    assert load_pickle(path).view(np.uint8).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("reader", [load_pickle, load_torch])
+def test_a_device_and_a_folder_are_no_files(tmp_path: Path, reader: Any) -> None:
+    (tmp_path / "link").symlink_to("/dev/zero")
+    for path in (tmp_path / "link", tmp_path):
+        with pytest.raises(DataError, match="no file"):
+            reader(path)
+
+
+def test_a_torch_file_whose_parts_unpack_to_more_than_it_has_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("t/data.pkl", b"\x80\x02N.")
+        archive.writestr("t/data/0", b"\x00" * 10_000_000)
+    with pytest.raises(DataError, match="claim more bytes"):
+        load_torch(path)
+
+
+def test_many_copies_of_one_storage_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "copies.pt"
+    whole = torch.zeros(200_000)
+    torch.save([whole[i:] for i in range(50)], path)
+    with pytest.raises(DataError, match="more bytes than the file"):
+        load_torch(path)
+    torch.save({"wide": torch.zeros(1).expand(10**9)}, path)
+    with pytest.raises(DataError, match="more bytes than the file"):
         load_torch(path)
