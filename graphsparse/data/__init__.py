@@ -1,15 +1,20 @@
 """Data sets: real graphs and images by name, offline first."""
 
+from graphsparse.data.catalogue import DATASETS, DataSet, register
 from graphsparse.data.folders import cache_root, data_root
 from graphsparse.data.graph_set import GraphSet, join_graphs
 from graphsparse.data.graphs import load, names
-from graphsparse.data.images import ImageSet, crop_flip, image_names, load_images
+from graphsparse.data.images import IMAGES, ImageSet, RawImages, crop_flip, image_names, load_images
 from graphsparse.data.ogb import OgbTask, load_ogb
 
 __all__ = [
+    "DATASETS",
+    "IMAGES",
+    "DataSet",
     "GraphSet",
     "ImageSet",
     "OgbTask",
+    "RawImages",
     "cache_root",
     "crop_flip",
     "data_root",
@@ -19,6 +24,7 @@ __all__ = [
     "load_images",
     "load_ogb",
     "names",
+    "register",
 ]
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from graphsparse.data.catalogue import DATASETS, DataSet
 from graphsparse.data.folders import locate
-from graphsparse.data.raw import RawGraph, check_edges, check_features, check_labels, read_npz
+from graphsparse.data.raw import RawGraph, check_edges, check_features, check_labels
 from graphsparse.errors import DataError
+from graphsparse.plain_npz import read_npz
 
 DEBIAN_FEATURES = 512
 
@@ -161,3 +164,13 @@ def _one_hot(
     x = torch.zeros(shape, dtype=torch.float32)
     x[torch.from_numpy(rows.astype(np.int64)), torch.from_numpy(columns.astype(np.int64))] = 1.0
     return x
+
+
+for _name in ("tolokers", "minesweeper", "questions"):
+    DATASETS.register(_name, DataSet(partial(read_heterophilous, _name), metric="rocauc"))
+for _name in ("roman-empire", "amazon-ratings", "actor", "squirrel-filtered", "chameleon-filtered"):
+    DATASETS.register(_name, DataSet(partial(read_heterophilous, _name)))
+DATASETS.register("facebook", DataSet(read_facebook))
+DATASETS.register("facebook-128", DataSet(read_facebook_128))
+DATASETS.register("wordnet", DataSet(read_wordnet))
+DATASETS.register("debian", DataSet(read_debian))

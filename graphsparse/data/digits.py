@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from graphsparse.data.catalogue import DATASETS, DataSet
 from graphsparse.data.raw import RawGraph, tensor_of
+from graphsparse.data.splits import PerClass
 
 NEIGHBOURS = 10
 
@@ -31,3 +33,7 @@ def read_digits() -> RawGraph:
     return RawGraph(
         tensor_of(pixels / 16.0, torch.float32), edge_index, tensor_of(np.asarray(digits.target), torch.int64)
     )
+
+
+# Few labels, so that the edges are worth something.
+DATASETS.register("digits-knn", DataSet(lambda root: read_digits(), random=PerClass(5, 500, None)))

@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 
 from graphsparse.atomic_write import atomic_write
+from graphsparse.data.catalogue import takes_a_folder
 from graphsparse.data.folders import cache_root, data_root, locate
-from graphsparse.data.naming import known_key
-from graphsparse.data.raw import read_npz
 from graphsparse.errors import DataError
+from graphsparse.plain_npz import read_npz
+from graphsparse.registry import Registry
 
 Part = tuple[Tensor, Tensor]
 Array = np.ndarray[Any, Any]
@@ -56,8 +57,18 @@ class ImageSet:
 
 
 @dataclass(frozen=True)
-class _RawImages:
-    """Images as files give them: ``x`` ``[N, C, H, W]`` up to ``white``, ``y`` ``[N]``, ``is_test`` bool ``[N]``."""
+class RawImages:
+    """Images as files give them; what a function of one's own returns.
+
+    Attributes:
+        x: pixels ``[N, C, H, W]`` from 0 to ``white``.
+        y: classes, whole numbers ``[N]``.
+        is_test: bool ``[N]``, which images are the test part.
+        classes: names of the classes.
+        note: what to call the data beside a figure.
+        white: the value of a white pixel.
+        val: how many validation images there are by custom; None leaves it to the caller of :func:`load_images`.
+    """
 
     x: Array
     y: Array
@@ -65,6 +76,40 @@ class _RawImages:
     classes: tuple[str, ...]
     note: str
     white: int = 255
+    val: int | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.x)
+        if (
+            self.x.ndim != 4
+            or self.x.dtype.kind not in "uif"
+            or self.y.shape != (count,)
+            or self.y.dtype.kind not in "iu"
+        ):
+            raise DataError(
+                f"{self.note}: pixels {self.x.shape} and classes {self.y.shape} are no images and their classes."
+            )
+        if self.is_test.shape != (count,) or self.is_test.dtype != bool or not self.is_test.any() or self.is_test.all():
+            raise DataError(f"{self.note}: is_test must mark some of {count:,} images, and not all.")
+        _check_classes(self.y, self.classes, self.note)
+
+
+def _as_reader(name: str, entry: Any) -> Callable[[Root], RawImages]:
+    if not callable(entry):
+        raise TypeError(f"{name!r} is no set of images: it is a {type(entry).__name__}, not a function")
+
+    def read(root: Root) -> RawImages:
+        found = entry(root) if takes_a_folder(entry) else entry()
+        if not isinstance(found, RawImages):
+            raise TypeError(
+                f"{name!r} returned a {type(found).__name__}; a set of images is a graphsparse.data.RawImages"
+            )
+        return found
+
+    return read
+
+
+IMAGES: Registry[Callable[[Root], RawImages]] = Registry("set of images", check=_as_reader)
 
 
 def image_names() -> list[str]:
@@ -72,9 +117,9 @@ def image_names() -> list[str]:
 
     Example:
         >>> image_names()
-        ['digits', 'fashion-mnist', 'cifar10']
+        ['cifar10', 'digits', 'fashion-mnist']
     """
-    return list(_CATALOGUE)
+    return IMAGES.names()
 
 
 def load_images(
@@ -93,7 +138,8 @@ def load_images(
     [0, 1], then every channel is shifted and scaled to mean 0 and standard deviation 1 over the training part.
 
     Args:
-        name: one of :func:`image_names`; case does not matter, ``_`` is ``-``.
+        name: one of :func:`image_names`, where case does not matter and ``_`` is ``-``; or ``"module:function"``, which
+            returns :class:`RawImages`.
         size: height and width in pixels, by averaging over areas; None leaves the images as they are.
         train: how many training images; None takes all that are left. Fewer images are a subset of more.
         val: how many validation images. The digits have no published split: always a fifth of them (359) is the test
@@ -112,14 +158,14 @@ def load_images(
         >>> images.train[0].shape, images.val[0].shape, images.in_channels, images.num_classes
         (torch.Size([500, 1, 8, 8]), torch.Size([359, 1, 8, 8]), 1, 10)
     """
-    key = known_key(name, _CATALOGUE, what="set of images", example="cifar10")
+    key = IMAGES.key(name)
     if size is not None and size < 1:
         raise ValueError(f"size is a number of pixels, at least 1, got {size}")
     if seed < 0:
         raise ValueError(f"seed must be at least 0, got {seed}")
-    raw = _CATALOGUE[key](root)
+    raw = IMAGES.find(key)(root)
     pool = np.flatnonzero(~raw.is_test)
-    val = int(raw.is_test.sum()) if key == "digits" else val
+    val = val if raw.val is None else raw.val
     train = len(pool) - val if train is None else train
     if min(train, val) < 1 or train + val > len(pool):
         raise ValueError(
@@ -187,7 +233,8 @@ def _normalise(pixels: dict[str, Tensor]) -> None:
             x[:, channel].sub_(mean).div_(spread or 1.0)
 
 
-def _read_digits(root: Root) -> _RawImages:
+@IMAGES.register("digits")
+def _read_digits(root: Root) -> RawImages:
     """Read the 1,797 digits that scikit-learn brings along; a fifth, always the same, is the test part."""
     from sklearn.datasets import load_digits
 
@@ -195,7 +242,7 @@ def _read_digits(root: Root) -> _RawImages:
     x, y = np.asarray(digits.images)[:, None], np.asarray(digits.target)
     is_test = np.zeros(len(y), dtype=bool)
     is_test[_interleaved(y, 0)[: len(y) // 5]] = True
-    return _RawImages(x, y, is_test, tuple("0123456789"), "scikit-learn digits", white=16)
+    return RawImages(x, y, is_test, tuple("0123456789"), "scikit-learn digits", white=16, val=int(is_test.sum()))
 
 
 _FASHION_CLASSES = (
@@ -206,7 +253,8 @@ _FASHION_URL = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data
 _FASHION_DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package dataset-fashion-mnist puts it
 
 
-def _read_fashion(root: Root) -> _RawImages:
+@IMAGES.register("fashion-mnist")
+def _read_fashion(root: Root) -> RawImages:
     """Read Fashion-MNIST (Xiao et al. 2017) from its four idx files."""
     x, y, tx, ty = (_read_idx(path) for path in _fashion_paths(root))
     for images, labels in ((x, y), (tx, ty)):
@@ -214,7 +262,7 @@ def _read_fashion(root: Root) -> _RawImages:
             raise DataError(f"Fashion-MNIST: {images.shape} pixels and {labels.shape} labels do not fit together.")
     is_test = np.arange(len(y) + len(ty)) >= len(y)
     labels = _check_classes(np.concatenate([y, ty]), _FASHION_CLASSES, "Fashion-MNIST")
-    return _RawImages(np.concatenate([x, tx])[:, None], labels, is_test, _FASHION_CLASSES, "Fashion-MNIST")
+    return RawImages(np.concatenate([x, tx])[:, None], labels, is_test, _FASHION_CLASSES, "Fashion-MNIST")
 
 
 def _fashion_paths(root: Root) -> list[Path]:
@@ -253,7 +301,8 @@ _CIFAR_FILES = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_b
 _CIFAR_PACKED = "cifar10/cifar10_jpeg_packed.npz"
 
 
-def _read_cifar(root: Root) -> _RawImages:
+@IMAGES.register("cifar10")
+def _read_cifar(root: Root) -> RawImages:
     """Read CIFAR-10 (Krizhevsky 2009): the packed JPEG copy if the data folder has it, else the official binary one."""
     own = data_root(root)
     if own is not None and (own / _CIFAR_PACKED).is_file():
@@ -263,7 +312,7 @@ def _read_cifar(root: Root) -> _RawImages:
     is_test = np.repeat(np.arange(len(_CIFAR_FILES)) == len(_CIFAR_FILES) - 1, records.shape[1])
     records = records.reshape(-1, records.shape[2])
     labels = _check_classes(records[:, 0], _CIFAR_CLASSES, str(path))
-    return _RawImages(records[:, 1:].reshape(-1, 3, 32, 32), labels, is_test, _CIFAR_CLASSES, "CIFAR-10")
+    return RawImages(records[:, 1:].reshape(-1, 3, 32, 32), labels, is_test, _CIFAR_CLASSES, "CIFAR-10")
 
 
 def _unpacked(path: Path) -> dict[str, bytes]:
@@ -292,7 +341,7 @@ def _read_batch(content: bytes, file: str, path: Path) -> Array:
     return np.frombuffer(content, dtype=np.uint8).reshape(10000, 3073)
 
 
-def _read_packed(path: Path) -> _RawImages:
+def _read_packed(path: Path) -> RawImages:
     """Read JPEG files that share one header: file ``i`` is the header and ``blob[offsets[i]:offsets[i + 1]]``."""
     packed = read_npz(path, ("header", "blob", "offsets", "labels", "is_test", "classes"))
     offsets, labels, is_test = packed["offsets"].astype(np.int64), packed["labels"], packed["is_test"]
@@ -308,7 +357,7 @@ def _read_packed(path: Path) -> _RawImages:
     classes = tuple(str(name) for name in packed["classes"])
     labels = _check_classes(labels, classes, str(path))
     x = _decoded(packed["header"].tobytes(), packed["blob"].tobytes(), offsets, path)
-    return _RawImages(x, labels, is_test, classes, "CIFAR-10 (JPEG copy)")
+    return RawImages(x, labels, is_test, classes, "CIFAR-10 (JPEG copy)")
 
 
 def _decoded(header: bytes, blob: bytes, offsets: Array, path: Path) -> Array:
@@ -348,10 +397,3 @@ def _check_classes(labels: Array, classes: tuple[str, ...], what: str) -> Array:
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or (labels < 0).any() or (labels >= len(classes)).any():
         raise DataError(f"{what}: labels must be whole numbers from 0 to {len(classes) - 1}.")
     return labels
-
-
-_CATALOGUE: dict[str, Callable[[Root], _RawImages]] = {
-    "digits": _read_digits,
-    "fashion-mnist": _read_fashion,
-    "cifar10": _read_cifar,
-}

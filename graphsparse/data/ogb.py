@@ -5,16 +5,18 @@ Source: Hu et al., "Open Graph Benchmark: datasets for machine learning on graph
 
 from __future__ import annotations
 
+import difflib
 import os
 import threading
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch_geometric.data import Data
 
+from graphsparse.data.catalogue import DATASETS, DataSet
 from graphsparse.data.folders import data_root
-from graphsparse.data.naming import rather
 from graphsparse.data.ogb_cache import REBUILT, open_dataset
 from graphsparse.data.ogb_classes import classes_of
 from graphsparse.data.raw import RawGraph
@@ -102,7 +104,9 @@ def load_ogb(name: str, *, root: str | os.PathLike[str] | None = None) -> OgbTas
 
 def _instead(name: str) -> str:
     """Name the tasks that the caller may have meant."""
-    return rather(name, [task for kind in _KINDS.values() for task in classes_of(kind).master])
+    known = [task for kind in _KINDS.values() for task in classes_of(kind).master]
+    close = difflib.get_close_matches(name, known, n=3)
+    return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}."
 
 
 def read_ogb_node(name: str, root: str | os.PathLike[str] | None) -> RawGraph:
@@ -121,8 +125,38 @@ def read_ogb_node(name: str, root: str | os.PathLike[str] | None) -> RawGraph:
     data = task.data
     if data.x is None or data.y.shape != (data.num_nodes, 1):
         raise DataError(f"{name} has no features, or not one label per node; take it from load_ogb.")
-    public = torch.zeros(3, 1, data.num_nodes, dtype=torch.bool)
+    edge_index = to_undirected(data.edge_index, num_nodes=data.num_nodes)
+    return RawGraph(data.x.float(), edge_index, data.y.view(-1).long(), _masks(task))
+
+
+def read_ogb_proteins(root: str | os.PathLike[str] | None) -> RawGraph:
+    """Read ogbn-proteins: 112 labels a node, 8 features an edge, which come along as ``edge_attr`` ``[E, 8]``.
+
+    Nodes have no features of their own; as in OGB's examples each gets the mean of its edges'.
+
+    Args:
+        root: as in :func:`graphsparse.data.load`.
+
+    Raises:
+        DataError: as :func:`load_ogb`.
+    """
+    from torch_geometric.utils import scatter
+
+    task = load_ogb("ogbn-proteins", root=root)
+    data = task.data
+    features = data.edge_attr.float()
+    x = scatter(features, data.edge_index[0], dim=0, dim_size=data.num_nodes, reduce="mean")
+    return RawGraph(x, data.edge_index, data.y.float(), _masks(task), {"edge_attr": features})
+
+
+def _masks(task: OgbTask) -> torch.Tensor:
+    """The official split of nodes as bool ``[3, 1, N]``."""
+    public = torch.zeros(3, 1, task.data.num_nodes, dtype=torch.bool)
     for part, ids in enumerate(task.splits[part] for part in ("train", "valid", "test")):
         public[part, 0, ids] = True
-    edge_index = to_undirected(data.edge_index, num_nodes=data.num_nodes)
-    return RawGraph(data.x.float(), edge_index, data.y.view(-1).long(), public)
+    return public
+
+
+for _name in ("ogbn-arxiv", "ogbn-products"):
+    DATASETS.register(_name, DataSet(partial(read_ogb_node, _name)))
+DATASETS.register("ogbn-proteins", DataSet(read_ogb_proteins, metric="rocauc"))

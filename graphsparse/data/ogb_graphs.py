@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from graphsparse.data.catalogue import DATASETS, DataSet
 from graphsparse.data.graph_set import GraphSet, add_masks
 from graphsparse.data.ogb import load_ogb
 from graphsparse.errors import DataError
@@ -27,9 +29,10 @@ def read_ogb_links(name: str, root: str | os.PathLike[str] | None) -> Data:
         root: as in :func:`graphsparse.data.load`.
 
     Returns:
-        ``Data`` with ``edge_index`` int64 [2, E], ``num_nodes``, ``x`` float32 [N, F] if there are features, and
-        ``train_pos_edge_index`` [2, P] and ``{val,test}_{pos,neg}_edge_index`` [2, M] (negatives of citation2:
-        [2, M, 1000]); ``name``, ``split``, ``metric``, ``task``.
+        ``Data`` with ``edge_index`` int64 [2, E], ``num_nodes``, ``x`` float32 [N, F], ``edge_weight`` float32 [E] and
+        ``edge_attr`` float32 [E, D] where the files have them, and ``train_pos_edge_index`` [2, P] and
+        ``{val,test}_{pos,neg}_edge_index`` [2, M] (negatives of citation2: [2, M, 1000]); ``name``, ``split``,
+        ``metric``, ``task``.
 
     Raises:
         DataError: as :func:`load_ogb`.
@@ -39,6 +42,10 @@ def read_ogb_links(name: str, root: str | os.PathLike[str] | None) -> Data:
     data = Data(edge_index=graph.edge_index, num_nodes=graph.num_nodes)
     if isinstance(graph.x, Tensor):
         data.x = graph.x.float()
+    for name_of, stored in graph.to_dict().items():
+        if name_of in ("edge_weight", "edge_attr") and isinstance(stored, Tensor):
+            # OGB stores a weight as a column; how often two authors wrote together is one number an arc.
+            data[name_of] = stored.view(-1).float() if name_of == "edge_weight" else stored.float()
     data.train_pos_edge_index = _links(task.splits["train"])
     for part, official in _PARTS.items():
         pairs = task.splits[official]
@@ -89,3 +96,9 @@ def _no_links(part: dict[str, Any]) -> Tensor:
         return torch.as_tensor(part["edge_neg"]).t().long().contiguous()
     targets = torch.as_tensor(part["target_node_neg"]).long()
     return torch.stack([torch.as_tensor(part["source_node"]).long()[:, None].expand_as(targets), targets])
+
+
+for _name in LINKS:
+    DATASETS.register(_name, DataSet(partial(read_ogb_links, _name), task="link"))
+for _name in GRAPHS:
+    DATASETS.register(_name, DataSet(partial(read_ogb_graphs, _name), task="graph"))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from graphsparse.data.catalogue import DATASETS, DataSet
 from graphsparse.data.folders import locate
 from graphsparse.data.raw import RawGraph, check_edges, tensor_of
+from graphsparse.data.splits import PerClass
 from graphsparse.data.unpickle import load_pickle, to_csr
 from graphsparse.errors import DataError
 
@@ -103,3 +106,7 @@ def _edges_of(graph: dict[Any, Any], num_nodes: int, path: Path) -> torch.Tensor
     edge_index, _ = remove_self_loops(edge_index)
     merged: torch.Tensor = coalesce(edge_index, num_nodes=num_nodes, sort_by_row=False)
     return merged
+
+
+for _name in _FOLDERS:
+    DATASETS.register(_name, DataSet(partial(read_planetoid, _name), random=PerClass(20, 500, 1000)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ class PerClass:
     def draw(self, y: torch.Tensor, seed: int) -> torch.Tensor:
         """Return bool ``[3, N]``."""
         order = _shuffled(len(y), seed)
-        labels = y.numpy()[order]
+        labels = _strata(y)[order]
         masks = torch.zeros(3, len(y), dtype=torch.bool)
         chosen = np.zeros(len(y), dtype=bool)
         for label in np.unique(labels):
@@ -59,7 +60,7 @@ class Stratified:
     def draw(self, y: torch.Tensor, seed: int) -> torch.Tensor:
         """Return bool ``[3, N]``."""
         order = _shuffled(len(y), seed)
-        labels = y.numpy()[order]
+        labels = _strata(y)[order]
         masks = torch.zeros(3, len(y), dtype=torch.bool)
         for label in np.unique(labels):
             nodes = torch.from_numpy(order[labels == label])
@@ -107,6 +108,11 @@ def choose(
         ["'random'"] if count == 0 else ["'public'", "'random'"] if count == 1 else [f"0-{count - 1}", "'random'"]
     )
     raise ValueError(f"{name} has no split {split!r}; possible: {', '.join(possible)}, or None for the default.")
+
+
+def _strata(y: torch.Tensor) -> np.ndarray[Any, Any]:
+    """The class of each node; all nodes are of one where each has several labels."""
+    return y.numpy() if y.dim() == 1 else np.zeros(len(y), dtype=np.int64)
 
 
 def _shuffled(count: int, seed: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

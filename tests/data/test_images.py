@@ -164,14 +164,14 @@ def test_an_image_set_says_what_it_is() -> None:
     assert (images.name, images.num_classes, images.in_channels) == ("digits", 10, 1)
     assert images.classes == tuple("0123456789")
     assert images.note == "scikit-learn digits"
-    assert image_names() == ["digits", "fashion-mnist", "cifar10"]
+    assert image_names() == ["cifar10", "digits", "fashion-mnist"]
 
 
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
-        ("cifar", {}, "did you mean cifar10"),
-        ("svhn", {}, "known: digits, fashion-mnist, cifar10"),
+        ("cifar", {}, "did you mean 'cifar10'"),
+        ("svhn", {}, "known are cifar10, digits, fashion-mnist"),
         ("digits", {"train": 1080}, "digits has 1,438 images to train and validate .* train=1,080 and val=359"),
         ("digits", {"train": 0}, "at least one each"),
         ("digits", {"size": 0}, "size is a number of pixels"),
@@ -184,7 +184,7 @@ def test_bad_input_is_named(name: str, options: dict[str, int], said: str) -> No
 
 
 def test_a_name_is_a_text() -> None:
-    with pytest.raises(TypeError, match="not int"):
+    with pytest.raises(TypeError, match="got int"):
         load_images(10)  # type: ignore[arg-type]
 
 

@@ -40,7 +40,7 @@ def _toy_links(root: Path, name: str, splits: dict[str, dict[str, Any]], folder_
     _write(folder / "raw/num-edge-list.csv.gz", [3])
     _write(folder / "raw/node-feat.csv.gz", [[0.5 * node] for node in range(6)])
     for extra in ("edge_weight", "edge_year", "node_year"):
-        _write(folder / f"raw/{extra}.csv.gz", [1] * (6 if extra == "node_year" else 3))
+        _write(folder / f"raw/{extra}.csv.gz", [1] * 6 if extra == "node_year" else [1, 2, 3])
     (folder / "split" / folder_of_split).mkdir(parents=True)
     for part, content in splits.items():
         torch.save(content, folder / "split" / folder_of_split / f"{part}.pt")
@@ -52,6 +52,8 @@ def test_links_in_the_layout_of_collab(tmp_path: Path, cache: Path) -> None:
     _toy_links(tmp_path, "ogbl_collab", {"train": train, "valid": judged, "test": judged}, "time")
     data = load("ogbl-collab", root=tmp_path)
     assert data.edge_index.tolist() == [[0, 1, 1, 2, 2, 3], [1, 0, 2, 1, 3, 2]]
+    assert data.edge_weight.tolist() == [1.0, 1.0, 2.0, 2.0, 3.0, 3.0]  # how often two authors wrote together
+    assert data.edge_weight.dtype == torch.float32
     assert data.train_pos_edge_index.tolist() == [[0, 1, 2], [1, 2, 3]]
     assert data.val_pos_edge_index.tolist() == [[3, 0], [4, 2]]
     assert data.test_neg_edge_index.shape == (2, 60)
@@ -101,7 +103,7 @@ def test_one_split_and_no_bags_of_words(need: Callable[[str], Path]) -> None:
         load("ogbg-molfreesolv", split=1)
     with pytest.raises(ValueError, match="bags of words"):
         load("ogbg-molfreesolv", normalize_features=True)
-    with pytest.raises(ValueError, match="did you mean ogbg-molbace"):
+    with pytest.raises(ValueError, match="did you mean 'ogbg-molbace'"):
         load("ogbg-molbase")
 
 
