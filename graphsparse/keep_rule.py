@@ -61,26 +61,40 @@ def exact_fraction(value: Keep, name: str = "keep") -> Fraction:
         raise ValueError(f"{name} must be a finite number, got {text!r:.50}") from None
 
 
-def check_seed(seed: Any, name: str = "seed") -> int:
-    """Read a seed: a whole number, Python's, numpy's or a tensor's.
-
-    Args:
-        seed: the number; a negative one is fine where it is only hashed.
-        name: what it is called in the error.
+def whole_number(value: Any, name: str, least: int | None = None) -> int:
+    """Read a whole number: Python's, numpy's or a tensor's.
 
     Raises:
-        ValueError: for anything else, a float or a bool among them: 1.5 and 1 would be one seed.
+        ValueError: for anything else, a float or a bool among them, and for one below ``least``.
 
     Example:
-        >>> check_seed(np.int64(3))
+        >>> whole_number(np.int64(3), "every", least=1)
         3
     """
     try:
-        if isinstance(seed, (bool, np.bool_)) or getattr(seed, "dtype", None) == torch.bool:
+        if isinstance(value, (bool, np.bool_)) or getattr(value, "dtype", None) == torch.bool:
             raise TypeError
-        return index(seed)
+        number = index(value)
     except TypeError:
-        raise ValueError(f"{name} must be a whole number, got {seed!r:.50}") from None
+        raise ValueError(f"{name} must be a whole number, got {value!r:.50}") from None
+    if least is not None and number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}")
+    return number
+
+
+def check_seed(seed: Any) -> int:
+    """Read a seed: a whole number, since 1.5 and 1 would be one seed; a negative one is fine where it is only hashed.
+
+    Raises:
+        ValueError: if it is none.
+
+    Example:
+        >>> check_seed(1.5)
+        Traceback (most recent call last):
+        ...
+        ValueError: seed must be a whole number, got 1.5
+    """
+    return whole_number(seed, "seed")
 
 
 def keep_fraction(keep: Keep) -> Fraction:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import re
-from dataclasses import dataclass, field
-from fractions import Fraction
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,13 +11,14 @@ from torch import Tensor, nn
 
 from graphsparse.fit import Report, Task, rng
 from graphsparse.fit.measure import device_of
-from graphsparse.keep_rule import Keep
+from graphsparse.keep_rule import Keep, check_seed
 from graphsparse.metanet.channels.cost import TRANSPOSED, arguments
 from graphsparse.metanet.graph.network_graph import NetworkGraph
 from graphsparse.metanet.metanetwork import MetaNetwork
 from graphsparse.metanet.pruning import FineTune, example_of, recalibrate
-from graphsparse.params import L0Projection, project_nm_, prunable, weights_kept
+from graphsparse.params import Fixed, L0Projection, NofM, Projection, prunable, weights_kept
 from graphsparse.params.counting import Which
+from graphsparse.params.reparametrized import check_plain, check_unpruned
 
 Masks = dict[str, Tensor]
 
@@ -107,7 +106,10 @@ def prune_weights(
     """
     if (sparsity is None) == (pattern is None):
         raise ValueError("give exactly one of sparsity and pattern")
-    runs = None if pattern is None else _read_pattern(pattern)
+    runs = None if pattern is None else NofM.read(pattern)
+    seed = check_seed(seed)
+    check_unpruned(net)
+    check_plain(net, prunable(net, which))
     if metanet is not None and metanet.mode != "change":
         raise ValueError(f"single weights are pruned after a pass of mode 'change', not {metanet.mode!r}")
     fine_tune = FineTune() if fine_tune is None else fine_tune
@@ -120,7 +122,7 @@ def prune_weights(
             with torch.no_grad():
                 module = metanet(NetworkGraph.from_module(net, inputs)).to_module()
             (prepare or FineTune()).run(module, task, seed=seed, progress=progress)
-        held = _l0(module, sparsity, which) if runs is None else _n_of_m(module, *runs, which)
+        held = _l0(module, sparsity, which) if runs is None else _n_of_m(module, runs, which)
         recalibrate(module, task)
         untuned = task.score(module, "test", device)
         tuned = fine_tune.run(module, task, seed=seed, progress=progress, callbacks=(held,))
@@ -139,13 +141,6 @@ def prune_weights(
     )
 
 
-def _read_pattern(pattern: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d+):(\d+)", pattern)
-    if found is None or not 1 <= int(found[1]) <= int(found[2]):
-        raise ValueError(f"a pattern is 'N:M' with 1 <= N <= M, such as '2:4', not {pattern!r}")
-    return int(found[1]), int(found[2])
-
-
 def _l0(module: nn.Module, sparsity: Keep | None, which: Which) -> L0Projection:
     """Project once onto the l0 ball; what comes back holds the mask in training."""
     assert sparsity is not None
@@ -154,14 +149,12 @@ def _l0(module: nn.Module, sparsity: Keep | None, which: Which) -> L0Projection:
     return held
 
 
-def _n_of_m(module: nn.Module, n: int, m: int, which: Which) -> L0Projection:
-    """Project once onto the pattern; what comes back holds the mask in training."""
+def _n_of_m(module: nn.Module, runs: NofM, which: Which) -> Projection:
+    """Project once onto the pattern, along the input side of each layer; what comes back holds the mask in training."""
     transposed = {id(part.weight) for part in module.modules() if isinstance(part, TRANSPOSED)}
     masks: Masks = {}
-    weights = prunable(module, which)
-    for name, weight in weights.items():
-        masks |= project_nm_({name: weight}, n, m, dim=0 if id(weight) in transposed else 1)
-    total, kept = sum(mask.numel() for mask in masks.values()), sum(int(mask.sum()) for mask in masks.values())
-    held = L0Projection(module, Fraction(total - kept, total), which, revive=False)
-    held.load_state_dict({**held.state_dict(), "masks": masks})  # exactly as many as its count: it removes no more
+    for name, weight in prunable(module, which).items():
+        masks |= replace(runs, dim=0 if id(weight) in transposed else 1).mask({name: weight})
+    held = Projection(module, Fixed(masks), which=which)
+    held.apply()
     return held

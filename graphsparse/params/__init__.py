@@ -1,16 +1,28 @@
 """Parameters: which weights of a model to keep."""
 
-from graphsparse.params.attach import L0Projection
+from graphsparse.params.attach import L0Projection, Projection
 from graphsparse.params.counting import count, prunable, weights_kept
+from graphsparse.params.distribution import DISTRIBUTIONS, Distribution, allot, plain_distribution
+from graphsparse.params.patterns import L0, Fixed, Groups, NofM, Pattern
 from graphsparse.params.project import project_groups_, project_l0_, project_mask, project_nm_
 from graphsparse.params.schedule import Constant, Cubic, Linear
 
 __all__ = [
+    "DISTRIBUTIONS",
+    "L0",
     "Constant",
     "Cubic",
+    "Distribution",
+    "Fixed",
+    "Groups",
     "L0Projection",
     "Linear",
+    "NofM",
+    "Pattern",
+    "Projection",
+    "allot",
     "count",
+    "plain_distribution",
     "project_groups_",
     "project_l0_",
     "project_mask",

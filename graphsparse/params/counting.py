@@ -10,6 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
+from graphsparse.params.memory import place
+from graphsparse.params.reparametrized import TorchMasks
+
 Which = str | Iterable[str]
 
 
@@ -51,15 +54,6 @@ def prunable(model: nn.Module, which: Which = "all") -> dict[str, nn.Parameter]:
     return trainable
 
 
-def place(tensor: Tensor) -> object:
-    """What two names of one tensor have in common: the memory that they read."""
-    if isinstance(tensor, UninitializedParameter) or tensor.is_meta or tensor.layout != torch.strided:
-        return id(tensor)
-    if tensor.numel() == 0:  # all of them lie at address 0
-        return id(tensor)
-    return tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
-
-
 def is_matrix(tensor: Tensor) -> bool:
     """Whether more than one dimension of a tensor is larger than 1.
 
@@ -93,14 +87,16 @@ def weights_kept(
     Args:
         source: a model, or tensors by name (weights or masks).
         masks: bool masks by name, of the same shapes. A kept zero counts as kept, a tensor without a mask as wholly
-            kept. Without masks the elements of ``source`` that are not zero count as kept.
+            kept. Without masks the elements of ``source`` that are not zero count as kept. What
+            ``torch.nn.utils.prune`` has masked in a model is not kept in either case.
 
     Returns:
         ``weights_kept`` and ``weights_kept_matrices``, fractions in [0, 1]; 1.0 where there is nothing to keep.
 
     Raises:
         ValueError: for a mask of an unknown name or another shape.
-        TypeError: for a mask that is not bool.
+        TypeError: for a mask that is not bool, or a source without values that can be counted (on the meta device,
+            sparse, quantized).
 
     Example:
         >>> net = nn.Linear(4, 1)
@@ -109,11 +105,16 @@ def weights_kept(
     """
     tensors = prunable(source) if isinstance(source, nn.Module) else dict(source)
     aliases = _aliases(source) if isinstance(source, nn.Module) else {name: name for name in tensors}
-    kept = {name: int(torch.count_nonzero(tensor.detach())) for name, tensor in tensors.items()}
-    if masks is not None:
-        kept = {name: tensor.numel() for name, tensor in tensors.items()}
-        for name, mask in masks.items():
-            kept[_check_mask(name, mask, tensors, aliases)] = int(mask.sum())
+    pruned = TorchMasks(source) if isinstance(source, nn.Module) else {}
+    if masks is None:
+        kept = {name: _count(name, tensor, pruned.get(name)) for name, tensor in tensors.items()}
+    else:
+        found = {_check_mask(name, mask, tensors, aliases): mask for name, mask in masks.items()}
+        whole = {name: found[name] if name in found else pruned.get(name) for name in tensors}
+        kept = {
+            name: tensor.numel() if (mask := whole[name]) is None else _count(name, mask, pruned.get(name))
+            for name, tensor in tensors.items()
+        }
     return {
         "weights_kept": _share(kept, tensors),
         "weights_kept_matrices": _share(kept, {name: t for name, t in tensors.items() if is_matrix(t)}),
@@ -123,6 +124,15 @@ def weights_kept(
 def _share(kept: Mapping[str, int], tensors: Mapping[str, Tensor]) -> float:
     total = sum(tensor.numel() for tensor in tensors.values())
     return sum(kept[name] for name in tensors) / total if total else 1.0
+
+
+def _count(name: str, tensor: Tensor, within: Tensor | None) -> int:
+    """Elements that are not zero, of those inside a mask."""
+    if not isinstance(tensor, Tensor) or tensor.is_meta or tensor.is_quantized or tensor.layout != torch.strided:
+        kind = "on the meta device" if getattr(tensor, "is_meta", False) else getattr(tensor, "dtype", type(tensor))
+        raise TypeError(f"{name} must be a dense tensor to be counted, got one {kind}")
+    values = tensor.detach()
+    return int(torch.count_nonzero(values if within is None else values.masked_fill(~within.to(values.device), 0)))
 
 
 def _check_mask(name: str, mask: Tensor, tensors: Mapping[str, Tensor], aliases: Mapping[str, str]) -> str:

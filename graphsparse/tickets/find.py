@@ -16,7 +16,8 @@ from torch_geometric.data import Data
 from graphsparse.errors import TicketError
 from graphsparse.fit import MessageTask
 from graphsparse.keep_rule import Keep, check_seed, exact_fraction, keep_fraction
-from graphsparse.params import prunable
+from graphsparse.params import Distribution, L0Projection
+from graphsparse.params.reparametrized import check_unpruned
 from graphsparse.tickets.compare.search import sparsest_within
 from graphsparse.tickets.finders.table import check_rules
 from graphsparse.tickets.kinds import KINDS
@@ -39,6 +40,7 @@ def find_ticket(
     protocol: str | None = None,
     split: int = 0,
     which: str | tuple[str, ...] = "all",
+    weight_distribution: Distribution = "global",
     epochs: int = 200,
     lr: float = 0.01,
     weight_decay: float = 5e-4,
@@ -76,6 +78,9 @@ def find_ticket(
             nodes. Links are transductive, graphs inductive: all of them are sparsified, each by itself.
         split: column of two-dimensional masks.
         which: weights that count: ``"all"``, ``"matrices"`` or names.
+        weight_distribution: how many weights each tensor keeps: ``"global"``, the largest of all tensors together, as
+            in the paper; ``"uniform"``, ``"er"``, ``"erk"`` or a relative density for each tensor by name, see
+            :func:`graphsparse.params.allot`. Where the tensors' scales differ, ``"global"`` leaves nothing of some.
         epochs: epochs of each training run.
         lr: Adam's learning rate.
         weight_decay: Adam's l2 penalty.
@@ -116,10 +121,10 @@ def find_ticket(
         raise ValueError(f"seed must be a whole number from 0 to 2^63 - 1, got {seed!r}")
     learned = _task(task, data, protocol, split)
     problem = Problem(
-        model=_checked(model, which),
+        model=_checked(model, which, weight_distribution),
         data=data,
         task=learned,
-        training=Training(epochs, lr, weight_decay, distill, which, device),
+        training=Training(epochs, lr, weight_decay, distill, which, weight_distribution, device),
         seed=check_seed(seed),
         edge_options=edge_options,
         folder=None if checkpoint is None else Path(checkpoint),
@@ -152,7 +157,7 @@ def read_keeps(
     )
 
 
-def _checked(model: nn.Module, which: str | tuple[str, ...]) -> nn.Module:
+def _checked(model: nn.Module, which: str | tuple[str, ...], distribution: Distribution) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     for name, value in model.named_parameters():
@@ -164,7 +169,8 @@ def _checked(model: nn.Module, which: str | tuple[str, ...]) -> nn.Module:
             raise ValueError(f"{name} holds NaN")
     if not any(value.requires_grad for value in model.parameters()):
         raise TicketError(f"{type(model).__name__} has no trainable parameter")
-    prunable(model, which)  # an unknown name is told before anything is trained
+    check_unpruned(model)
+    L0Projection(model, 0, which, distribution=distribution)  # what it refuses is told before anything is trained
     return model
 
 

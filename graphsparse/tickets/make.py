@@ -14,7 +14,7 @@ from graphsparse.errors import TicketError
 from graphsparse.fit import FitResult
 from graphsparse.fit.features import run
 from graphsparse.fit.measure import inference_ms
-from graphsparse.params import prunable
+from graphsparse.params import plain_distribution, prunable
 from graphsparse.report import versions
 from graphsparse.tickets.canonical import canonical_order, graph_hash
 from graphsparse.tickets.check import check_found
@@ -53,6 +53,7 @@ def as_ticket(
         "weight_decay": training.weight_decay,
         "distill": training.distill,
         "which": training.which,
+        "weight_distribution": plain_distribution(training.distribution),
         **problem.edge_options,
         "kind": problem.task.kind,
         "direction": problem.task.metric.direction,

@@ -18,6 +18,7 @@ from graphsparse.edges.transform import edge_mask
 from graphsparse.fit import BaseTask, Distill, FitResult, MessageTask, fit
 from graphsparse.fit.features import clear_graph_caches
 from graphsparse.graphs.interop import open_graph
+from graphsparse.params import Distribution
 
 T = TypeVar("T")
 
@@ -32,6 +33,7 @@ class Training:
         weight_decay: Adam's l2 penalty.
         distill: weight lambda of the distillation from the dense model's outputs; 0 trains on labels alone.
         which: the weights that count: ``"all"``, ``"matrices"`` or parameter names.
+        distribution: how many of them each tensor keeps, see :func:`graphsparse.params.allot`.
         device: where to train; None is the CPU.
 
     Raises:
@@ -43,6 +45,7 @@ class Training:
     weight_decay: float = 5e-4
     distill: float = 1.0
     which: str | tuple[str, ...] = "all"
+    distribution: Distribution = "global"
     device: str | torch.device | None = None
 
     def __post_init__(self) -> None:

@@ -67,7 +67,8 @@ class IMP(Iterative):
         result = self.last_run(course, kept, before).result
         magnitudes = {key: result.state[key].abs() for key in kept.weights}
         edges = course.problem.edge_mask(self.edges, target[0])
-        return Kept(edges, largest_weights(magnitudes, target[1], kept.weights), result.seconds)
+        distribution = course.problem.training.distribution
+        return Kept(edges, largest_weights(magnitudes, target[1], kept.weights, distribution), result.seconds)
 
     def last_run(self, course: Course, kept: Kept, target: Target) -> Found:
         """The run under these masks: a ticket, and what the next round is cut from."""

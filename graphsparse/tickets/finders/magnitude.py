@@ -42,7 +42,7 @@ class Magnitude:
     def __call__(self, problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
         """Find the ticket that keeps exactly these fractions."""
         names = prunable(problem.model, problem.training.which)
-        weights = project_mask({name: dense.state[name] for name in names}, weight_keep)
+        weights = project_mask({name: dense.state[name] for name in names}, weight_keep, problem.training.distribution)
         kept = Kept(problem.edge_mask(self.edges, edge_keep), weights)
         found = train_masked(problem, dense, kept, weight_keep, f"magnitude-{self.edges}-{edge_keep}-{weight_keep}")
         return Found(found.edge_mask, found.weight_masks, found.result, {"edges_by": self.edges})

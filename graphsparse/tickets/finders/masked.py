@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from fractions import Fraction
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from graphsparse.fit import FitResult
 from graphsparse.keep_rule import kept_count, top_mask
-from graphsparse.params import L0Projection
+from graphsparse.params import Distribution, Fixed, Projection, allot, plain_distribution
 from graphsparse.tickets.problem import Found, Problem
 
 
@@ -31,7 +32,10 @@ class Kept:
 
 
 def largest_weights(
-    scores: Mapping[str, Tensor], keep: Fraction, alive: Mapping[str, Tensor] | None = None
+    scores: Mapping[str, Tensor],
+    keep: Fraction,
+    alive: Mapping[str, Tensor] | None = None,
+    distribution: Distribution = "global",
 ) -> dict[str, Tensor]:
     """Masks of the ``keep`` highest scores of all weights together, none of them outside ``alive``.
 
@@ -39,21 +43,28 @@ def largest_weights(
         scores: a score for each weight, by the parameter's name; not changed.
         keep: fraction of *all* weights, the removed ones too; ties go to the earlier parameter and position.
         alive: bool masks of the weights that may be kept; None: all.
+        distribution: how many of them each tensor keeps, see :func:`graphsparse.params.allot`; ``"global"``: as many as
+            are among the highest of all.
 
     Example:
         >>> scores = {"a": torch.tensor([3.0, 1.0]), "b": torch.tensor([[2.0, 9.0]])}
         >>> largest_weights(scores, Fraction(1, 2), {"a": torch.ones(2).bool(), "b": torch.tensor([[True, False]])})
         {'a': tensor([ True, False]), 'b': tensor([[ True, False]])}
     """
-    flat = torch.cat([value.detach().cpu().reshape(-1).float() for value in scores.values()])
-    count = kept_count(keep, flat.numel())
+    flat = {name: value.detach().cpu().reshape(-1).float() for name, value in scores.items()}
+    count, limits = kept_count(keep, sum(map(len, flat.values()))), None
     if alive is not None:
-        left = torch.cat([alive[name].reshape(-1) for name in scores])
-        if count >= int(left.sum()):
+        limits = {name: int(alive[name].sum()) for name in scores}
+        if count >= sum(limits.values()):
             return {name: alive[name].clone() for name in scores}
-        flat = flat.masked_fill(~left, -torch.inf)
-    parts = torch.split(top_mask(flat, count), [value.numel() for value in scores.values()])
-    return {name: part.view(value.shape) for (name, value), part in zip(scores.items(), parts, strict=True)}
+        flat = {name: value.masked_fill(~alive[name].reshape(-1), -torch.inf) for name, value in flat.items()}
+    counts = allot(distribution, {name: value.shape for name, value in scores.items()}, count, limits)
+    if counts is None:
+        whole = top_mask(torch.cat(list(flat.values())), count)
+        parts = dict(zip(flat, torch.split(whole, [len(value) for value in flat.values()]), strict=True))
+    else:
+        parts = {name: top_mask(value, counts[name]) for name, value in flat.items()}
+    return {name: parts[name].view(value.shape) for name, value in scores.items()}
 
 
 def train_masked(
@@ -77,17 +88,18 @@ def train_masked(
     student = problem.fresh_model()
     if start is not None:
         _load(student, start)
-    projection = L0Projection(student, sparsity=1 - weight_keep, which=problem.training.which, revive=False)
-    projection.load_state_dict({**projection.state_dict(), "masks": dict(kept.weights)})
+    projection = Projection(student, Fixed(kept.weights), which=problem.training.which)
     projection.apply()
     task = problem.task.with_mask(kept.edges)
-    result = problem.train(student, task, file_name(name), distill=problem.teach(dense), callbacks=[projection])
+    result = problem.train(student, task, run_name(problem, name), distill=problem.teach(dense), callbacks=[projection])
     return Found(kept.edges, kept.weights, result)
 
 
-def file_name(name: str) -> str:
-    """A name that may hold fractions, as a file's name."""
-    return name.replace("/", "of")
+def run_name(problem: Problem, name: str) -> str:
+    """A name that may hold fractions, as a file's name; runs that distribute weights in other ways have others."""
+    how = plain_distribution(problem.training.distribution)
+    own = "" if how == "global" else f"-{hashlib.sha256(repr(how).encode()).hexdigest()[:12]}"
+    return name.replace("/", "of") + own
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from graphsparse.fit import FitResult
 from graphsparse.params import L0Projection, project_mask, prunable
-from graphsparse.tickets.finders.masked import file_name
+from graphsparse.tickets.finders.masked import run_name
 from graphsparse.tickets.problem import Found, Problem
 
 
@@ -41,9 +41,9 @@ class OneShot:
 def train_sparse(problem: Problem, dense: FitResult, edge_mask: Tensor, weight_keep: Fraction, name: str) -> Found:
     """Train from theta0 on the edges of ``edge_mask`` with weights projected to the fraction ``weight_keep``."""
     student = problem.fresh_model()
-    which = problem.training.which
-    projection = L0Projection(student, sparsity=1 - weight_keep, which=which)
+    which, distribution = problem.training.which, problem.training.distribution
+    projection = L0Projection(student, sparsity=1 - weight_keep, which=which, distribution=distribution)
     task = problem.task.with_mask(edge_mask)
-    result = problem.train(student, task, file_name(name), distill=problem.teach(dense), callbacks=[projection])
+    result = problem.train(student, task, run_name(problem, name), distill=problem.teach(dense), callbacks=[projection])
     best = {key: result.state[key] for key in prunable(student, which)}
-    return Found(edge_mask, project_mask(best, weight_keep), result)
+    return Found(edge_mask, project_mask(best, weight_keep, distribution), result)

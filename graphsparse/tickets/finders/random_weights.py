@@ -42,7 +42,8 @@ class RandomWeights:
         generator = generator_for("random-weights", problem.seed)
         parameters = prunable(problem.model, problem.training.which)
         scores = {name: torch.rand(value.shape, generator=generator) for name, value in parameters.items()}
-        kept = Kept(problem.edge_mask(self.edges, edge_keep), largest_weights(scores, weight_keep))
+        weights = largest_weights(scores, weight_keep, distribution=problem.training.distribution)
+        kept = Kept(problem.edge_mask(self.edges, edge_keep), weights)
         name = f"random-weights-{self.edges}-{edge_keep}-{weight_keep}"
         found = train_masked(problem, dense, kept, weight_keep, name)
         return Found(found.edge_mask, found.weight_masks, found.result, {"edges_by": self.edges})

@@ -106,4 +106,5 @@ class UGS(Iterative):
         result = problem.train(soft, task, name, distill=problem.teach(course.dense), optimizer=MaskAdam(soft))
         magnitudes = {key: mask.detach().cpu().abs() for key, mask in soft.weight_masks.items()}
         edges = pairs.cut(soft.edges.detach().cpu().abs(), target[0])
-        return Kept(edges, largest_weights(magnitudes, target[1], kept.weights), result.seconds)
+        distribution = problem.training.distribution
+        return Kept(edges, largest_weights(magnitudes, target[1], kept.weights, distribution), result.seconds)

@@ -1,0 +1,13 @@
+"""Patterns: which weights of some tensors stay together, each an exact mask."""
+
+from graphsparse.params.patterns.fixed import Fixed
+from graphsparse.params.patterns.groups import Groups
+from graphsparse.params.patterns.l0 import L0
+from graphsparse.params.patterns.n_of_m import NofM
+from graphsparse.params.patterns.pattern import Pattern
+
+__all__ = ["L0", "Fixed", "Groups", "NofM", "Pattern"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,85 @@
+"""Tensors that can be made sparse in place: from a module, a dict or a list, checked, and each taken once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from graphsparse.params.counting import prunable
+from graphsparse.params.memory import check_apart, place
+from graphsparse.params.reparametrized import TorchMasks, check_plain
+
+Tensors = nn.Module | Mapping[str, Tensor] | Iterable[Tensor]
+Masks = dict[str, Tensor] | list[Tensor]
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+class Chosen:
+    """The distinct tensors of a module, a dict or a list, and the way back to its names.
+
+    Args:
+        tensors: a module (its trainable parameters), tensors by name, or tensors.
+
+    Attributes:
+        tensors: by name, each once, in order.
+        within: bool masks by name, outside which nothing can be kept: those of ``torch.nn.utils.prune``; None: none.
+
+    Raises:
+        TypeError: for anything that is no dense floating-point tensor.
+        ValueError: for tensors that overlap in memory, or parameters that weights are computed from.
+    """
+
+    def __init__(self, tensors: Tensors) -> None:
+        named = _by_name(tensors)
+        for name, tensor in named.items():
+            check_tensor(name, tensor)
+        seen: dict[object, str] = {}
+        self._first = {name: seen.setdefault(place(tensor), name) for name, tensor in named.items()}
+        self._listed = not isinstance(tensors, (nn.Module, Mapping))
+        self.tensors = {name: named[name] for name in seen.values()}
+        check_apart(self.tensors)
+        masks = TorchMasks(tensors) if isinstance(tensors, nn.Module) else {}
+        self.within = filled_in(self.tensors, masks) if masks else None
+
+    def arranged(self, masks: Mapping[str, Tensor]) -> Masks:
+        """Masks in the structure of what was given."""
+        if self._listed:
+            return [masks[own] for own in self._first.values()]
+        return {name: masks[own] for name, own in self._first.items()}
+
+
+def filled_in(tensors: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The mask of each tensor, on its device; all true where there is none."""
+    return {
+        name: masks[name].to(tensor.device) if name in masks else empty_mask(tensor).fill_(True)
+        for name, tensor in tensors.items()
+    }
+
+
+def empty_mask(tensor: Tensor) -> Tensor:
+    """An unfilled bool mask of a tensor's shape, on its device, laid out in order of position."""
+    return torch.empty(tensor.shape, dtype=torch.bool, device=tensor.device)
+
+
+def check_tensor(name: str, tensor: Tensor) -> None:
+    """Refuse what cannot be projected in place, before anything is written."""
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
+    if tensor.dtype not in FLOATS or tensor.layout != torch.strided or tensor.is_meta:
+        kind = "a meta tensor" if tensor.is_meta else f"{tensor.dtype}, {tensor.layout}"
+        raise TypeError(f"{name} must be a dense floating-point tensor, got {kind}")
+
+
+def _by_name(tensors: Tensors) -> dict[str, Tensor]:
+    if isinstance(tensors, nn.Module):
+        chosen = prunable(tensors)
+        check_plain(tensors, chosen)
+        return dict(chosen)
+    if isinstance(tensors, Tensor):  # iterating over it would give its rows
+        raise TypeError("tensors must be a module, a dict or a list of tensors; put a single tensor into a list")
+    if isinstance(tensors, Mapping):
+        return dict(tensors)
+    return {f"tensor {i}": tensor for i, tensor in enumerate(tensors)}
