@@ -3,9 +3,9 @@
     python benchmarks/distributions.py            # prints two tables, writes results/distributions.json
 
 Digits: ``Sequential(Linear(64, 256), ReLU, Linear(256, 256), ReLU, Linear(256, 10))``, SGD 0.1, batches of 64 of 1000
-images (300 validate, 497 test, drawn by the seed), projected after each step to a tenth of all weights. Molecules: TEDDY on ogbg-molesol at level 20
-(edges 0.95^20, weights 0.9^20), the setting of docs/tickets.md. Test figures at the best validation epoch, a mean and a
-95 % half width over seeds.
+images (300 validate, 497 test, drawn by the seed), projected after each step to a tenth of all weights. Molecules:
+TEDDY on ogbg-molesol at level 20 (edges 0.95^20, weights 0.9^20), the setting of docs/tickets.md. Test figures at the
+best validation epoch, a mean and a 95 % half width over seeds.
 """
 
 from __future__ import annotations
