@@ -128,11 +128,17 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def _scan(self) -> None:
         """Import the folder's modules, which register what they hold; once, and not while one of them is imported."""
-        folder, self._folder = self._folder, None
-        if folder is None:
+        if self._folder is None or self._half_imported(self._folder):
             return
+        folder, self._folder = self._folder, None
         for found in pkgutil.iter_modules(importlib.import_module(folder).__path__):
             importlib.import_module(f"{folder}.{found.name}")
+
+    @staticmethod
+    def _half_imported(folder: str) -> bool:
+        """Whether one of the folder's modules is being imported by itself; it could not be imported by another yet."""
+        modules = [module for name, module in sys.modules.items() if name.startswith(f"{folder}.")]
+        return any(getattr(module.__spec__, "_initializing", False) for module in modules)
 
     def _imported(self, path: str) -> T:
         module, _, name = path.partition(":")

@@ -84,3 +84,21 @@ def test_a_folder_is_scanned_when_the_table_is_first_read(tmp_path, monkeypatch)
 
     assert "scanned_shapes.one" not in sys.modules
     assert scanned_shapes.TABLE.names() == ["one"]
+
+
+def test_a_module_of_the_folder_may_be_imported_before_the_table_is_read(tmp_path, monkeypatch):
+    """Its neighbours need what it has not defined yet: they are imported once it is whole."""
+    folder = tmp_path / "early_shapes"
+    folder.mkdir()
+    table = "from graphsparse.registry import Registry\nTABLE = Registry('x', folder=__name__)\n"
+    (folder / "__init__.py").write_text(table)
+    (folder / "first.py").write_text("from early_shapes import TABLE\nTABLE.register('first', 1)\nbase = 1\n")
+    (folder / "other.py").write_text(
+        "from early_shapes import TABLE\nfrom early_shapes.first import base\nTABLE.register('other', base)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import early_shapes.first
+
+    assert early_shapes.TABLE.names() == ["first", "other"]
+    with pytest.raises(ValueError, match="already a x 'other'"):
+        early_shapes.TABLE.register("other", 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -20,16 +20,23 @@ from graphsparse.params import prunable
 from graphsparse.tickets.problem import Found, Problem
 
 
-def check_found(problem: Problem, found: Found, edge_keep: Fraction, weight_keep: Fraction) -> None:
+def check_found(
+    problem: Problem, found: Found, edge_keep: Fraction, weight_keep: Fraction, may_ignore: Collection[str] = ()
+) -> None:
     """Raise a TicketError if what a finder found is not what it was asked for, or not what it trained.
 
-    Edges and weights are at most as many as the keeps say (unless the metric ``ignores`` names them), both arcs of a
-    pair stay or go, self-loops stay, dropped weights are zero, the outputs are those of the weights on the edges, and
-    the figures those of the outputs.
+    Edges and weights are at most as many as the keeps say, both arcs of a pair stay or go, self-loops stay, dropped
+    weights are zero, the outputs are those of the weights on the edges, and the figures those of the outputs.
+
+    Args:
+        problem: what was to be solved.
+        found: what the finder handed over.
+        edge_keep, weight_keep: what it was asked for.
+        may_ignore: the keeps that the finder need not obey: a control's.
     """
-    ignored = str(found.metrics.get("ignores", ""))
-    _check_edges(problem, found.edge_mask, None if "edge_keep" in ignored else edge_keep)
-    _check_weights(problem, found.weight_masks, None if "weight_keep" in ignored else weight_keep)
+    _check_ignored(found, may_ignore)
+    _check_edges(problem, found.edge_mask, None if "edge_keep" in found.ignores else edge_keep)
+    _check_weights(problem, found.weight_masks, None if "weight_keep" in found.ignores else weight_keep)
     result, task = found.result, problem.task.with_mask(found.edge_mask)
     for name, mask in found.weight_masks.items():
         if bool(result.state[name].cpu()[~mask.cpu()].any()):
@@ -60,6 +67,14 @@ def check_outputs(task: MessageTask, model: nn.Module, stored: Tensor) -> float:
     if not error <= 1e-3 * max(float(stored.abs().max()), 1.0):
         raise TicketError(f"the weights give outputs that differ from the stored ones by up to {error:.3g}")
     return error
+
+
+def _check_ignored(found: Found, may_ignore: Collection[str]) -> None:
+    own = [keep for keep in found.ignores if keep not in may_ignore]
+    if own:
+        raise TicketError(f"the finder ignores {own[0]!r}, which the controls alone may: a finder keeps what is asked")
+    if "ignores" in found.metrics:
+        raise TicketError("a finder's own metrics cannot be called 'ignores': only the controls ignore a keep")
 
 
 def _check_edges(problem: Problem, mask: Tensor, keep: Fraction | None) -> None:

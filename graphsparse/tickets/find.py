@@ -19,7 +19,7 @@ from graphsparse.keep_rule import Keep, check_seed, exact_fraction, keep_fractio
 from graphsparse.params import Distribution, L0Projection
 from graphsparse.params.reparametrized import check_unpruned
 from graphsparse.tickets.compare.search import sparsest_within
-from graphsparse.tickets.finders.table import check_rules
+from graphsparse.tickets.finders.table import EDGE_RULES, check_rules, finder_of
 from graphsparse.tickets.kinds import KINDS
 from graphsparse.tickets.make import make_ticket
 from graphsparse.tickets.problem import Problem, Training, train_dense
@@ -100,8 +100,9 @@ def find_ticket(
 
     Raises:
         ValueError: for a keep outside (0, 1], an unknown method, guard or weight, a tolerance together with a keep, a
-            negative ``distill``, or a seed that is none.
-        TypeError: for a keep that is no number, a model that is no module, or an option that the score does not have.
+            setting of the training that is out of range, a seed that is none, or a guard, forest or option for a method
+            that takes none.
+        TypeError: for a keep that is no number, a model that is no module, or an option that the method does not have.
         TicketError: if no level is within the tolerance; it names the closest.
 
     Source: Seo, Yun, Yang, ICLR 2024; tickets on graphs: Chen et al., ICML 2021.
@@ -115,17 +116,16 @@ def find_ticket(
         (0.6, 0.1)
     """
     keeps = read_keeps(edge_keep, weight_keep, tolerance)
-    edge_options = {"guard": guard, "forest": forest, **(score_options or {})}
+    edge_options = _edge_options(guard, forest, score_options)
     check_rules(method, edge_options)
-    if not 0 <= check_seed(seed) < 2**63:
-        raise ValueError(f"seed must be a whole number from 0 to 2^63 - 1, got {seed!r}")
+    split = check_seed(split, "split")
     learned = _task(task, data, protocol, split)
     problem = Problem(
         model=_checked(model, which, weight_distribution),
         data=data,
         task=learned,
         training=Training(epochs, lr, weight_decay, distill, which, weight_distribution, device),
-        seed=check_seed(seed),
+        seed=seed,
         edge_options=edge_options,
         folder=None if checkpoint is None else Path(checkpoint),
         progress=progress,
@@ -135,10 +135,25 @@ def find_ticket(
             "split": split,
         },
     )
+    if hasattr(finder := finder_of(method), "check"):
+        finder.check(problem)
     dense = train_dense(problem)
     if keeps is None:
         return sparsest_within(problem, dense, method, float(tolerance or 0.0))
     return make_ticket(problem, dense, method, *keeps)
+
+
+def _edge_options(guard: Any, forest: Any, score_options: Any) -> dict[str, Any]:
+    if score_options is None:
+        score_options = {}
+    if not isinstance(score_options, Mapping):
+        raise TypeError(f"score_options must be a dict of options by name, got {type(score_options).__name__}")
+    for name in score_options:
+        if not isinstance(name, str):
+            raise TypeError(f"score_options must be named by strings, got {name!r:.50}")
+        if name in (*EDGE_RULES, "seed", "keep"):
+            raise ValueError(f"{name} is no option of a score: give it as an argument of its own")
+    return {"guard": guard, "forest": forest, **score_options}
 
 
 def read_keeps(

@@ -19,23 +19,23 @@ from graphsparse.report import versions
 from graphsparse.tickets.canonical import canonical_order, graph_hash
 from graphsparse.tickets.check import check_found
 from graphsparse.tickets.cost import isolated_nodes, macs
-from graphsparse.tickets.finders.table import finder_of
+from graphsparse.tickets.finders.controls import IGNORED
+from graphsparse.tickets.finders.table import finder_name, finder_of
 from graphsparse.tickets.problem import Found, Problem
 from graphsparse.tickets.ticket import Ticket, kept_figures
 
 
 def make_ticket(problem: Problem, dense: FitResult, method: str, edge_keep: Fraction, weight_keep: Fraction) -> Ticket:
     """Run a finder on a problem whose dense model is trained, and make the ticket of what it finds."""
-    return as_ticket(
-        problem, dense, method, edge_keep, weight_keep, finder_of(method)(problem, dense, edge_keep, weight_keep)
-    )
+    found = finder_of(method)(problem, dense, edge_keep, weight_keep)
+    return as_ticket(problem, dense, finder_name(method), edge_keep, weight_keep, found)
 
 
 def as_ticket(
     problem: Problem, dense: FitResult, method: str, edge_keep: Fraction, weight_keep: Fraction, found: Found
 ) -> Ticket:
     """Turn what a finder found into a ticket with its metrics, once it is checked."""
-    check_found(problem, found, edge_keep, weight_keep)
+    check_found(problem, found, edge_keep, weight_keep, IGNORED.get(method, ()))
     parameters = prunable(problem.model, "all")
     masks = {
         name: found.weight_masks.get(name, torch.ones_like(value, dtype=torch.bool)).cpu()
@@ -90,6 +90,8 @@ def _metrics(problem: Problem, dense: FitResult, found: Found, masks: Mapping[st
         "isolated_nodes": isolated_nodes(data.edge_index[:, found.edge_mask], int(data.num_nodes or 0)),
     }
     figures |= _costs(problem, dense, found)
+    if found.ignores:
+        figures["ignores"] = ", ".join(found.ignores)
     taken = sorted(figures.keys() & found.metrics.keys())
     if taken:
         raise TicketError(f"a finder's own metrics cannot be called {taken[0]!r}: that is a figure of every ticket")

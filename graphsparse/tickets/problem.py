@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
@@ -18,9 +19,36 @@ from graphsparse.edges.transform import edge_mask
 from graphsparse.fit import BaseTask, Distill, FitResult, MessageTask, fit
 from graphsparse.fit.features import clear_graph_caches
 from graphsparse.graphs.interop import open_graph
+from graphsparse.keep_rule import check_seed
 from graphsparse.params import Distribution
 
 T = TypeVar("T")
+
+
+def check_number(value: Any, name: str, what: str, above: float | None = None) -> None:
+    """Refuse a setting that is no finite number, or is negative (or not above ``above``).
+
+    Example:
+        >>> check_number(-1.0, "lr", "a learning rate", above=0)
+        Traceback (most recent call last):
+        ...
+        ValueError: lr is a learning rate, above 0 and finite, got -1.0
+    """
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, Fraction, np.integer, np.floating)):
+        raise TypeError(f"{name} is {what}, a number, got {type(value).__name__}")
+    if not (value >= 0 if above is None else value > above) or not value < math.inf:
+        least = "at least 0" if above is None else f"above {above:g}"
+        raise ValueError(f"{name} is {what}, {least} and finite, got {value}")
+
+
+def check_device(device: Any) -> None:
+    """Refuse a device that torch does not know or this machine does not have, before anything is trained for it."""
+    if device is None:
+        return
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(f"there is no device {str(device)!r} here: {str(error).splitlines()[0]}") from error
 
 
 @dataclass(frozen=True)
@@ -37,7 +65,9 @@ class Training:
         device: where to train; None is the CPU.
 
     Raises:
-        ValueError: if ``distill`` is negative or no finite number.
+        ValueError: for fewer epochs than one, a learning rate that is not above 0, a negative weight of a penalty or a
+            loss, a number that is not finite, or a device that there is not.
+        TypeError: for what is no number.
     """
 
     epochs: int = 200
@@ -49,8 +79,13 @@ class Training:
     device: str | torch.device | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.distill < math.inf:
-            raise ValueError(f"distill is the weight of a loss, at least 0 and finite, got {self.distill}")
+        object.__setattr__(self, "epochs", check_seed(self.epochs, "epochs"))
+        if not 1 <= self.epochs < 2**31:
+            raise ValueError(f"epochs must be at least 1 and below 2^31, got {self.epochs}")
+        check_number(self.lr, "lr", "a learning rate", above=0)
+        check_number(self.weight_decay, "weight_decay", "the weight of a penalty")
+        check_number(self.distill, "distill", "the weight of a loss")
+        check_device(self.device)
 
 
 @dataclass(frozen=True)
@@ -61,8 +96,10 @@ class Found:
         edge_mask: bool ``[E]`` over the caller's edges.
         weight_masks: bool mask of each pruned parameter, by name.
         result: the sparse run at its best validation epoch.
-        metrics: what the ticket's metrics say besides the figures, such as the size that the finder ignores.
+        metrics: what the ticket's metrics say besides the figures.
         seconds: of all training behind it, where that is more than its own run's; else None.
+        ignores: the keeps that it does not obey, ``"edge_keep"``, ``"weight_keep"``: the controls' alone, see
+            `graphsparse.tickets.finders.controls`; the ticket's metric ``ignores`` says so.
     """
 
     edge_mask: Tensor
@@ -70,6 +107,7 @@ class Found:
     result: FitResult
     metrics: Mapping[str, Any] = field(default_factory=dict)
     seconds: float | None = None
+    ignores: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,6 +125,9 @@ class Problem:
         progress: show progress bars.
         about: what the ticket records of the task: its name, protocol and split.
         memory: what finders found in earlier calls and need again, by names of their own; a replaced problem has none.
+
+    Raises:
+        ValueError: for a seed that is no whole number from 0 to 2^63 - 1.
     """
 
     model: nn.Module
@@ -99,6 +140,11 @@ class Problem:
     progress: bool | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
     memory: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seed", check_seed(self.seed))
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed must be a whole number from 0 to 2^63 - 1, got {self.seed}")
 
     def fresh_model(self) -> nn.Module:
         """A copy of the initial model; a graph that its layers have cached stays behind."""
@@ -147,7 +193,10 @@ class Problem:
 class Finder(Protocol):
     """Finds a ticket: chooses edges and weights for a problem, given its dense run and what to keep.
 
-    One that has no use for a guard, a forest or score options says so by `unguarded`.
+    What it may be told of its edges it lists in an attribute ``takes``: ``"guard"``, ``"forest"``, names of options,
+    all of which it finds in ``problem.edge_options`` (`Problem.edge_mask` obeys them). Without the attribute it takes
+    none, and whatever is given is refused. Hyper-parameters to be tried in a comparison go into ``trials``. A method
+    ``check(problem)`` may refuse a problem before anything is trained.
     """
 
     def __call__(self, problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
@@ -162,10 +211,10 @@ def unguarded(finder: T) -> T:
 
     Example:
         >>> from graphsparse.tickets import Reliance
-        >>> Reliance().guarded
-        False
+        >>> Reliance().takes
+        ()
     """
-    finder.guarded = False  # type: ignore[attr-defined]
+    finder.takes = ()  # type: ignore[attr-defined]
     return finder
 
 

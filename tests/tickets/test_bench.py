@@ -24,7 +24,7 @@ from graphsparse.tickets.compare.bench import FAILED, Bench, asked_rows
 from graphsparse.tickets.compare.plan import Experiment, full, method_of, quick, trials_of
 from graphsparse.tickets.compare.runs import ROWS, missing_work, shared_out
 from graphsparse.tickets.compare.verdict import holm, pages, verdicts
-from graphsparse.tickets.finders.table import finder_of, source_of
+from graphsparse.tickets.finders.table import FINDERS, finder_of
 
 SMALL = Experiment("digits-knn", hidden=8, methods=("teddy", "no-edges"), levels=(10, 20), seeds=2, epochs=3, trials=1)
 
@@ -342,10 +342,10 @@ def test_an_edit_while_a_finder_runs_does_not_name_what_runs(tmp_path, monkeypat
     monkeypatch.syspath_prepend(str(tmp_path))
     finder_of("running_finder:own")
     file.write_text("from graphsparse.tickets import OneShot\nown = OneShot('random')\n\n")
-    before = source_of("running_finder:own")
+    before = FINDERS.source_hash("running_finder:own")
     assert imported.startswith(before)
     importlib.reload(sys.modules["running_finder"])
-    assert source_of("running_finder:own") != before
+    assert FINDERS.source_hash("running_finder:own") != before
     assert finder_of("running_finder:own").score == "random"
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import math
 import types
 
+import numpy as np
 import pytest
 import torch
 
@@ -199,18 +200,39 @@ def test_an_interrupted_search_resumes_to_the_same_ticket(blocks, make_plain, tm
         ({"weight_keep": "much"}, ValueError, "finite"),
         ({"edge_keep": 0.5, "tolerance": 0.1}, ValueError, "not both"),
         ({"tolerance": -0.1}, ValueError, "negative"),
-        ({"edge_keep": 0.5, "method": "tedy"}, ValueError, "unknown method"),
+        ({"edge_keep": 0.5, "method": "tedy"}, ValueError, "unknown finder"),
         ({"edge_keep": 0.5, "task": "edge"}, ValueError, "task"),
         ({"edge_keep": 0.5, "protocol": "both"}, ValueError, "protocol"),
         ({"edge_keep": 0.5, "guard": "all"}, ValueError, "guard"),
-        ({"edge_keep": 0.5, "method": 5}, TypeError, "method must be the name of a finder, got int"),
-        ({"edge_keep": 0.5, "score_options": {"speed": 1}}, TypeError, "'teddy' does not take speed"),
-        ({"edge_keep": 0.5, "method": "imp", "score_options": {"speed": 1}}, TypeError, "'random' does not take speed"),
+        ({"edge_keep": 0.5, "method": 5}, TypeError, "a finder is named by a string, got int"),
+        ({"edge_keep": 0.5, "score_options": {"speed": 1}}, TypeError, "teddy does not take speed"),
+        ({"edge_keep": 0.5, "method": "imp", "score_options": {"speed": 1}}, TypeError, "imp does not take speed"),
         ({"edge_keep": 0.5, "which": ("nowhere",)}, ValueError, "nowhere"),
         ({"edge_keep": 0.5, "distill": -1.0}, ValueError, "distill is the weight of a loss"),
         ({"edge_keep": 0.5, "distill": float("nan")}, ValueError, "distill is the weight of a loss"),
         ({"edge_keep": 0.5, "seed": 1.5}, ValueError, "seed must be a whole number"),
         ({"edge_keep": 0.5, "seed": 2**70}, ValueError, "seed must be a whole number"),
+        ({"edge_keep": 0.5, "seed": True}, ValueError, "seed must be a whole number"),
+        ({"edge_keep": 0.5, "epochs": 1.5}, ValueError, "epochs must be a whole number"),
+        ({"edge_keep": 0.5, "epochs": "5"}, ValueError, "epochs must be a whole number"),
+        ({"edge_keep": 0.5, "epochs": 0}, ValueError, "epochs must be at least 1"),
+        ({"edge_keep": 0.5, "epochs": 2**40}, ValueError, "epochs must be at least 1 and below"),
+        ({"edge_keep": 0.5, "lr": 0.0}, ValueError, "lr is a learning rate, above 0 and finite, got 0"),
+        ({"edge_keep": 0.5, "lr": math.nan}, ValueError, "lr is a learning rate, above 0 and finite, got nan"),
+        ({"edge_keep": 0.5, "lr": "0.1"}, TypeError, "lr is a learning rate, a number, got str"),
+        ({"edge_keep": 0.5, "weight_decay": -1}, ValueError, "weight_decay is the weight of a penalty, at least 0"),
+        ({"edge_keep": 0.5, "weight_decay": math.inf}, ValueError, "weight_decay is the weight of a penalty"),
+        ({"edge_keep": 0.5, "distill": True}, TypeError, "distill is the weight of a loss, a number, got bool"),
+        ({"edge_keep": 0.5, "device": "gpu"}, ValueError, "there is no device 'gpu' here"),
+        ({"edge_keep": 0.5, "device": "cuda:99"}, ValueError, "there is no device 'cuda:99' here"),
+        ({"edge_keep": 0.5, "split": 0.5}, ValueError, "split must be a whole number"),
+        ({"edge_keep": 0.5, "forest": "yes"}, TypeError, "forest must be True or False, got 'yes'"),
+        ({"edge_keep": 0.5, "guard": ["cover"]}, ValueError, "guard must be None, 'cover' or 'isolated'"),
+        ({"edge_keep": 0.5, "score_options": {"guard": "cover"}}, ValueError, "guard is no option of a score"),
+        ({"edge_keep": 0.5, "score_options": {"seed": 1}}, ValueError, "seed is no option of a score"),
+        ({"edge_keep": 0.5, "score_options": ["power"]}, TypeError, "score_options must be a dict"),
+        ({"edge_keep": 0.5, "score_options": {1: 2}}, TypeError, "score_options must be named by strings"),
+        ({"edge_keep": 0.5, "method": "ugs", "score_options": {"bogus": 1}}, TypeError, "ugs does not take bogus"),
     ],
 )
 def test_bad_arguments_get_one_clear_sentence_before_anything_is_trained(
@@ -218,7 +240,16 @@ def test_bad_arguments_get_one_clear_sentence_before_anything_is_trained(
 ):
     monkeypatch.setattr("graphsparse.tickets.find.train_dense", lambda problem: pytest.fail("it was trained"))
     with pytest.raises(error, match=message):
-        gs.find_ticket(make_plain(blocks), blocks, **FAST, **options)
+        gs.find_ticket(make_plain(blocks), blocks, **{**FAST, **options})
+
+
+def test_a_seed_may_be_any_whole_number(blocks, make_plain):
+    one, other = (
+        gs.find_ticket(make_plain(blocks), blocks, edge_keep=0.5, weight_keep=0.5, epochs=2, seed=seed)
+        for seed in (3, np.int64(3))
+    )
+    assert one.hash == other.hash
+    assert type(other.config["seed"]) is int
 
 
 def test_bad_models_get_one_clear_sentence(blocks, make_plain):

@@ -44,12 +44,16 @@ def problem_of(blocks, model, epochs=4, distill=1.0, seed=0, protocol="transduct
 
 
 @pytest.fixture
-def ticket_of(blocks, make_plain, monkeypatch):
+def ticket_of(blocks, make_plain):
     """Finds a ticket by a finder of one's own, half of the edges and half of the weights."""
 
-    def find(finder):
-        monkeypatch.setitem(FINDERS, "own", finder)
-        return gs.find_ticket(make_plain(blocks), blocks, method="own", edge_keep=0.5, weight_keep=0.5, **FAST)
+    def find(finder, **options):
+        gs.tickets.register("own", finder)
+        try:
+            options = {"edge_keep": 0.5, "weight_keep": 0.5, **FAST, **options}
+            return gs.find_ticket(make_plain(blocks), blocks, method="own", **options)
+        finally:
+            del FINDERS["own"]
 
     return find
 
@@ -142,14 +146,73 @@ def test_attributes_of_a_finder_of_ones_own_are_its_own(ticket_of):
     assert ticket_of(Own()).method == "own"
 
 
+class Taking:
+    takes = ("guard", "power")
+
+    def __call__(self, problem, dense, edge_keep, weight_keep):
+        self.seen = dict(problem.edge_options)
+        return OneShot("random")(dataclasses.replace(problem, edge_options={}), dense, edge_keep, weight_keep)
+
+
+def test_a_finder_of_ones_own_gets_what_it_takes_and_nothing_else(ticket_of):
+    finder = Taking()
+    ticket = ticket_of(finder, guard="cover", score_options={"power": 2})
+    assert finder.seen == {"guard": "cover", "forest": False, "power": 2}
+    assert ticket.config["power"] == 2
+    with pytest.raises(TypeError, match="own does not take forest; it takes guard, power"):
+        ticket_of(finder, forest=True)
+    with pytest.raises(TypeError, match="own does not take bogus; it takes guard, power"):
+        ticket_of(finder, score_options={"bogus": None})
+    finder.takes = "guard"
+    with pytest.raises(ValueError, match="takes of 'own' must list the options"):
+        ticket_of(finder)
+
+
+@pytest.mark.parametrize("method", sorted(FINDERS))
+def test_no_finder_takes_what_it_does_not_use(blocks, make_plain, method, monkeypatch):
+    monkeypatch.setattr("graphsparse.tickets.find.train_dense", lambda problem: pytest.fail("it was trained"))
+    for options in ({"score_options": {"bogus": 1}}, {"score_options": {"bogus": None}}):
+        with pytest.raises((TypeError, ValueError), match=f"{method} (does not take bogus; it takes|chooses edges by)"):
+            gs.find_ticket(make_plain(blocks), blocks, method=method, edge_keep=0.5, **options, **FAST)
+
+
+def test_a_method_may_be_written_in_capitals_and_its_ticket_is_the_same(blocks, make_plain):
+    sizes = {"edge_keep": 0.5, "weight_keep": 0.5, **FAST}
+    small, large = (gs.find_ticket(make_plain(blocks), blocks, method=name, **sizes) for name in ("teddy", "TEDDY"))
+    assert large.method == "teddy"
+    assert small.hash == large.hash
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"ignores": ("edge_keep",)}, "ignores 'edge_keep', which the controls alone may"),
+        ({"ignores": ("edge_keep", "weight_keep")}, "ignores 'edge_keep', which the controls alone may"),
+        ({"ignores": (), "metrics": {"ignores": "edge_keep"}}, "own metrics cannot be called 'ignores'"),
+    ],
+)
+def test_a_finder_of_ones_own_cannot_leave_the_check_by_a_word(ticket_of, changes, said):
+    def own(problem, dense, edge_keep, weight_keep):
+        found = FINDERS.find("all-edges")(problem, dense, edge_keep, weight_keep)
+        return dataclasses.replace(found, **changes)
+
+    with pytest.raises(TicketError, match=said):
+        ticket_of(own)
+
+
+def test_a_control_under_another_name_is_none(ticket_of):
+    with pytest.raises(TicketError, match="the controls alone may"):
+        ticket_of(gs.tickets.no_edges)
+
+
 def test_a_finder_of_ones_own_is_run_by_name(blocks, make_plain):
     gs.tickets.register("own", UGS(weight_step="0.5", edge_step="0.5"))
     try:
         ticket = gs.find_ticket(make_plain(blocks), blocks, method="own", edge_keep=0.5, weight_keep=0.5, **FAST)
         assert ticket.method == "own"
-        with pytest.raises(ValueError, match="already a method 'own'"):
+        with pytest.raises(ValueError, match="already a finder 'own'"):
             gs.tickets.register("own", IMP())
-        with pytest.raises(ValueError, match="already a method 'dspar'"):
+        with pytest.raises(ValueError, match="already an edge score 'dspar', which is a finder"):
             gs.tickets.register("dspar", IMP())
     finally:
         del FINDERS["own"]
@@ -219,7 +282,7 @@ def test_a_finder_that_reports_figures_of_others_is_caught(ticket_of, boast):
 
 
 def test_an_unknown_finder_is_told_the_closest(blocks, make_plain):
-    with pytest.raises(ValueError, match=r"unknown method 'wdglt' \(did you mean 'wd-glt'\?\)"):
+    with pytest.raises(ValueError, match=r"unknown finder 'wdglt' \(did you mean 'wd-glt'\?\)"):
         gs.find_ticket(make_plain(blocks), blocks, method="wdglt", edge_keep=0.5)
 
 

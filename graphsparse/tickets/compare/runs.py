@@ -21,7 +21,7 @@ from graphsparse.tickets.compare.anatomy import anatomy
 from graphsparse.tickets.compare.plan import Experiment, Trial, base_of, method_of, row_key
 from graphsparse.tickets.compare.search import level_keeps
 from graphsparse.tickets.compare.setup import problem_of
-from graphsparse.tickets.finders.table import source_of
+from graphsparse.tickets.finders.table import FINDERS
 from graphsparse.tickets.make import as_ticket
 from graphsparse.tickets.problem import Problem, Training, train_dense
 
@@ -118,7 +118,7 @@ def missing_runs(experiment: Experiment, seed: int, done: set[str]) -> list[Run]
 
 def made_by(method: str) -> dict[str, str]:
     """Of a finder of one's own: what it was made by; such rows are not those of another source."""
-    source = None if method == "dense" else source_of(base_of(method))
+    source = None if method == "dense" else FINDERS.source_hash(base_of(method))
     return {} if source is None else {"source": source}
 
 

@@ -1,7 +1,12 @@
-"""Controls that give up a size: no edges, all edges, and the dense student; they tell what distillation alone does."""
+"""Controls that give up a size: no edges, all edges, and the dense student; they tell what distillation alone does.
+
+They alone may ignore what they were asked to keep, and say so in `Found.ignores`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 
 import torch
@@ -10,9 +15,17 @@ from torch import Tensor
 from graphsparse.fit import FitResult
 from graphsparse.params import prunable
 from graphsparse.tickets.finders.one_shot import train_sparse
+from graphsparse.tickets.finders.table import FINDERS
 from graphsparse.tickets.problem import Found, Problem, unguarded
 
+IGNORED: Mapping[str, tuple[str, ...]] = {
+    "no-edges": ("edge_keep",),
+    "all-edges": ("edge_keep",),
+    "dense-student": ("edge_keep", "weight_keep"),
+}
 
+
+@FINDERS.register("no-edges")
 @unguarded
 def no_edges(problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
     """Drop every edge but the self-loops: with distillation, an MLP that imitates the dense model.
@@ -31,9 +44,10 @@ def no_edges(problem: Problem, dense: FitResult, edge_keep: Fraction, weight_kee
         (0.0, 'edge_keep')
     """
     found = train_sparse(problem, dense, _loops(problem), weight_keep, f"no-edges-{weight_keep}")
-    return Found(found.edge_mask, found.weight_masks, found.result, {"ignores": "edge_keep"})
+    return replace(found, ignores=IGNORED["no-edges"])
 
 
+@FINDERS.register("all-edges")
 @unguarded
 def all_edges(problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
     """Keep every edge and project the weights as TEDDY does: what the sparse weights alone cost.
@@ -42,9 +56,10 @@ def all_edges(problem: Problem, dense: FitResult, edge_keep: Fraction, weight_ke
     """
     everything = torch.ones_like(_loops(problem))
     found = train_sparse(problem, dense, everything, weight_keep, f"all-edges-{weight_keep}")
-    return Found(found.edge_mask, found.weight_masks, found.result, {"ignores": "edge_keep"})
+    return replace(found, ignores=IGNORED["all-edges"])
 
 
+@FINDERS.register("dense-student")
 @unguarded
 def dense_student(problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
     """Keep every edge and every weight: what distillation gives the dense model itself (born-again training).
@@ -68,8 +83,7 @@ def _dense_student(problem: Problem, dense: FitResult) -> Found:
         for name, value in prunable(student, problem.training.which).items()
     }
     result = problem.train(student, problem.task, "dense-student", distill=problem.teach(dense))
-    ignores = {"ignores": "edge_keep, weight_keep"}
-    return Found(torch.ones_like(_loops(problem)), weights, result, ignores)
+    return Found(torch.ones_like(_loops(problem)), weights, result, ignores=IGNORED["dense-student"])
 
 
 def _loops(problem: Problem) -> Tensor:

@@ -13,9 +13,11 @@ from torch.utils.hooks import RemovableHandle
 from graphsparse.params import prunable
 from graphsparse.tickets.finders.masked import Kept, largest_weights, train_masked
 from graphsparse.tickets.finders.rounds import Course, Iterative, Target
+from graphsparse.tickets.finders.table import FINDERS, options_of
 from graphsparse.tickets.problem import Found
 
 
+@FINDERS.register("imp")
 @dataclasses.dataclass(frozen=True)
 class IMP(Iterative):
     r"""Train, drop the weights that ended up smallest, rewind the others, repeat.
@@ -57,6 +59,11 @@ class IMP(Iterative):
         super().__post_init__()
         if self.rewind < 0:
             raise ValueError(f"rewind must be an epoch, at least 0, got {self.rewind}")
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """What it may be told of its edges: the rules, and the options of its score."""
+        return options_of(self.edges)
 
     def start(self, course: Course) -> Kept:
         """Everything, after the training that is rewound to."""

@@ -8,9 +8,11 @@ from fractions import Fraction
 from graphsparse.fit import FitResult
 from graphsparse.params import project_mask, prunable
 from graphsparse.tickets.finders.masked import Kept, train_masked
+from graphsparse.tickets.finders.table import FINDERS, options_of
 from graphsparse.tickets.problem import Found, Problem
 
 
+@FINDERS.register("magnitude")
 @dataclass(frozen=True)
 class Magnitude:
     r"""Keep the weights that are largest in the trained dense model, rewind them to theta0, train once.
@@ -38,6 +40,11 @@ class Magnitude:
     """
 
     edges: str = "random"
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """What it may be told of its edges: the rules, and the options of its score."""
+        return options_of(self.edges)
 
     def __call__(self, problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
         """Find the ticket that keeps exactly these fractions."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from graphsparse.fit import FitResult
 from graphsparse.params import L0Projection, project_mask, prunable
 from graphsparse.tickets.finders.masked import run_name
+from graphsparse.tickets.finders.table import FINDERS, options_of
 from graphsparse.tickets.problem import Found, Problem
 
 
@@ -30,12 +31,21 @@ class OneShot:
     def __init__(self, score: str | Callable[..., Tensor] = "teddy") -> None:
         self.score = score
 
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """What it may be told of its edges: the rules, and the options of its score."""
+        return options_of(self.score)
+
     def __call__(self, problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
         """Find the ticket that keeps exactly these fractions."""
         edge_mask = problem.edge_mask(self.score, edge_keep)
         score = self.score
         name = score if isinstance(score, str) else getattr(score, "__name__", type(score).__name__)
         return train_sparse(problem, dense, edge_mask, weight_keep, f"{name}-{edge_keep}-{weight_keep}")
+
+
+FINDERS.register("teddy", OneShot("teddy"))
+FINDERS.register("random", OneShot("random"))
 
 
 def train_sparse(problem: Problem, dense: FitResult, edge_mask: Tensor, weight_keep: Fraction, name: str) -> Found:

@@ -16,11 +16,13 @@ from graphsparse.fit import FitResult, MessageTask
 from graphsparse.fit.distill import two_columns
 from graphsparse.graphs.interop import EdgeList, open_graph
 from graphsparse.tickets.finders.one_shot import train_sparse
+from graphsparse.tickets.finders.table import FINDERS
 from graphsparse.tickets.problem import Found, Problem, unguarded
 
 _ARCS_AT_ONCE = 1 << 18
 
 
+@FINDERS.register("reliance")
 @unguarded
 @dataclass(frozen=True)
 class Reliance:

@@ -13,6 +13,7 @@ from graphsparse.tickets.finders.masked import Kept, largest_weights
 from graphsparse.tickets.finders.pairs import RemainingPairs
 from graphsparse.tickets.finders.rounds import Course, Iterative, Target
 from graphsparse.tickets.finders.soft import MaskAdam, MaskTask, Objective, SoftMasks
+from graphsparse.tickets.finders.table import EDGE_RULES, FINDERS
 
 NOISE = 1e-5
 
@@ -44,6 +45,7 @@ class L1Penalty:
         return self.edges * soft.edges.abs().sum() + self.weights * weights
 
 
+@FINDERS.register("ugs")
 @dataclasses.dataclass(frozen=True)
 class UGS(Iterative):
     r"""Train masks on edges and weights together with the weights, drop the lowest, rewind to theta0, repeat.
@@ -87,6 +89,11 @@ class UGS(Iterative):
 
     edge_penalty: float = 1e-4
     weight_penalty: float = 1e-4
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """What it may be told of its edges: no score's options, since no score chooses them."""
+        return EDGE_RULES
 
     @property
     def objective(self) -> Objective:

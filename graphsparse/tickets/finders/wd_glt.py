@@ -12,6 +12,7 @@ from graphsparse.fit import NodeTask
 from graphsparse.tickets.finders.masked import Kept
 from graphsparse.tickets.finders.rounds import Course, Target
 from graphsparse.tickets.finders.soft import Objective, SoftMasks
+from graphsparse.tickets.finders.table import FINDERS
 from graphsparse.tickets.finders.ugs import UGS, L1Penalty
 
 
@@ -106,6 +107,7 @@ class MinMax:
         return (edges + step).clamp(0, 1)
 
 
+@FINDERS.register("wd-glt")
 @dataclasses.dataclass(frozen=True)
 class WDGLT(UGS):
     r"""UGS with two remedies for very sparse graphs: a Wasserstein term on the edge mask, and a min-max.
