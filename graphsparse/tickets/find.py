@@ -15,7 +15,7 @@ from torch_geometric.data import Data
 
 from graphsparse.errors import TicketError
 from graphsparse.fit import MessageTask
-from graphsparse.keep_rule import Keep, check_seed, exact_fraction, keep_fraction
+from graphsparse.keep_rule import Keep, exact_fraction, keep_fraction, whole_number
 from graphsparse.params import Distribution, L0Projection
 from graphsparse.params.reparametrized import check_unpruned
 from graphsparse.tickets.compare.search import sparsest_within
@@ -118,7 +118,7 @@ def find_ticket(
     keeps = read_keeps(edge_keep, weight_keep, tolerance)
     edge_options = _edge_options(guard, forest, score_options)
     check_rules(method, edge_options)
-    split = check_seed(split, "split")
+    split = whole_number(split, "split")
     learned = _task(task, data, protocol, split)
     problem = Problem(
         model=_checked(model, which, weight_distribution),

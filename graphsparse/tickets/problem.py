@@ -19,7 +19,7 @@ from graphsparse.edges.transform import edge_mask
 from graphsparse.fit import BaseTask, Distill, FitResult, MessageTask, fit
 from graphsparse.fit.features import clear_graph_caches
 from graphsparse.graphs.interop import open_graph
-from graphsparse.keep_rule import check_seed
+from graphsparse.keep_rule import check_seed, whole_number
 from graphsparse.params import Distribution
 
 T = TypeVar("T")
@@ -79,7 +79,7 @@ class Training:
     device: str | torch.device | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "epochs", check_seed(self.epochs, "epochs"))
+        object.__setattr__(self, "epochs", whole_number(self.epochs, "epochs"))
         if not 1 <= self.epochs < 2**31:
             raise ValueError(f"epochs must be at least 1 and below 2^31, got {self.epochs}")
         check_number(self.lr, "lr", "a learning rate", above=0)
