@@ -225,7 +225,7 @@ def train_metanet(study: Study, work: Path, objective: str, seed: int, path: Pat
     import torch
 
     from graphsparse.metanet import OBJECTIVES, FineTune, MetaNetwork, NetworkGraph, Repair, Validation, meta_train
-    from graphsparse.metanet.pruning import Plan
+    from graphsparse.metanet.pruning import Selection
 
     torch.set_num_threads(1)
     start = time.perf_counter()
@@ -238,8 +238,8 @@ def train_metanet(study: Study, work: Path, objective: str, seed: int, path: Pat
     metanet = MetaNetwork.for_graph(graph, mode=learns.mode)
     # A change of mode "change" shows only after the fine-tuning that follows it, which costs twice the time.
     speedups = SPEEDUPS if repair else SPEEDUPS[:2]
-    plan = Plan(reconstruct=False if alone else None)
-    validation = Validation(speedups=speedups, fine_tune=FineTune(epochs=1), examples=None, plan=plan)
+    selection = Selection(reconstruct=False if alone else None)
+    validation = Validation(speedups=speedups, fine_tune=FineTune(epochs=1), examples=None, selection=selection)
     steps = {"epochs": 16, "steps": 200} if alone else {"epochs": study.repair_epochs, "steps": 400}
     options = steps if repair else {"epochs": 6, "steps": 100, "lr": 1e-3}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -255,7 +255,7 @@ def train_metanet(study: Study, work: Path, objective: str, seed: int, path: Pat
         **options,
     )
     plain = validation.area(None, held_out, task)
-    squares = dataclasses.replace(validation, plan=Plan(reconstruct=True)).area(None, held_out, task)
+    squares = dataclasses.replace(validation, selection=Selection(reconstruct=True)).area(None, held_out, task)
     seconds = time.perf_counter() - start
     metanet.save(
         path,
@@ -352,16 +352,17 @@ def pruned(
     """Prune a network by a method to a speed-up; figures for each budget, with its rate."""
     from graphsparse.fit import Task
     from graphsparse.metanet import FineTune, MetaNetwork
-    from graphsparse.metanet.channels.cost import count_flops
-    from graphsparse.metanet.pruning import Plan, Target, carve, example_of, recalibrate
+    from graphsparse.metanet.channels import Budget
+    from graphsparse.metanet.channels.budget import count_flops
+    from graphsparse.metanet.pruning import Selection, carve, example_of, recalibrate
 
     blind = Task(
         task.parts["train"], task.parts["val"], task.parts["val"]
     )  # fine-tuning does not look at the test part
     inputs = example_of(task)
-    plan = Plan(**BASELINES.get(method, BASELINES["group-l2"]), seed=seed)
+    selection = Selection(**BASELINES.get(method, BASELINES["group-l2"]), seed=seed)
     if method == "repair alone":
-        plan = dataclasses.replace(plan, reconstruct=False)
+        selection = dataclasses.replace(selection, reconstruct=False)
     metanet = None
     if method not in BASELINES and method != "classifier refit":
         objective = "repair" if method == "weight scale" else method
@@ -369,10 +370,10 @@ def pruned(
     before = method == "sparse learning" or (metanet is not None and metanet.mode == "change")
 
     def cut(prepare: FineTune) -> Any:
-        module, _ = carve(net, metanet, blind, Target(speedup=speedup), plan, inputs, prepare)
+        module, _ = carve(net, metanet, blind, Budget(speedup=speedup), selection, inputs, prepare)
         if method == "weight scale":
-            start = dataclasses.replace(plan, reconstruct=True)
-            plain, _ = carve(net, None, blind, Target(speedup=speedup), start, inputs, prepare)
+            start = dataclasses.replace(selection, reconstruct=True)
+            plain, _ = carve(net, None, blind, Budget(speedup=speedup), start, inputs, prepare)
             module = rescaled(plain, module)
         elif method == "classifier refit":
             recalibrate(module, blind)

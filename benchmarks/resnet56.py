@@ -156,8 +156,9 @@ class Study:
     def prune(self, net: Any, method: str, speedup: float, name: str) -> dict[str, Any]:
         """Prune a network by a method; its figures."""
         from graphsparse.metanet import FineTune
-        from graphsparse.metanet.channels.cost import count_flops, count_parameters
-        from graphsparse.metanet.pruning import Plan, Target, carve, example_of
+        from graphsparse.metanet.channels import Budget
+        from graphsparse.metanet.channels.budget import count_flops, count_parameters
+        from graphsparse.metanet.pruning import Selection, carve, example_of
 
         scale, start = self.scale, time.perf_counter()
         objective, criterion, trains_before = METHODS[method]
@@ -165,10 +166,10 @@ class Study:
         before, after = (scale.before, scale.after) if trains_before else (0, scale.before + scale.after)
         inputs = example_of(self.blind, self.device)
         squares = True if method == "least squares" else None
-        plan = Plan(criterion, "global" if trains_before else "uniform", reconstruct=squares)
+        selection = Selection(criterion, "global" if trains_before else "uniform", reconstruct=squares)
         at = [round(before * part) for part in (0.6, 0.9)] if before > 2 else []
         prepare = FineTune(before, lr=0.01, milestones=tuple(at))
-        module, _ = carve(net, metanet, self.blind, Target(speedup=speedup), plan, inputs, prepare, True)
+        module, _ = carve(net, metanet, self.blind, Budget(speedup=speedup), selection, inputs, prepare, True)
         at = [round(after * part) for part in (4 / 7, 6 / 7)] if after > 2 else []
         tune = FineTune(after, lr=0.01, milestones=tuple(at))
         checkpoint = self.work / "runs" / f"{name}.checkpoint"

@@ -132,7 +132,7 @@ def zoo(
     out: Annotated[Path, typer.Option(help="Folder of the networks.")] = Path("zoo"),
 ) -> None:
     """Train data models: small networks that a metanetwork learns from. Those that are there are not trained again."""
-    from graphsparse.metanet.learn.zoo import Images
+    from graphsparse.metanet import Images
     from graphsparse.metanet.study import ZooStudy
 
     study = ZooStudy(
@@ -202,7 +202,7 @@ def prune_networks(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
 ) -> None:
     """Prune networks with a metanetwork and by plain criteria; what is done already is not done again."""
-    from graphsparse.metanet.prune_study import PruneStudy
+    from graphsparse.metanet.study import PruneStudy
 
     study = PruneStudy(
         zoo=zoo,

@@ -1,14 +1,24 @@
 """Networks as graphs, so that a graph neural network (the metanetwork) can learn to prune them."""
 
-from graphsparse.metanet.channels.criteria import CRITERIA
-from graphsparse.metanet.channels.cutting import ShrinkError, shrink
-from graphsparse.metanet.channels.least_squares import reconstruct
-from graphsparse.metanet.channels.sets import Channels, masked
-from graphsparse.metanet.graph.network_graph import COUPLING, EdgeSet, NetworkGraph, NodeBank, Slot, clear_cache
+from graphsparse.metanet.channels import CRITERIA, Channels, ShrinkError, masked, reconstruct, shrink
+from graphsparse.metanet.graph import COUPLING, EdgeSet, NetworkGraph, NodeBank, Slot, clear_cache
 from graphsparse.metanet.importance import MetaImportance
-from graphsparse.metanet.learn.objectives import OBJECTIVES, GroupLasso, GroupNorm, Objective, Repair
-from graphsparse.metanet.learn.training import Validation, meta_train
-from graphsparse.metanet.learn.zoo import Images, Recipe, ZooNetwork, load_zoo, restore, save_pruned, train_zoo
+from graphsparse.metanet.learn import (
+    OBJECTIVES,
+    GroupLasso,
+    GroupNorm,
+    Images,
+    Objective,
+    Recipe,
+    Repair,
+    Validation,
+    ZooNetwork,
+    load_zoo,
+    meta_train,
+    restore,
+    save_pruned,
+    train_zoo,
+)
 from graphsparse.metanet.metanetwork import MetaNetwork
 from graphsparse.metanet.pruning import FineTune, PruneResult, prune
 from graphsparse.metanet.weights import WeightsResult, prune_weights

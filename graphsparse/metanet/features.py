@@ -7,10 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from graphsparse.metanet.channels.criteria import square_sums
-from graphsparse.metanet.channels.sets import Channels
-from graphsparse.metanet.graph.network_graph import COUPLING, NetworkGraph, NodeBank
-from graphsparse.metanet.graph.structure import Kernel
+from graphsparse.metanet.channels import Channels, square_sums
+from graphsparse.metanet.graph import COUPLING, Kernel, NetworkGraph, NodeBank
 
 RELATIONS = tuple(sorted(COUPLING | {"broadcast", "reduce", "score"}))
 KINDS = ("beta", "bias", "gamma", "running_mean", "running_var", "scale", "shift", "slope", "token")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from graphsparse.metanet.graph.network_graph import NetworkGraph
+from graphsparse.metanet.graph import NetworkGraph
 from graphsparse.metanet.metanetwork import MetaNetwork
 
 State = dict[str, Tensor]

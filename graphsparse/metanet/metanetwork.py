@@ -19,7 +19,7 @@ from torch_geometric.nn.aggr import MultiAggregation
 from graphsparse.atomic_write import atomic_write
 from graphsparse.errors import DataError
 from graphsparse.fit.tree import digest
-from graphsparse.metanet.channels.sets import check_mask, masked
+from graphsparse.metanet.channels import check_mask, masked
 from graphsparse.metanet.features import (
     KINDS,
     NODE_FIGURES,
@@ -31,9 +31,7 @@ from graphsparse.metanet.features import (
     tensor_scale,
     wiring,
 )
-from graphsparse.metanet.graph.network_graph import NetworkGraph
-from graphsparse.metanet.graph.structure import Kernel
-from graphsparse.metanet.graph.views import kernel_name
+from graphsparse.metanet.graph import Kernel, NetworkGraph, kernel_name
 
 Mode = Literal["change", "repair"]
 FORMAT = "graphsparse.metanet.metanetwork/1"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,22 +16,26 @@ from torch.optim.swa_utils import update_bn
 
 from graphsparse.fit import FitResult, Report, Task, cosine, fit, milestones, rng
 from graphsparse.fit.measure import device_of, evaluating, inference_ms
-from graphsparse.keep_rule import Keep, exact_fraction
-from graphsparse.metanet.channels.cost import (
-    Cost,
+from graphsparse.keep_rule import Keep
+from graphsparse.metanet.channels import (
+    CRITERIA,
+    Budget,
+    Distribution,
+    Evidence,
+    GroupSparsity,
+    KeptChannels,
     arguments,
+    batch_statistics,
+    check_options,
     count_flops,
     count_parameters,
-    flop_cost,
-    parameter_cost,
+    importance,
+    least_pruned,
+    removal_order,
+    shrink,
 )
-from graphsparse.metanet.channels.criteria import CRITERIA, Evidence, importance
-from graphsparse.metanet.channels.cutting import Kept, least_pruned, shrink
-from graphsparse.metanet.channels.least_squares import batch_statistics
-from graphsparse.metanet.channels.least_squares import reconstruct as least_squares
-from graphsparse.metanet.channels.penalties import GroupSparsity
-from graphsparse.metanet.channels.sets import Distribution, check_options, removal_order
-from graphsparse.metanet.graph.network_graph import NetworkGraph
+from graphsparse.metanet.channels import reconstruct as least_squares
+from graphsparse.metanet.graph import NetworkGraph
 from graphsparse.metanet.metanetwork import MetaNetwork
 
 _CALIBRATION_BATCHES = 16
@@ -114,7 +116,7 @@ class PruneResult:
     """
 
     module: nn.Module = field(repr=False)
-    kept: Kept = field(repr=False)
+    kept: KeptChannels = field(repr=False)
     flops: tuple[int, int]
     params: tuple[int, int]
     latency_ms: tuple[float, float]
@@ -139,44 +141,7 @@ class PruneResult:
 
 
 @dataclass(frozen=True)
-class Target:
-    """How small a network is to become: exactly one of the three.
-
-    Args:
-        speedup: FLOPs before over FLOPs after, at least 1.
-        flops, params: the fraction that may stay, in (0, 1], or the number of FLOPs or parameters, above 1.
-    """
-
-    speedup: float | None = None
-    flops: float | None = None
-    params: float | None = None
-
-    def __post_init__(self) -> None:
-        given = [name for name in ("speedup", "flops", "params") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(f"give exactly one of speedup, flops and params, got {', '.join(given) or 'none'}")
-        value = getattr(self, given[0])
-        if not (math.isfinite(value) and value > 0 and (given[0] != "speedup" or value >= 1)):
-            raise ValueError(f"{given[0]} must be a number {'>= 1' if given[0] == 'speedup' else '> 0'}, got {value}")
-
-    def limit(self, module: nn.Module, inputs: tuple[Any, ...]) -> Fraction:
-        """The largest cost that reaches the target; the target is read as the decimal that was written."""
-        if self.speedup is not None:
-            return self.exact(module, inputs) / exact_fraction(self.speedup, "speedup")
-        value = exact_fraction(self.flops if self.flops is not None else self.params or 0.0, "the target")
-        return value if value > 1 else value * self.exact(module, inputs)
-
-    def exact(self, module: nn.Module, inputs: tuple[Any, ...]) -> int:
-        """The cost of a module."""
-        return count_parameters(module) if self.params is not None else count_flops(module, inputs)
-
-    def spread(self, graph: NetworkGraph, module: nn.Module, inputs: tuple[Any, ...]) -> Cost:
-        """The cost spread over a graph."""
-        return parameter_cost(graph, module) if self.params is not None else flop_cost(graph, module, inputs)
-
-
-@dataclass(frozen=True)
-class Plan:
+class Selection:
     """How channels are chosen.
 
     Args:
@@ -224,22 +189,22 @@ def prune(
     seed: int = 0,
     progress: bool | Report | None = None,
 ) -> PruneResult:
-    """Prune a network to a target, in the order of the metanetwork's mode; the network that is given is not changed.
+    """Prune a network to a budget, in the order of the metanetwork's mode; the network that is given is not changed.
 
     ``mode="repair"``: choose channels by ``criterion``, reconstruct, pass with the mask, shrink, recalibrate batch
     norms, fine-tune. ``mode="change"``: pass, recalibrate, fine-tune (``prepare``), choose, shrink, recalibrate,
     fine-tune. Without a metanetwork: choose, shrink, recalibrate, fine-tune: the baseline, to which
     ``reconstruct=True`` adds least squares after the choice (`graphsparse.metanet.reconstruct`). Of all networks that
-    the order of removal goes through, the least pruned one that reaches the target is taken.
+    the order of removal goes through, the least pruned one that reaches the budget is taken.
 
     Args:
         net: any network that can be traced and that Torch-Pruning can cut.
         metanet: a trained metanetwork, or None.
         task: trains, validates and tests; the test part is read for the reported figures only.
-        speedup, flops, params: the target, see `Target`.
+        speedup, flops, params: the budget, see `Budget`.
         criterion: "group-l2", "bn-scale", "taylor", "random", or "sparse-learning": train with a group-norm penalty
             (``prepare``) first, then group-l2.
-        distribution, min_keep, round_to, reconstruct: see `Plan`.
+        distribution, min_keep, round_to, reconstruct: see `Selection`.
         fine_tune: the training at the end; None is ``FineTune()``.
         prepare: the training before channels are chosen (``mode="change"`` and "sparse-learning").
         example_inputs: as for `NetworkGraph.from_module`; None takes one example of the training part.
@@ -247,7 +212,7 @@ def prune(
         progress: as for `graphsparse.fit.fit`.
 
     Raises:
-        ValueError: the target is out of reach with ``min_keep``, or an argument is out of range.
+        ValueError: the budget is out of reach with ``min_keep``, or an argument is out of range.
         TraceError: an operation of the network is not covered.
         ShrinkError: Torch-Pruning cannot cut it.
 
@@ -258,14 +223,14 @@ def prune(
         >>> prune(net, None, task, speedup=4, fine_tune=FineTune(epochs=1)).speedup
         4.0
     """
-    target = Target(speedup, flops, params)
-    plan = Plan(criterion, distribution, min_keep, round_to, seed, reconstruct)
+    budget = Budget(speedup, flops, params)
+    selection = Selection(criterion, distribution, min_keep, round_to, seed, reconstruct)
     fine_tune = FineTune() if fine_tune is None else fine_tune
     inputs = example_of(task, device_of(net)) if example_inputs is None else arguments(example_inputs)
     device = device_of(net)
     with rng.preserved(device):
         rng.seed_all(seed, device)  # a loader that shuffles draws from torch's generator
-        module, kept = carve(net, metanet, task, target, plan, inputs, prepare or FineTune(), progress)
+        module, kept = carve(net, metanet, task, budget, selection, inputs, prepare or FineTune(), progress)
         recalibrate(module, task)
         untuned = task.score(module, "test", device)
         tuned = fine_tune.run(module, task, seed=seed, progress=progress)
@@ -292,15 +257,15 @@ def carve(
     net: nn.Module,
     metanet: MetaNetwork | None,
     task: Task,
-    target: Target,
-    plan: Plan,
+    budget: Budget,
+    selection: Selection,
     inputs: tuple[Any, ...],
     prepare: FineTune,
     progress: bool | Report | None = None,
-) -> tuple[nn.Module, Kept]:
+) -> tuple[nn.Module, KeptChannels]:
     """The part of `prune` before the last fine-tuning: the shrunk network and the channels that it kept."""
-    limit = target.limit(net, inputs)
-    graph, criterion = NetworkGraph.from_module(net, inputs), plan.criterion
+    limit = budget.limit(net, inputs)
+    graph, criterion = NetworkGraph.from_module(net, inputs), selection.criterion
     _check_finite(net)
     if criterion == "sparse-learning" or (metanet is not None and metanet.mode == "change"):
         module = graph.to_module()
@@ -310,20 +275,20 @@ def carve(
         callbacks: tuple[Any, ...] = ()
         if criterion == "sparse-learning":
             criterion, callbacks = "group-l2", (GroupSparsity(module, inputs),)
-        prepare.run(module, task, seed=plan.seed, progress=progress, callbacks=callbacks)
+        prepare.run(module, task, seed=selection.seed, progress=progress, callbacks=callbacks)
         graph = NetworkGraph.from_module(module, inputs)
-    evidence = Evidence(graph, plan.seed, functools.partial(_training_loss, graph.to_module(), task))
+    evidence = Evidence(graph, selection.seed, functools.partial(_training_loss, graph.to_module(), task))
     order = functools.partial(
         removal_order,
         importance=importance(evidence, criterion),
-        distribution=plan.distribution,
-        min_keep=plan.min_keep,
-        round_to=plan.round_to,
+        distribution=selection.distribution,
+        min_keep=selection.min_keep,
+        round_to=selection.round_to,
     )
-    cost = target.spread(graph, graph.to_module(), inputs)
-    keep, found = least_pruned(graph, order, cost, lambda small: target.exact(small, inputs), limit, inputs)
+    cost = budget.spread(graph, graph.to_module(), inputs)
+    keep, found = least_pruned(graph, order, cost, lambda small: budget.exact(small, inputs), limit, inputs)
     repairs = metanet is not None and metanet.mode == "repair"
-    if plan.reconstruct or (plan.reconstruct is None and repairs):
+    if selection.reconstruct or (selection.reconstruct is None and repairs):
         graph = least_squares(graph, keep, task)
     elif not repairs:
         return found

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from graphsparse.fit import Report, Task, rng
 from graphsparse.fit.measure import device_of
 from graphsparse.keep_rule import Keep, check_seed
-from graphsparse.metanet.channels.cost import TRANSPOSED, arguments
-from graphsparse.metanet.graph.network_graph import NetworkGraph
+from graphsparse.metanet.channels import TRANSPOSED, arguments
+from graphsparse.metanet.graph import NetworkGraph
 from graphsparse.metanet.metanetwork import MetaNetwork
 from graphsparse.metanet.pruning import FineTune, example_of, recalibrate
 from graphsparse.params import Fixed, L0Projection, NofM, Projection, prunable, weights_kept

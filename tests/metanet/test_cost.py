@@ -11,7 +11,7 @@ from metanet_networks import CUT_WHOLE, NETWORKS, graph_of, make
 from torch import nn
 
 from graphsparse.metanet import Channels, NetworkGraph, shrink
-from graphsparse.metanet.channels.cost import (
+from graphsparse.metanet.channels.budget import (
     count_flops,
     count_parameters,
     first_reaching,

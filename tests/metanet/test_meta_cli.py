@@ -10,7 +10,7 @@ from metanet_networks import same_bits
 from typer.testing import CliRunner
 
 from graphsparse import cli
-from graphsparse.metanet import MetaNetwork, load_zoo, prune_study, restore
+from graphsparse.metanet import MetaNetwork, load_zoo, restore, study
 from graphsparse.metanet.learn.objectives import Repair
 from graphsparse.metanet.learn.zoo import load_network, read_header
 
@@ -171,7 +171,7 @@ def test_pruned_networks_come_back(pruned, made):
 def test_an_interrupted_prune_goes_on_and_ends_alike(pruned, made, tmp_path, monkeypatch):
     out, words, _ = pruned
     words = [*words[:-1], tmp_path]
-    prune, calls = prune_study.prune, []
+    prune, calls = study.prune, []
 
     def killed(*args, **options):
         calls.append(1)
@@ -179,7 +179,7 @@ def test_an_interrupted_prune_goes_on_and_ends_alike(pruned, made, tmp_path, mon
             raise KeyboardInterrupt
         return prune(*args, **options)
 
-    monkeypatch.setattr(prune_study, "prune", killed)
+    monkeypatch.setattr(study, "prune", killed)
     invoke(*words, code=130)
     assert not (tmp_path / "metrics.json").exists()
     invoke(*words)
@@ -218,14 +218,14 @@ def test_every_method_gets_the_same_epochs_in_all(made, tmp_path, monkeypatch):
     words = [*TRAIN, "--objective", "group-norm", "--zoo", graph_folder / "zoo", "--out", tmp_path / "c.safetensors"]
     invoke("train", *words)
     assert MetaNetwork.load(tmp_path / "c.safetensors").mode == "change"
-    prune = prune_study.prune
+    prune = study.prune
 
     def watched(net, metanet, task, **options):
         name = "metanetwork" if metanet else options["criterion"]
         given[name] = (options["prepare"].epochs, options["fine_tune"].epochs)
         return prune(net, metanet, task, **options)
 
-    monkeypatch.setattr(prune_study, "prune", watched)
+    monkeypatch.setattr(study, "prune", watched)
     invoke(
         "prune", "--zoo", graph_folder / "zoo" / "resnet8-w4-e1-s0", "--metanet", tmp_path / "c.safetensors",
         "--criterion", "group-l2,sparse-learning", "--speedup", 2, "--epochs", 3, "--out", tmp_path / "p",
@@ -243,7 +243,7 @@ def test_a_pruned_network_says_what_it_was_asked_for(pruned):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["zoo", "--dataset", "digit"], "did you mean digits?"),
+        (["zoo", "--dataset", "digit"], "did you mean 'digits'?"),
         (["zoo", "--arch", "resnet9"], "6 n + 2"),
         (["zoo", "--arch", "lenet"], "no network named 'lenet'"),
         (["zoo", "--width", "4,x"], "--width takes whole numbers"),

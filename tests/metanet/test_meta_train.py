@@ -32,7 +32,7 @@ from graphsparse.metanet import (
 from graphsparse.metanet.channels.least_squares import batch_statistics
 from graphsparse.metanet.channels.penalties import group_norm
 from graphsparse.metanet.learn.objectives import Member, through
-from graphsparse.metanet.pruning import Plan
+from graphsparse.metanet.pruning import Selection
 
 QUICK = Validation(speedups=(1.5, 2.0), fine_tune=FineTune(epochs=0))
 
@@ -423,7 +423,7 @@ def test_repair_learns_on_real_digits(digits_zoo):
         torch.default_generator.manual_seed(0)
         metanet = MetaNetwork.for_graph(graph, hidden=16, layers=2)
     validation = Validation(speedups=(2.0, 4.0), fine_tune=FineTune(epochs=0))
-    baseline = dataclasses.replace(validation, plan=Plan(reconstruct=True)).area(None, nets[-2:], task)
+    baseline = dataclasses.replace(validation, selection=Selection(reconstruct=True)).area(None, nets[-2:], task)
     assert validation.area(metanet, nets[-2:], task) == baseline  # untrained: the plain criterion and least squares
     assert baseline > validation.area(None, nets[-2:], task) + 0.1
     result = meta_train(

@@ -27,7 +27,7 @@ from graphsparse.metanet import (
     save_pruned,
     shrink,
 )
-from graphsparse.metanet.channels.cost import count_flops, count_parameters
+from graphsparse.metanet.channels.budget import count_flops, count_parameters
 from graphsparse.metanet.channels.criteria import Evidence, importance
 from graphsparse.metanet.channels.sets import keep_after, removal_order
 from graphsparse.metanet.pruning import recalibrate

@@ -10,7 +10,7 @@ from metanet_networks import CUT_WHOLE, NETWORKS, ResNet, graph_of, images, some
 from torch import nn
 
 from graphsparse.metanet import Channels, NetworkGraph, ShrinkError, masked, shrink
-from graphsparse.metanet.channels.cost import count_flops, flop_cost
+from graphsparse.metanet.channels.budget import count_flops, flop_cost
 from graphsparse.metanet.channels.cutting import cut, cuttable, least_pruned
 from graphsparse.metanet.channels.sets import keep_after, removal_order
 

@@ -1,1 +1,75 @@
 """Sets of coupled channels: which to keep, what they cost, how they are cut."""
+
+from graphsparse.metanet.channels.budget import (
+    TRANSPOSED,
+    Budget,
+    Cost,
+    arguments,
+    count_flops,
+    count_parameters,
+    flop_cost,
+    prefix_for,
+)
+from graphsparse.metanet.channels.criteria import (
+    CRITERIA,
+    Evidence,
+    importance,
+    square_sums,
+)
+from graphsparse.metanet.channels.cutting import (
+    KeptChannels,
+    ShrinkError,
+    cut,
+    least_pruned,
+    shrink,
+)
+from graphsparse.metanet.channels.least_squares import (
+    batch_statistics,
+    reconstruct,
+)
+from graphsparse.metanet.channels.penalties import (
+    GroupSparsity,
+    group_lasso,
+    group_norm,
+)
+from graphsparse.metanet.channels.sets import (
+    Channels,
+    Distribution,
+    check_mask,
+    check_options,
+    keep_after,
+    masked,
+    removal_order,
+)
+
+__all__ = [
+    "CRITERIA",
+    "TRANSPOSED",
+    "Budget",
+    "Channels",
+    "Cost",
+    "Distribution",
+    "Evidence",
+    "GroupSparsity",
+    "KeptChannels",
+    "ShrinkError",
+    "arguments",
+    "batch_statistics",
+    "check_mask",
+    "check_options",
+    "count_flops",
+    "count_parameters",
+    "cut",
+    "flop_cost",
+    "group_lasso",
+    "group_norm",
+    "importance",
+    "keep_after",
+    "least_pruned",
+    "masked",
+    "prefix_for",
+    "reconstruct",
+    "removal_order",
+    "shrink",
+    "square_sums",
+]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from graphsparse.metanet.channels.sets import Channels
-from graphsparse.metanet.graph.network_graph import NetworkGraph
+from graphsparse.metanet.graph import NetworkGraph
 
 Loss = Callable[[dict[str, Tensor]], Tensor]
 

@@ -15,14 +15,14 @@ from torch_geometric.nn.dense.linear import Linear as GraphLinear
 
 from graphsparse.errors import GraphsparseError
 from graphsparse.fit.measure import evaluating
-from graphsparse.metanet.channels.cost import LAYERS, TRANSPOSED, Cost, arguments, first_reaching, prefix_for
+from graphsparse.metanet.channels.budget import LAYERS, TRANSPOSED, Cost, arguments, first_reaching, prefix_for
 from graphsparse.metanet.channels.sets import Channels, check_mask, keep_after, masked
-from graphsparse.metanet.graph.network_graph import NetworkGraph
+from graphsparse.metanet.graph import NetworkGraph
 
 if TYPE_CHECKING:
     import torch_pruning as tp
 
-Kept = dict[str, list[int]]
+KeptChannels = dict[str, list[int]]
 
 _OVER_CHANNELS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)
 
@@ -31,7 +31,9 @@ class ShrinkError(GraphsparseError):
     """A module cannot be cut as a mask asks."""
 
 
-def shrink(graph: NetworkGraph, keep: Tensor, example_inputs: Tensor | tuple[Any, ...]) -> tuple[nn.Module, Kept]:
+def shrink(
+    graph: NetworkGraph, keep: Tensor, example_inputs: Tensor | tuple[Any, ...]
+) -> tuple[nn.Module, KeptChannels]:
     """The module of the kept channels, smaller in memory and time.
 
     It computes what the module of ``masked(graph, keep)`` computes, except where a norm averages over channels.
@@ -63,13 +65,13 @@ def shrink(graph: NetworkGraph, keep: Tensor, example_inputs: Tensor | tuple[Any
     return module, kept
 
 
-def kept_channels(graph: NetworkGraph, keep: Tensor, module: nn.Module) -> Kept:
+def kept_channels(graph: NetworkGraph, keep: Tensor, module: nn.Module) -> KeptChannels:
     """For each layer that loses channels, the indices that stay.
 
     Raises:
         ShrinkError: a dropped channel is made by no linear layer or convolution.
     """
-    found: Kept = {}
+    found: KeptChannels = {}
     made = torch.zeros(graph.num_nodes, dtype=torch.bool)
     keep = keep.cpu()
     for name, layer in module.named_modules():
@@ -153,7 +155,7 @@ def least_pruned(
     exact: Callable[[nn.Module], int],
     limit: float | Fraction,
     example_inputs: Tensor | tuple[Any, ...],
-) -> tuple[Tensor, tuple[nn.Module, Kept]]:
+) -> tuple[Tensor, tuple[nn.Module, KeptChannels]]:
     """The mask of the least-pruned network within a limit, and that network, of all that an order goes through.
 
     Where the last step goes further than it must, the next step of another group takes its place if that is enough and
@@ -205,7 +207,7 @@ class _Search:
         self.graph, self.channels, self.steps, self.measure, self.inputs = graph, channels, steps, measure, inputs
         self.last = self.keep(0)  # the mask that was shrunk last
         self._costs: dict[int, int] = {}
-        self._found: tuple[int, tuple[nn.Module, Kept]] | None = None
+        self._found: tuple[int, tuple[nn.Module, KeptChannels]] | None = None
 
     def first(self, cost: Cost, limit: float | Fraction) -> int | None:
         """The smallest number of steps within the limit, None if there is none."""
@@ -216,7 +218,7 @@ class _Search:
             found = first_reaching(count, lambda k: self.exact(k) <= limit, at)
         return None if found > count else found
 
-    def finest(self, at: int, cost: Cost, limit: float | Fraction) -> tuple[Tensor, tuple[nn.Module, Kept]]:
+    def finest(self, at: int, cost: Cost, limit: float | Fraction) -> tuple[Tensor, tuple[nn.Module, KeptChannels]]:
         """Mask and network after so many steps, or after another last step that cuts less and is enough."""
         best = self.keep(at)
         most = cost.left(self.graph, best)
@@ -238,7 +240,7 @@ class _Search:
         """The mask after so many steps."""
         return keep_after(self.channels, self.steps[:count])
 
-    def shrunk(self, count: int) -> tuple[nn.Module, Kept]:
+    def shrunk(self, count: int) -> tuple[nn.Module, KeptChannels]:
         """The network after so many steps."""
         if self._found is None or self._found[0] != count:
             self.last = self.keep(count)
@@ -386,10 +388,10 @@ def output_nodes(graph: NetworkGraph, layer: nn.Module, weight: str) -> list[Ten
     for slot in graph.slots(weight):
         if slot.kind != "edge":
             continue
-        places = torch.unravel_index(slot.element, shape)
-        channel = places[0]
+        index = torch.unravel_index(slot.element, shape)
+        channel = index[0]
         if isinstance(layer, TRANSPOSED):
-            channel = channel // (shape[0] // int(layer.groups)) * shape[1] + places[1]
+            channel = channel // (shape[0] // int(layer.groups)) * shape[1] + index[1]
         nodes = torch.empty(_width(layer), dtype=torch.int64)
         nodes[channel] = graph.edges[slot.group].dst[slot.row.to(graph.layer.device)].cpu()  # type: ignore[index]
         uses.append(nodes)

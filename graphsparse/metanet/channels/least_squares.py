@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from graphsparse.fit import Task
-from graphsparse.metanet.channels.cost import LAYERS, TRANSPOSED
+from graphsparse.metanet.channels.budget import LAYERS, TRANSPOSED
 from graphsparse.metanet.channels.cutting import output_nodes
 from graphsparse.metanet.channels.sets import check_mask, masked
-from graphsparse.metanet.graph.network_graph import NetworkGraph
+from graphsparse.metanet.graph import NetworkGraph
 
 Inputs = Any
 
@@ -27,7 +27,7 @@ def reconstruct(
     *,
     inputs: Inputs = None,
     examples: int = 1024,
-    rows: int = 8192,
+    samples: int = 8192,
     ridge: float = 0.01,
 ) -> NetworkGraph:
     r"""The network with the weights between kept channels refitted, so that each layer gives again what it gave.
@@ -48,7 +48,7 @@ def reconstruct(
         task: calls the network, on training examples.
         inputs: what to call it on; None takes the first ``examples`` of the training part.
         examples: how many.
-        rows: examples (times positions) that each layer is fitted to, drawn at random.
+        samples: examples (times positions) that each layer is fitted to, drawn at random.
         ridge: strength of the penalty, above 0.
 
     Raises:
@@ -68,21 +68,21 @@ def reconstruct(
         tensor([[2., 1.]])
     """
     check_mask(graph, keep)
-    if not ridge > 0 or examples < 1 or rows < 1:
-        raise ValueError(f"ridge, examples and rows must be above 0, got {ridge}, {examples} and {rows}")
-    places = graph.once(_places)
+    if not ridge > 0 or examples < 1 or samples < 1:
+        raise ValueError(f"ridge, examples and samples must be above 0, got {ridge}, {examples} and {samples}")
+    fitted = graph.once(_fitted_layers)
     inputs = calibration(task, examples, graph.layer.device) if inputs is None else inputs
     wide, small = graph.to_module(), masked(graph, keep).to_module()
     with torch.no_grad():
-        targets = _record(wide, task, inputs, places, rows)
-        _refit(small, task, inputs, places, keep, targets, ridge)
-        fitted = graph.with_module(small)
+        targets = _outputs(wide, task, inputs, fitted, samples)
+        _refit(small, task, inputs, fitted, keep, targets, ridge)
+        refitted = graph.with_module(small)
     edges = {
-        kernel: torch.where((keep[e.src] & keep[e.dst]).unsqueeze(1), fitted.edges[kernel].values, e.values)
+        kernel: torch.where((keep[e.src] & keep[e.dst]).unsqueeze(1), refitted.edges[kernel].values, e.values)
         for kernel, e in graph.edges.items()
     }
     biases = {
-        name: torch.where(keep[bank.nodes].unsqueeze(1), fitted.banks[name].values, bank.values)
+        name: torch.where(keep[bank.nodes].unsqueeze(1), refitted.banks[name].values, bank.values)
         for name, bank in graph.banks.items()
         if name.split(".")[0] == "bias"
     }
@@ -106,14 +106,14 @@ def batch_statistics(module: nn.Module) -> nn.Module:
     return module
 
 
-class _Place(NamedTuple):
+class _Fitted(NamedTuple):
     """A layer in the graph: the node of each of its outputs, and whether a batch norm follows."""
 
     nodes: Tensor
     normed: bool
 
 
-def _places(graph: NetworkGraph) -> dict[str, _Place]:
+def _fitted_layers(graph: NetworkGraph) -> dict[str, _Fitted]:
     found = {}
     for name, layer in graph.to_module().named_modules():
         if not isinstance(layer, LAYERS) or isinstance(layer, TRANSPOSED) or parametrize.is_parametrized(layer):
@@ -128,7 +128,7 @@ def _places(graph: NetworkGraph) -> dict[str, _Place]:
                 for bank_name, bank in graph.banks.items()
                 if bank_name.startswith("running_mean")
             )
-            found[name] = _Place(nodes, normed)
+            found[name] = _Fitted(nodes, normed)
     return found
 
 
@@ -150,26 +150,28 @@ def _call(module: nn.Module, task: Task, inputs: Inputs, hooks: dict[str, Hook],
             handle.remove()
 
 
-Target = tuple[Tensor, Tensor]  # which rows, and the outputs there
+_Sample = tuple[Tensor, Tensor]  # which examples (times positions), and the layer's outputs there
 
 
-def _record(wide: nn.Module, task: Task, inputs: Inputs, places: dict[str, _Place], rows: int) -> dict[str, Target]:
-    """Outputs of each layer that is called once, at rows drawn at random."""
+def _outputs(
+    wide: nn.Module, task: Task, inputs: Inputs, fitted: dict[str, _Fitted], samples: int
+) -> dict[str, _Sample]:
+    """Outputs of each layer that is called once, at samples drawn at random."""
     generator = torch.Generator().manual_seed(0)
-    found: dict[str, list[Target]] = {name: [] for name in places}
+    found: dict[str, list[_Sample]] = {name: [] for name in fitted}
 
     def hook(name: str, layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
         if len(args) != 1:  # called by keyword: there is nothing to refit to
             return
         y = output.movedim(1, -1) if isinstance(layer, nn.modules.conv._ConvNd) else output
         y = y.reshape(-1, y.shape[-1])
-        if len(y) > rows:
-            chosen = torch.randint(len(y), (rows,), generator=generator).to(y.device)
+        if len(y) > samples:
+            chosen = torch.randint(len(y), (samples,), generator=generator).to(y.device)
         else:
             chosen = torch.arange(len(y), device=y.device)
         found[name].append((chosen, y[chosen]))
 
-    _call(wide, task, inputs, {name: functools.partial(hook, name) for name in places}, before=False)
+    _call(wide, task, inputs, {name: functools.partial(hook, name) for name in fitted}, before=False)
     return {name: targets[0] for name, targets in found.items() if len(targets) == 1}
 
 
@@ -177,23 +179,23 @@ def _refit(
     small: nn.Module,
     task: Task,
     inputs: Inputs,
-    places: dict[str, _Place],
+    fitted: dict[str, _Fitted],
     keep: Tensor,
-    targets: dict[str, Target],
+    targets: dict[str, _Sample],
     ridge: float,
 ) -> None:
     """Refit each layer in place just before it is called, so that the layers after it see its new outputs."""
 
     def hook(name: str, layer: Any, args: tuple[Tensor, ...]) -> None:
-        place, (chosen, y) = places[name], targets[name]
+        (nodes, normed), (chosen, y) = fitted[name], targets[name]
         groups = int(getattr(layer, "groups", 1))
-        x = _by_group(_patches(layer, args[0], chosen), groups)  # [groups, rows, inputs]
+        x = _by_group(_patches(layer, args[0], chosen), groups)  # [groups, samples, inputs]
         y = _by_group(y, groups)
         old = layer.weight.flatten(1).reshape(groups, -1, x.shape[2])  # [groups, outputs, inputs]
-        constant = place.normed or layer.bias is not None
+        constant = normed or layer.bias is not None
         x_mean, y_mean = (t.mean(1, keepdim=True) * constant for t in (x, y))
         new = old + _least_squares(x - x_mean, y - y_mean, old, ridge)
-        stays = keep[place.nodes]
+        stays = keep[nodes]
         weight = torch.where(stays[:, None], new.flatten(0, 1), layer.weight.flatten(1))
         layer.weight.copy_(weight.view_as(layer.weight))
         if layer.bias is not None:
@@ -204,7 +206,7 @@ def _refit(
 
 
 def _by_group(values: Tensor, groups: int) -> Tensor:
-    """Columns split into groups: ``[rows, groups * n]`` to ``[groups, rows, n]``."""
+    """Columns split into groups: ``[samples, groups * n]`` to ``[groups, samples, n]``."""
     return values.reshape(len(values), groups, -1).transpose(0, 1)
 
 
@@ -219,7 +221,7 @@ def _least_squares(x: Tensor, y: Tensor, old: Tensor, ridge: float) -> Tensor:
 
 
 def _patches(layer: nn.Module, x: Tensor, chosen: Tensor) -> Tensor:
-    """What the layer multiplies with its kernels, at the chosen rows (examples times positions): ``[rows, C * k]``."""
+    """What the layer multiplies with its kernels, at the chosen samples: ``[samples, C * k]``."""
     if not isinstance(layer, nn.modules.conv._ConvNd):
         return x.reshape(-1, x.shape[-1])[chosen]
     dims = len(layer.kernel_size)

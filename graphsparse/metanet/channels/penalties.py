@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from graphsparse.metanet.channels.criteria import square_sums
 from graphsparse.metanet.channels.sets import Channels
-from graphsparse.metanet.graph.network_graph import NetworkGraph
+from graphsparse.metanet.graph import NetworkGraph
 
 
 def group_norm(graph: NetworkGraph, alpha: float = 4.0) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from graphsparse.keep_rule import Keep, exact_fraction, kept_count
-from graphsparse.metanet.graph.network_graph import NetworkGraph, Slot, components
+from graphsparse.metanet.graph import NetworkGraph, Slot, components
 
 Distribution = Literal["uniform", "global", "raw"]
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from graphsparse.metanet.graph.record import Record
-from graphsparse.metanet.graph.values import Elements, Ids, broadcast, collapse
+from graphsparse.metanet.graph.record import Elements, Ids, Record, UncoveredError, Value, broadcast, collapse
 
 FAR = torch.iinfo(torch.int64).max
 
@@ -78,7 +77,7 @@ def filled(record: Record, ids: Tensor) -> Tensor:
     empty = small < 0
     if bool(empty.any()):
         small = small.clone()
-        small[empty] = record.new((int(empty.sum()),), soft=True, label=f"{record.place} (constant)".strip())
+        small[empty] = record.new((int(empty.sum()),), soft=True, label=f"{record.path} (constant)".strip())
     return small.expand(ids.shape)
 
 
@@ -166,6 +165,15 @@ def _settled_against(record: Record, ids: Tensor, other: Tensor, lengths: Sequen
     return settle(record, ids, axes) if axes else ids
 
 
+def activation(record: Record, value: Value) -> Tensor:
+    """The ids of a value that is used as an activation."""
+    if isinstance(value, Ids):
+        return value.tensor
+    if isinstance(value, Elements):
+        return own_ids(record, value)
+    return torch.full((), -1).expand(value.shape)
+
+
 def own_ids(record: Record, elements: Elements) -> Tensor:
     """A parameter as an activation (a class token): a soft id for each element, which lies on it."""
     distinct, which = torch.unique(elements.indices(), return_inverse=True)
@@ -182,3 +190,62 @@ def lay_on(record: Record, ids: Tensor, elements: Elements, kind: str) -> Ids:
     small = collapse(owners.view([1] * missing + list(owners.shape)).expand(shape) if missing else owners.expand(shape))
     record.lay(kind, (kind, elements, small))
     return Ids(owners.expand(shape))
+
+
+def contract(record: Record, ids: Tensor, weight: Value, weight_axes: tuple[int, int]) -> Tensor:
+    """Ids [..., i, c] times a weight with axes (c, o) at the given places and batch axes before: new ids [..., i, o].
+
+    A weight with batch axes (one matrix per head) makes its own outputs for each of them.
+    """
+    if isinstance(weight, Ids):
+        raise UncoveredError("its weight is computed from activations")
+    into, out = (axis % len(weight.shape) for axis in weight_axes)
+    batch = [size for axis, size in enumerate(weight.shape) if axis not in (into, out)]
+    shape = broadcast(ids.shape[:-2], torch.Size(batch)) + ids.shape[-2:]
+    own = [1] * (len(shape) - 2 - len(batch)) + batch
+    ids = ids.expand(shape)
+    source = settle(record, ids, [axis for axis in range(len(shape) - 1) if axis == len(shape) - 2 or own[axis] == 1])
+    source = record.pin(filled(record, source)).reshape([*batch, shape[-1]])
+    target = record.new((*batch, weight.shape[out]))
+    src = source.unsqueeze(out).expand(weight.shape) if out >= len(batch) else source
+    dst = target.unsqueeze(into).expand(weight.shape)
+    if isinstance(weight, Elements):
+        record.edges((), weight, src, dst)
+    else:  # a fixed projection has nothing to prune, yet ties its outputs to its inputs
+        record.relate("reduce", src, dst)
+    return target.view([*own, 1, weight.shape[out]]).expand([*shape[:-1], weight.shape[out]])
+
+
+def relate_groups(record: Record, ids: Tensor) -> None:
+    """Channels [group, place] that can only be cut at the same places of every group."""
+    if min(ids.shape) > 0:
+        record.relate("grouped", ids[:1].expand_as(ids), ids)
+
+
+def pointwise(record: Record, name: str, values: Sequence[Value], to_bool: bool) -> Value:
+    """Any elementwise operation: ids pass, ids that meet are tied, parameters lie on the ids that they meet."""
+    shape = broadcast(*(value.shape for value in values))
+    if to_bool:
+        return Ids(torch.full((), -1).expand(shape))
+    factor = name in ("mul", "div", "true_divide")
+    parameters = [value for value in values if isinstance(value, Elements)]
+    if len(parameters) == len(values) and len(values) > 1 and name not in ("add", "sub"):
+        raise UncoveredError("a parameter is computed from parameters")
+    active = [value for value in values if isinstance(value, Ids)]
+    if not active and len(parameters) == 1:  # a function of each element (1 + eps, a fixed mask): still that element
+        return _spread(parameters[0], shape)
+    if not active:
+        active, parameters = [Ids(own_ids(record, parameters[0]))], parameters[1:]
+    out = active[0].tensor
+    for other in active[1:]:
+        out = meet(record, out, other.tensor, "multiply" if factor else "add")
+    for elements in parameters:
+        kind = "scale" if factor else "shift"
+        out = lay_on(record, out, elements, kind).tensor
+    return Ids(out.expand(shape))
+
+
+def _spread(elements: Elements, shape: torch.Size) -> Elements:
+    if elements.shape == shape:
+        return elements
+    return Elements(elements.start, shape, elements.indices().expand(shape))

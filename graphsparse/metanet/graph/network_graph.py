@@ -13,8 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 
 from graphsparse.errors import TraceError
-from graphsparse.metanet.graph.meta_module import fill, hollow, tensors
-from graphsparse.metanet.graph.signature import digest, signature
+from graphsparse.metanet.graph.architecture import digest, empty_copy, filled_copy, signature, tensors
 from graphsparse.metanet.graph.structure import Kernel, Structure, build
 from graphsparse.metanet.graph.trace import trace
 from graphsparse.metanet.graph.transfer import Return, gather, scatter, ways_back
@@ -71,7 +70,7 @@ class Slot(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _Architecture:
     """What is found once for an architecture."""
 
     structure: Structure
@@ -81,7 +80,7 @@ class _Plan:
 
 
 _T = TypeVar("_T")
-_CACHE: OrderedDict[Any, list[_Plan]] = OrderedDict()
+_CACHE: OrderedDict[Any, list[_Architecture]] = OrderedDict()
 _CACHE_SIZE = 16
 
 
@@ -116,7 +115,7 @@ class NetworkGraph:
     banks: dict[str, NodeBank]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
-    _plan: _Plan = field(repr=False)
+    _architecture: _Architecture = field(repr=False)
     _shell: nn.Module = field(repr=False)
     _rest: dict[str, Tensor] = field(repr=False)  # what lies nowhere in the graph, or only in part
 
@@ -138,17 +137,17 @@ class NetworkGraph:
         Source: "Meta Pruning via Graph Metanetworks", arXiv 2506.12041, section 3 (made generic and exact).
         """
         inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-        shell = hollow(module)
+        shell = empty_copy(module)
         state = {name: tensor.detach() for name, tensor in tensors(module).items()}
-        plan = _plan_for(module, inputs, state)
+        found = _architecture_of(module, inputs, state)
         device = next(iter(state.values())).device if state else torch.device("cpu")
         rest = {
             name: tensor.clone()
             for name, tensor in state.items()
-            if name not in plan.back or plan.back[name].elements is not None
+            if name not in found.back or found.back[name].elements is not None
         }
-        values = gather(plan.structure, state)
-        return _assembled(plan, values, shell, rest, device)
+        values = gather(found.structure, state)
+        return _assembled(found, values, shell, rest, device)
 
     def to_state_dict(self) -> dict[str, Tensor]:
         """The state dict of the module, put together from the graph's values; gradients flow back into these.
@@ -161,7 +160,7 @@ class NetworkGraph:
 
     def to_module(self) -> nn.Module:
         """A new module with the graph's values: the same class, attributes and mode as the one the graph came from."""
-        return fill(self._shell, {name: tensor.detach().clone() for name, tensor in self._tensors().items()})
+        return filled_copy(self._shell, {name: tensor.detach().clone() for name, tensor in self._tensors().items()})
 
     def with_values(
         self, edges: Mapping[Kernel, Tensor] | None = None, banks: Mapping[str, Tensor] | None = None
@@ -183,7 +182,7 @@ class NetworkGraph:
     def with_module(self, module: nn.Module) -> NetworkGraph:
         """The same graph with the weights, biases and norms of a module that `to_module` gave and somebody changed."""
         state = {name: tensor.detach() for name, tensor in tensors(module).items()}
-        values = gather(self._plan.structure, state)
+        values = gather(self._architecture.structure, state)
         banks = {name: values[name] for name, bank in self.banks.items() if not bank.input_only}
         return self.with_values({kernel: values[kernel] for kernel in self.edges}, banks)
 
@@ -212,7 +211,7 @@ class NetworkGraph:
             KeyError: the module has no such parameter.
         """
         alias = self._names(everything=True)[name]
-        return tuple(self._slot(place, alias) for place in self._plan.structure.places.get(alias, ()))
+        return tuple(self._slot(piece, alias) for piece in self._architecture.structure.pieces.get(alias, ()))
 
     def once(self, make: Callable[[NetworkGraph], _T]) -> _T:
         """What ``make`` gives for this graph, made once per architecture and device.
@@ -220,9 +219,9 @@ class NetworkGraph:
         ``make`` is a named function that reads the structure (nodes, layers, edges, relations) and no values.
         """
         key = (make, self.layer.device)
-        if key not in self._plan.derived:
-            self._plan.derived[key] = make(self)
-        found: _T = self._plan.derived[key]
+        if key not in self._architecture.derived:
+            self._architecture.derived[key] = make(self)
+        found: _T = self._architecture.derived[key]
         return found
 
     def coupled(self) -> Tensor:
@@ -261,13 +260,13 @@ class NetworkGraph:
         banks = {name: len(bank.nodes) for name, bank in self.banks.items()}
         return f"NetworkGraph(nodes={self.num_nodes}, edges={edges}, relations={relations}, banks={banks})"
 
-    def _slot(self, place: Any, name: str) -> Slot:
-        group = place.group
+    def _slot(self, piece: Any, name: str) -> Slot:
+        group = piece.group
         edge = not isinstance(group, str)
         width = (self.edges[group] if edge else self.banks[group]).values.shape[1]
         whole = torch.arange(tensors(self._shell)[name].numel())
-        element = whole if place.element is None else place.element
-        position = place.start + whole if place.position is None else place.position
+        element = whole if piece.element is None else piece.element
+        position = piece.start + whole if piece.position is None else piece.position
         row = position // width
         nodes = None if edge else self.banks[group].nodes[row.to(self.layer.device)]
         return Slot("edge" if edge else "node", group, element, row, position % width, nodes)
@@ -278,7 +277,7 @@ class NetworkGraph:
         values.update({name: bank.values for name, bank in self.banks.items()})
         out = {}
         for name, shell in tensors(self._shell).items():
-            back = self._plan.back.get(name)
+            back = self._architecture.back.get(name)
             out[name] = self._rest[name] if back is None else scatter(back, values, self._rest.get(name, shell))
         return out
 
@@ -313,29 +312,33 @@ def _check_fit(groups: Mapping[Any, EdgeSet | NodeBank], key: Any, values: Tenso
         raise ValueError(f"values of {key!r} have shape {tuple(values.shape)}, not {tuple(groups[key].values.shape)}")
 
 
-def _plan_for(module: nn.Module, inputs: tuple[Any, ...], state: dict[str, Tensor]) -> _Plan:
+def _architecture_of(module: nn.Module, inputs: tuple[Any, ...], state: dict[str, Tensor]) -> _Architecture:
     key = signature(module, inputs)
-    for plan in _CACHE.get(key, ()):
-        if all(digest(state[name]) == seen for name, seen in plan.constants.items()):
+    for found in _CACHE.get(key, ()):
+        if all(digest(state[name]) == seen for name, seen in found.constants.items()):
             _CACHE.move_to_end(key)
-            return plan
+            return found
     for name, tensor in state.items():
         if tensor.is_complex():
             raise TraceError(f"parameter '{name}' is complex; real parameters are covered")
     structure = build(trace(module, inputs))
     back = ways_back(structure, {name: tensor.numel() for name, tensor in state.items()})
-    plan = _Plan(structure, back, {name: digest(state[name]) for name in structure.constants})
-    _CACHE.setdefault(key, []).append(plan)
+    found = _Architecture(structure, back, {name: digest(state[name]) for name in structure.constants})
+    _CACHE.setdefault(key, []).append(found)
     _CACHE.move_to_end(key)
     while len(_CACHE) > _CACHE_SIZE:
         _CACHE.popitem(last=False)
-    return plan
+    return found
 
 
 def _assembled(
-    plan: _Plan, values: Mapping[Kernel | str, Tensor], shell: nn.Module, rest: dict[str, Tensor], device: torch.device
+    found: _Architecture,
+    values: Mapping[Kernel | str, Tensor],
+    shell: nn.Module,
+    rest: dict[str, Tensor],
+    device: torch.device,
 ) -> NetworkGraph:
-    structure = plan.structure
+    structure = found.structure
     graph = NetworkGraph(
         num_nodes=structure.num_nodes,
         layer=structure.layer,
@@ -348,7 +351,7 @@ def _assembled(
         },
         inputs=structure.inputs,
         outputs=structure.outputs,
-        _plan=plan,
+        _architecture=found,
         _shell=shell,
         _rest=rest,
     )

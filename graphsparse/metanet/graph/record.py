@@ -1,9 +1,11 @@
-"""What an interpretation writes down: nodes, kernel edges, relations and slots, under ids that may still be merged."""
+"""What stands behind the values of a traced network, and the record that a trace keeps of nodes, edges and slots."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -11,7 +13,89 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from graphsparse.metanet.graph.values import Elements, broadcast
+
+class UncoveredError(Exception):
+    """A rule met something that it does not cover; the interpreter adds the operation and the module to its words."""
+
+
+@dataclass(frozen=True)
+class Ids:
+    """An activation: an int64 tensor of its shape that names the node behind each element, -1 where there is none.
+
+    Axes along which an id repeats are usually expanded (stride 0), so that an activation of a convolution costs as
+    much memory as its channels.
+    """
+
+    tensor: Tensor
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.tensor.shape
+
+
+@dataclass(frozen=True)
+class Elements:
+    """A parameter, or a part of one: which element of which parameter stands behind each element.
+
+    ``index`` counts through all parameters in one numbering; without it, the value is one whole parameter in its own
+    order, whose first element has the number ``start``.
+    """
+
+    start: int
+    shape: torch.Size
+    index: Tensor | None = None
+
+    def indices(self) -> Tensor:
+        """The numbers of all elements, in this value's shape."""
+        if self.index is not None:
+            return self.index
+        return torch.arange(self.start, self.start + math.prod(self.shape)).view(self.shape)
+
+
+@dataclass(frozen=True)
+class Const:
+    """A tensor whose value is known: an integer input, a buffer, or what was computed from them alone.
+
+    ``stored`` are the elements of the buffer that it is (norms keep theirs as node features) and ``buffer`` its name,
+    ``origin`` is the position of the input that it is.
+    """
+
+    tensor: Tensor
+    stored: Elements | None = None
+    buffer: str | None = None
+    origin: int | None = None
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.tensor.shape
+
+
+Value: TypeAlias = Ids | Elements | Const
+
+
+def collapse(tensor: Tensor) -> Tensor:
+    """The tensor with every expanded axis cut to length 1: the same ids, each written once."""
+    for axis, (size, stride) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)):
+        if stride == 0 and size > 1:
+            tensor = tensor.narrow(axis, 0, 1)
+    return tensor
+
+
+def along(vector: Tensor, axis: int, shape: torch.Size | tuple[int, ...]) -> Tensor:
+    """A vector laid along one axis of a shape and expanded over the others."""
+    view = [1] * len(shape)
+    view[axis] = -1
+    return vector.view(view).expand(shape)
+
+
+def broadcast(*shapes: Sequence[int]) -> torch.Size:
+    """The shape to which all broadcast."""
+    return torch.Size(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]
+
+
+def nothing(shape: torch.Size | tuple[int, ...]) -> Ids:
+    """An activation that belongs to no node."""
+    return Ids(torch.full((), -1).expand(shape))
 
 
 @dataclass(frozen=True)
@@ -33,14 +117,14 @@ class SlotEvent:
 
 @dataclass
 class Record:
-    """The book of one trace.
+    """The record of one trace.
 
     Ids are *real* (the output channel of a layer) or *soft*: elements of an input, a constant or a parameter that is
     used directly, each with an id of its own until an operation shows which of them are one channel. Soft ids merge
     with each other and, those of inputs excepted, with at most one real id; ``root`` answers which id speaks now.
     """
 
-    place: str = ""  # module path of the operation that is being interpreted: the layer of the nodes it makes
+    path: str = ""  # module path of the operation that is being interpreted: the layer of the nodes it makes
     count: int = 0
     kernels: dict[tuple[int, ...], list[EdgeBlock]] = field(default_factory=dict)
     relations: dict[str, list[Tensor]] = field(default_factory=dict)
@@ -75,7 +159,7 @@ class Record:
             )
         self._soft[first : self.count] = soft or of_input
         self._input[first : self.count] = of_input
-        self.layers.append((self.place if label is None else label, first))
+        self.layers.append((self.path if label is None else label, first))
         return torch.arange(first, self.count).view(shape)
 
     def root(self, ids: Tensor) -> Tensor:

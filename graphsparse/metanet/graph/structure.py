@@ -11,14 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphsparse.metanet.graph.record import Record, SlotEvent
-from graphsparse.metanet.graph.sharing import relate_shared
+from graphsparse.metanet.graph.record import EdgeBlock, Record, SlotEvent
 from graphsparse.metanet.graph.trace import Trace
 
 Kernel = tuple[int, ...]
 
 
-class Place(NamedTuple):
+class Piece(NamedTuple):
     """Where some elements of one parameter lie: ``values[group].view(-1)[position] == parameter.view(-1)[element]``.
 
     A parameter that lies whole and in its own order has only a ``start``.
@@ -50,7 +49,7 @@ class BankStructure:
 
 @dataclass(frozen=True)
 class Structure:
-    """Nodes, edges, relations, banks and places of one architecture."""
+    """Nodes, edges, relations, banks and pieces of one architecture."""
 
     num_nodes: int
     layer: Tensor
@@ -58,7 +57,7 @@ class Structure:
     edges: dict[Kernel, EdgeStructure]
     relations: dict[str, Tensor]
     banks: dict[str, BankStructure]
-    places: dict[str, tuple[Place, ...]]
+    pieces: dict[str, tuple[Piece, ...]]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     constants: frozenset[str]
@@ -70,11 +69,11 @@ def build(found: Trace) -> Structure:
     _merge_loose(record)
     starts = {start: name for name, start in reversed(found.names.items())}  # a tied parameter: its first name
     events = [_rooted(record, event) for event in record.events]
-    relate_shared(record, events, found.shapes)
+    _relate_shared(record, events, found.shapes)
     number = _numbering(record, events, found.outputs)
-    places: dict[str, list[Place]] = {}
-    edges = {kernel: _edges(record, kernel, number, starts, places) for kernel in sorted(record.kernels)}
-    banks = _banks(events, number, starts, places)
+    pieces: dict[str, list[Piece]] = {}
+    edges = {kernel: _edges(record, kernel, number, starts, pieces) for kernel in sorted(record.kernels)}
+    banks = _banks(events, number, starts, pieces)
     relations = {}
     for kind, pairs in sorted(record.relations.items()):
         joined = number[record.root(torch.cat(pairs, dim=1))]
@@ -89,11 +88,65 @@ def build(found: Trace) -> Structure:
         edges=edges,
         relations=relations,
         banks=banks,
-        places={name: tuple(places[name]) for name in found.names if name in places},
+        pieces={name: tuple(pieces[name]) for name in found.names if name in pieces},
         inputs=tuple(_used(record, number, ids) for ids in found.inputs),
         outputs=tuple(_used(record, number, ids) for ids in found.outputs),
         constants=found.constants,
     )
+
+
+def _relate_shared(record: Record, events: Iterable[SlotEvent], shapes: Mapping[int, torch.Size]) -> None:
+    """Write a ``shared`` relation between the nodes that own the same place of a parameter in its several uses.
+
+    A weight that is used transposed (a tied decoder) ties the inputs of one use to the outputs of the other.
+    """
+    firsts = torch.tensor(sorted(shapes))
+    uses: dict[int, list[EdgeBlock]] = {}
+    for blocks in record.kernels.values():
+        for block in blocks:
+            number = block.weight.start if block.weight.index is None else int(block.weight.index.reshape(-1)[0])
+            start = int(firsts[torch.searchsorted(firsts, number, right=True) - 1])
+            uses.setdefault(start, []).append(block)
+    for start, blocks in uses.items():
+        if len(blocks) > 1:
+            _relate_all(record, [_along_axes(record, block, start, shapes[start]) for block in blocks])
+    laid: dict[int, list[dict[int, Tensor]]] = {}
+    for event in events:
+        for _, index, owners in event.parts:
+            if len(index) and len(torch.unique(index)) == len(index):  # one element on many nodes ties none of them
+                first = int(index.min())
+                start = int(firsts[torch.searchsorted(firsts, first, right=True) - 1])
+                nodes = torch.full((shapes[start].numel(),), -1)
+                inside = index - start < len(nodes)
+                nodes[index[inside] - start] = owners[inside]
+                laid.setdefault(start, []).append({0: nodes})
+    for users in laid.values():
+        _relate_all(record, users)
+
+
+def _relate_all(record: Record, uses: list[dict[int, Tensor]]) -> None:
+    first = uses[0]
+    for other in uses[1:]:
+        for axis in first.keys() & other.keys():
+            record.relate("shared", first[axis], other[axis])
+
+
+def _along_axes(record: Record, block: EdgeBlock, start: int, shape: torch.Size) -> dict[int, Tensor]:
+    """For each of the weight's two axes of channels: the node of each place, where the use has exactly one."""
+    index = block.weight.indices().reshape(len(block.src), -1)[:, 0] - start
+    inside = (index >= 0) & (index < shape.numel())
+    places = torch.unravel_index(index[inside], shape)
+    ends = {"dst": record.root(block.dst)[inside], "src": record.root(block.src)[inside]}
+    found: dict[int, Tensor] = {}
+    for axis, end in ((0, "dst"), (1, "src"), (0, "src"), (1, "dst")):
+        if axis in found or end not in ends or axis >= len(shape):
+            continue
+        nodes = torch.full((shape[axis],), -1)
+        nodes[places[axis]] = ends[end]
+        if torch.equal(nodes[places[axis]], ends[end]):
+            found[axis] = nodes
+            del ends[end]
+    return found
 
 
 def _merge_loose(record: Record) -> None:
@@ -158,7 +211,7 @@ def _layers(record: Record, number: Tensor) -> tuple[Tensor, tuple[str, ...]]:
 
 
 def _edges(
-    record: Record, kernel: Kernel, number: Tensor, starts: Mapping[int, str], places: dict[str, list[Place]]
+    record: Record, kernel: Kernel, number: Tensor, starts: Mapping[int, str], pieces: dict[str, list[Piece]]
 ) -> EdgeStructure:
     blocks = record.kernels[kernel]
     width, first, names, ptr = math.prod(kernel), 0, [], [0]
@@ -166,10 +219,10 @@ def _edges(
         count = len(block.src)
         if block.weight.index is None:
             own = [starts[block.weight.start]]
-            places.setdefault(own[0], []).append(Place(kernel, first * width))
+            pieces.setdefault(own[0], []).append(Piece(kernel, first * width))
         else:
             position = first * width + torch.arange(count * width)
-            own = _place(kernel, position, block.weight.index.reshape(-1), starts, places)
+            own = _lay(kernel, position, block.weight.index.reshape(-1), starts, pieces)
         names.append(own[0] if len(own) == 1 else ",".join(own))
         first += count
         ptr.append(first)
@@ -180,8 +233,8 @@ def _edges(
     return EdgeStructure(src, dst, tuple(names), tuple(ptr))
 
 
-def _place(
-    group: Kernel | str, position: Tensor, index: Tensor, starts: Mapping[int, str], places: dict[str, list[Place]]
+def _lay(
+    group: Kernel | str, position: Tensor, index: Tensor, starts: Mapping[int, str], pieces: dict[str, list[Piece]]
 ) -> list[str]:
     """Split element numbers by parameter and write down where each lies; returns the parameters' names."""
     firsts = torch.tensor(sorted(starts))
@@ -191,12 +244,12 @@ def _place(
         first = int(firsts[which])
         names.append(starts[first])
         mine = owner == which
-        places.setdefault(names[-1], []).append(Place(group, -1, position[mine], index[mine] - first))
+        pieces.setdefault(names[-1], []).append(Piece(group, -1, position[mine], index[mine] - first))
     return names
 
 
 def _banks(
-    events: list[SlotEvent], number: Tensor, starts: Mapping[int, str], places: dict[str, list[Place]]
+    events: list[SlotEvent], number: Tensor, starts: Mapping[int, str], pieces: dict[str, list[Piece]]
 ) -> dict[str, BankStructure]:
     """Lay every slot in a bank: the n-th norm on a node (not: of a width) opens its n-th, and so for each family."""
     opened: dict[str, Tensor] = {}
@@ -218,7 +271,7 @@ def _banks(
         nodes, row = torch.unique(node, return_inverse=True)
         width = int(column.max()) + 1
         banks[name] = BankStructure(nodes, width)
-        _place(name, row * width + column, element, starts, places)
+        _lay(name, row * width + column, element, starts, pieces)
     return banks
 
 

@@ -19,19 +19,17 @@ from torch.utils import _pytree as pytree
 
 from graphsparse.errors import TraceError
 from graphsparse.fit.rng import preserved
-from graphsparse.metanet.graph import attention  # noqa: F401  (registers its rules)
-from graphsparse.metanet.graph.id_algebra import current
-from graphsparse.metanet.graph.record import Record
-from graphsparse.metanet.graph.rules import RULES, activation, pointwise
-from graphsparse.metanet.graph.shapes import FRESH, KEEPS, MOVES, PASSES, SHAPED_LIKE, move, pad
-from graphsparse.metanet.graph.values import Const, Elements, Ids, UncoveredError, Value, nothing
+from graphsparse.metanet.graph.id_algebra import activation, current, pointwise
+from graphsparse.metanet.graph.moves import FRESH, KEEPS, MOVES, PASSES, SHAPED_LIKE, move, pad
+from graphsparse.metanet.graph.record import Const, Elements, Ids, Record, UncoveredError, Value, nothing
+from graphsparse.metanet.graph.rules import RULES
 
 _VALUE = (Ids, Elements, Const)
 
 
 @dataclass(frozen=True)
 class Trace:
-    """What an interpretation found: the book, and the ids behind each input and output."""
+    """What an interpretation found: the record, and the ids behind each input and output."""
 
     record: Record
     names: dict[str, int]  # parameter or buffer -> number of its first element
@@ -183,7 +181,7 @@ class _Interpreter:
 
     def _call(self, node: Node) -> Any:
         """The value of one operation; an error names it, its module and, where it is known, its line."""
-        self.record.place = _place(node)[0]
+        self.record.path = _module_of(node)[0]
 
         def fetch(argument: Any) -> Any:
             return self.values[argument] if isinstance(argument, Node) else argument
@@ -320,7 +318,7 @@ def _plain(tree: Any) -> Any:
     )
 
 
-def _place(node: Node) -> tuple[str, str]:
+def _module_of(node: Node) -> tuple[str, str]:
     """The path and the class of the module that an operation belongs to."""
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     path, kind = stack[-1] if stack else ("", "")
@@ -328,7 +326,7 @@ def _place(node: Node) -> tuple[str, str]:
 
 
 def _where(node: Node) -> str:
-    path, kind = _place(node)
+    path, kind = _module_of(node)
     lines = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
     line = f", {lines[-1][0].rsplit('/', 1)[-1]}:{lines[-1][1]}" if lines else ""
     return f"operation {node.target} in module '{path or 'the network itself'}' ({kind}{line})"

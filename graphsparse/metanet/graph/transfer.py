@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphsparse.metanet.graph.structure import Kernel, Place, Structure
+from graphsparse.metanet.graph.structure import Kernel, Piece, Structure
 
 Values = dict[Kernel | str, Tensor]
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -41,50 +41,50 @@ def sizes(structure: Structure) -> dict[Kernel | str, tuple[int, int]]:
 
 def gather(structure: Structure, state: Mapping[str, Tensor]) -> Values:
     """The values of all groups, [rows, columns] each, copied from the parameters."""
-    device = next((state[name].device for name in structure.places), torch.device("cpu"))
+    device = next((state[name].device for name in structure.pieces), torch.device("cpu"))
     dtypes: dict[Kernel | str, torch.dtype] = {}
-    for name, places in structure.places.items():
-        for place in places:
-            known = dtypes.setdefault(place.group, state[name].dtype)
-            dtypes[place.group] = torch.promote_types(known, state[name].dtype)
+    for name, pieces in structure.pieces.items():
+        for piece in pieces:
+            known = dtypes.setdefault(piece.group, state[name].dtype)
+            dtypes[piece.group] = torch.promote_types(known, state[name].dtype)
     out = {group: torch.zeros(shape, dtype=dtypes[group], device=device) for group, shape in sizes(structure).items()}
-    for name, places in structure.places.items():
+    for name, pieces in structure.pieces.items():
         flat = state[name].detach().reshape(-1)
-        for place in places:
-            into = out[place.group].view(-1)
-            if place.position is None:
-                into[place.start : place.start + len(flat)] = flat
+        for piece in pieces:
+            into = out[piece.group].view(-1)
+            if piece.position is None:
+                into[piece.start : piece.start + len(flat)] = flat
             else:
-                into[place.position.to(device)] = flat[place.element.to(device)].to(into.dtype)  # type: ignore[union-attr]
+                into[piece.position.to(device)] = flat[piece.element.to(device)].to(into.dtype)  # type: ignore[union-attr]
     return out
 
 
 def ways_back(structure: Structure, numel: Mapping[str, int]) -> dict[str, Return]:
     """How each parameter is put together again."""
     size = {group: rows * columns for group, (rows, columns) in sizes(structure).items()}
-    return {name: _way_back(places, numel[name], size) for name, places in structure.places.items()}
+    return {name: _way_back(pieces, numel[name], size) for name, pieces in structure.pieces.items()}
 
 
-def _way_back(places: tuple[Place, ...], numel: int, size: Mapping[Kernel | str, int]) -> Return:
-    if len(places) == 1 and _contiguous(places[0], numel):
-        place = places[0]
-        start = place.start if place.position is None else int(place.position[0])
-        return Return((place.group,), start)
-    groups = tuple(dict.fromkeys(place.group for place in places))
+def _way_back(pieces: tuple[Piece, ...], numel: int, size: Mapping[Kernel | str, int]) -> Return:
+    if len(pieces) == 1 and _contiguous(pieces[0], numel):
+        piece = pieces[0]
+        start = piece.start if piece.position is None else int(piece.position[0])
+        return Return((piece.group,), start)
+    groups = tuple(dict.fromkeys(piece.group for piece in pieces))
     first = dict(zip(groups, torch.tensor([0, *(size[group] for group in groups)]).cumsum(0).tolist(), strict=False))
     whole = torch.arange(numel)
-    element = torch.cat([whole if place.element is None else place.element for place in places])
-    source = torch.cat([first[p.group] + (p.start + whole if p.position is None else p.position) for p in places])
+    element = torch.cat([whole if piece.element is None else piece.element for piece in pieces])
+    source = torch.cat([first[p.group] + (p.start + whole if p.position is None else p.position) for p in pieces])
     element, order = torch.sort(element, stable=True)
     distinct, segment = torch.unique_consecutive(element, return_inverse=True)
     return Return(groups, -1, source[order], segment, None if len(distinct) == numel else distinct)
 
 
-def _contiguous(place: Place, numel: int) -> bool:
-    if place.position is None or place.element is None:
+def _contiguous(piece: Piece, numel: int) -> bool:
+    if piece.position is None or piece.element is None:
         return True
-    position, whole = place.position, torch.arange(numel)
-    return len(position) == numel and torch.equal(place.element, whole) and torch.equal(position, position[0] + whole)
+    position, whole = piece.position, torch.arange(numel)
+    return len(position) == numel and torch.equal(piece.element, whole) and torch.equal(position, position[0] + whole)
 
 
 def scatter(way: Return, values: Mapping[Kernel | str, Tensor], like: Tensor) -> Tensor:

@@ -16,15 +16,23 @@ from torch.utils import _pytree as pytree
 
 from graphsparse.fit import Batch, Task
 from graphsparse.fit.measure import device_of
-from graphsparse.metanet.channels.cost import Cost, flop_cost, prefix_for
-from graphsparse.metanet.channels.least_squares import batch_statistics, reconstruct
-from graphsparse.metanet.channels.penalties import group_lasso, group_norm
-from graphsparse.metanet.channels.sets import Channels, keep_after, removal_order
+from graphsparse.metanet.channels import (
+    Channels,
+    Cost,
+    batch_statistics,
+    flop_cost,
+    group_lasso,
+    group_norm,
+    keep_after,
+    prefix_for,
+    reconstruct,
+    removal_order,
+)
 from graphsparse.metanet.features import group_rank
-from graphsparse.metanet.graph.network_graph import NetworkGraph
+from graphsparse.metanet.graph import NetworkGraph
 from graphsparse.metanet.metanetwork import MetaNetwork, Mode
 
-_ROWS = 2048  # per layer and step of meta-training: enough for least squares, and quick
+_SAMPLES = 2048  # per layer and step of meta-training: enough for least squares, and quick
 
 
 class Member:
@@ -111,7 +119,7 @@ class Repair(Objective):
         keep, graph = self._mask(member), member.graph
         if self.calibration:
             seen = torch.cat([batch.inputs for batch in batches[self.batches :]])
-            graph = reconstruct(graph, keep, member.task, inputs=seen, rows=_ROWS)
+            graph = reconstruct(graph, keep, member.task, inputs=seen, samples=_SAMPLES)
         changed = metanet(graph, keep)
 
         def of_batch(outputs: Tensor, batch: Batch) -> Tensor:

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from graphsparse.fit import BaseTask, Batch, ClipNorm, Evaluation, FitResult, Metric, Report, Task, cosine, fit
 from graphsparse.fit.fingerprint import model_hash, tree_hash
 from graphsparse.fit.measure import device_of
-from graphsparse.metanet.channels.cost import arguments
+from graphsparse.metanet.channels import Budget, arguments
 from graphsparse.metanet.learn.objectives import OBJECTIVES, Member, Objective
 from graphsparse.metanet.metanetwork import MetaNetwork
-from graphsparse.metanet.pruning import FineTune, Plan, Target, carve, example_of
+from graphsparse.metanet.pruning import FineTune, Selection, carve, example_of
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class Validation:
         speedups: at least two, ascending; accuracy is averaged over their logarithm (trapezoids).
         fine_tune: the same small budget for every network.
         examples: how many training examples the fine-tuning sees (the first ones), None for all.
-        plan: how channels are chosen.
+        selection: how channels are chosen.
     """
 
     speedups: tuple[float, ...] = (2.0, 4.0, 6.0)
     fine_tune: FineTune = field(default_factory=lambda: FineTune(epochs=1))
     examples: int | None = 2000
-    plan: Plan = field(default_factory=Plan)
+    selection: Selection = field(default_factory=Selection)
 
     def __post_init__(self) -> None:
         if len(self.speedups) < 2 or list(self.speedups) != sorted(set(self.speedups)) or self.speedups[0] < 1:
@@ -52,8 +52,8 @@ class Validation:
             inputs = example_of(small, device)
             scores = []
             for speed in self.speedups:
-                target = Target(speedup=speed)
-                module, _ = carve(net, metanet, small, target, self.plan, inputs, self.fine_tune)
+                budget = Budget(speedup=speed)
+                module, _ = carve(net, metanet, small, budget, self.selection, inputs, self.fine_tune)
                 tuned = self.fine_tune.run(module, small)
                 scores.append(small.score(module, "val", device) if tuned is None else tuned.val)
             x = [math.log(speed) for speed in self.speedups]

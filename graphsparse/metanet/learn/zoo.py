@@ -22,7 +22,7 @@ from graphsparse.data.images import ImageSet, crop_flip, load_images
 from graphsparse.errors import DataError
 from graphsparse.fit import Task
 from graphsparse.fit.tree import digest
-from graphsparse.metanet.channels.cutting import Kept, cut
+from graphsparse.metanet.channels import KeptChannels, cut
 from graphsparse.metanet.pruning import FineTune, PruneResult, prune
 from graphsparse.nn.cnn import make_cnn
 
@@ -113,7 +113,9 @@ class ZooNetwork:
     figures: dict[str, Any]
 
 
-def make_network(recipe: Recipe, images: Images, task: Task | None = None) -> tuple[nn.Module, Kept, dict[str, Any]]:
+def make_network(
+    recipe: Recipe, images: Images, task: Task | None = None
+) -> tuple[nn.Module, KeptChannels, dict[str, Any]]:
     """Train one network; returns it, the channels that mild pruning kept, and its figures.
 
     Raises:
@@ -251,7 +253,11 @@ def load_network(folder: str | Path, images: Images | None = None) -> ZooNetwork
 
 
 def save_network(
-    folder: str | Path, module: nn.Module, kept: Kept, inputs: tuple[Any, ...], header: dict[str, Any] | None = None
+    folder: str | Path,
+    module: nn.Module,
+    kept: KeptChannels,
+    inputs: tuple[Any, ...],
+    header: dict[str, Any] | None = None,
 ) -> None:
     """Write a (pruned) network: the kept channels as JSON and the weights as safetensors; nothing that runs code.
 

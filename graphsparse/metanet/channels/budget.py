@@ -1,7 +1,8 @@
-"""What a network costs: exact FLOPs and parameters, and what a keep mask would leave of them."""
+"""What a network costs in FLOPs and parameters, what a keep mask would leave of them, and how much may stay."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,8 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch_geometric.nn.dense.linear import Linear as GraphLinear
 
 from graphsparse.fit.measure import evaluating
+from graphsparse.keep_rule import exact_fraction
 from graphsparse.metanet.channels.sets import in_common
-from graphsparse.metanet.graph.network_graph import NetworkGraph, Slot
+from graphsparse.metanet.graph import NetworkGraph, Slot
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 # What makes channels and costs FLOPs; PyG's linear layer lies inside of GCNConv, SAGEConv ...
@@ -124,6 +126,43 @@ def _counted(graph: NetworkGraph, slot: Slot, seen: Tensor) -> Tensor:
         counted &= ~in_common(graph, slot)
     seen[slot.element] = True
     return counted
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How small a network is to become: exactly one of the three.
+
+    Args:
+        speedup: FLOPs before over FLOPs after, at least 1.
+        flops, params: the fraction that may stay, in (0, 1], or the number of FLOPs or parameters, above 1.
+    """
+
+    speedup: float | None = None
+    flops: float | None = None
+    params: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("speedup", "flops", "params") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of speedup, flops and params, got {', '.join(given) or 'none'}")
+        value = getattr(self, given[0])
+        if not (math.isfinite(value) and value > 0 and (given[0] != "speedup" or value >= 1)):
+            raise ValueError(f"{given[0]} must be a number {'>= 1' if given[0] == 'speedup' else '> 0'}, got {value}")
+
+    def limit(self, module: nn.Module, inputs: tuple[Any, ...]) -> Fraction:
+        """The largest cost within the budget, which is read as the decimal that was written."""
+        if self.speedup is not None:
+            return self.exact(module, inputs) / exact_fraction(self.speedup, "speedup")
+        value = exact_fraction(self.flops if self.flops is not None else self.params or 0.0, "the budget")
+        return value if value > 1 else value * self.exact(module, inputs)
+
+    def exact(self, module: nn.Module, inputs: tuple[Any, ...]) -> int:
+        """The cost of a module."""
+        return count_parameters(module) if self.params is not None else count_flops(module, inputs)
+
+    def spread(self, graph: NetworkGraph, module: nn.Module, inputs: tuple[Any, ...]) -> Cost:
+        """The cost spread over a graph."""
+        return parameter_cost(graph, module) if self.params is not None else flop_cost(graph, module, inputs)
 
 
 def prefix_for(steps: int, cost_after: Callable[[int], float], target: float | Fraction) -> int:

@@ -1,71 +1,36 @@
-"""Rules of the operations that compute: what each writes into the record, and which ids come out."""
+"""Rules of layers, norms, pooling, reductions and scattered messages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from graphsparse.metanet.graph.id_algebra import (
+    activation,
     channels,
+    contract,
     current,
     filled,
-    lay_on,
     meet,
-    own_ids,
     reduced,
+    relate_groups,
     settle,
 )
-from graphsparse.metanet.graph.record import Record
-from graphsparse.metanet.graph.values import Const, Elements, Ids, UncoveredError, Value, along, broadcast, nothing
-
-Rule = Callable[..., Any]
-RULES: dict[str, Rule] = {}  # name of an aten operation -> rule(record, **arguments by their schema names)
-
-
-def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Register a function as the rule of operations."""
-
-    def register(function: Rule) -> Rule:
-        RULES.update(dict.fromkeys(names, function))
-        return function
-
-    return register
-
-
-def activation(record: Record, value: Value) -> Tensor:
-    """The ids of a value that is used as an activation."""
-    if isinstance(value, Ids):
-        return value.tensor
-    if isinstance(value, Elements):
-        return own_ids(record, value)
-    return torch.full((), -1).expand(value.shape)
-
-
-def contract(record: Record, ids: Tensor, weight: Value, weight_axes: tuple[int, int]) -> Tensor:
-    """Ids [..., i, c] times a weight with axes (c, o) at the given places and batch axes before: new ids [..., i, o].
-
-    A weight with batch axes (one matrix per head) makes its own outputs for each of them.
-    """
-    if isinstance(weight, Ids):
-        raise UncoveredError("its weight is computed from activations")
-    into, out = (axis % len(weight.shape) for axis in weight_axes)
-    batch = [size for axis, size in enumerate(weight.shape) if axis not in (into, out)]
-    shape = broadcast(ids.shape[:-2], torch.Size(batch)) + ids.shape[-2:]
-    own = [1] * (len(shape) - 2 - len(batch)) + batch
-    ids = ids.expand(shape)
-    source = settle(record, ids, [axis for axis in range(len(shape) - 1) if axis == len(shape) - 2 or own[axis] == 1])
-    source = record.pin(filled(record, source)).reshape([*batch, shape[-1]])
-    target = record.new((*batch, weight.shape[out]))
-    src = source.unsqueeze(out).expand(weight.shape) if out >= len(batch) else source
-    dst = target.unsqueeze(into).expand(weight.shape)
-    if isinstance(weight, Elements):
-        record.edges((), weight, src, dst)
-    else:  # a fixed projection has nothing to prune, yet ties its outputs to its inputs
-        record.relate("reduce", src, dst)
-    return target.view([*own, 1, weight.shape[out]]).expand([*shape[:-1], weight.shape[out]])
+from graphsparse.metanet.graph.record import (
+    Const,
+    Elements,
+    Ids,
+    Record,
+    UncoveredError,
+    Value,
+    along,
+    broadcast,
+    nothing,
+)
+from graphsparse.metanet.graph.rules import rule
 
 
 @rule("linear")
@@ -115,12 +80,6 @@ def convolution(
     shapes = [torch.empty(value.shape, device="meta") for value in (input, weight)]
     shape = getattr(torch.ops.aten, name)(*shapes, None, groups=groups, **options).shape
     return _biased(record, along(target, axis, shape), bias, axis)
-
-
-def relate_groups(record: Record, ids: Tensor) -> None:
-    """Channels [group, place] that can only be cut at the same places of every group."""
-    if min(ids.shape) > 0:
-        record.relate("grouped", ids[:1].expand_as(ids), ids)
 
 
 @rule("batch_norm", "_native_batch_norm_legit_no_training", "instance_norm")
@@ -210,7 +169,7 @@ def embedding(record: Record, weight: Value, indices: Value, **options: Any) -> 
         raise UncoveredError("its table is not a parameter")
     rows, width = weight.shape
     if weight.start not in record.vocabularies:
-        record.vocabularies[weight.start] = record.new((rows,), label=f"{record.place} (tokens)".strip())
+        record.vocabularies[weight.start] = record.new((rows,), label=f"{record.path} (tokens)".strip())
     target = record.new((width,))
     tokens = record.vocabularies[weight.start]
     if indices.origin is not None:
@@ -314,32 +273,3 @@ def glu(record: Record, dim: int = -1, **arguments: Any) -> Ids:
     """Half of the channels gate the other half."""
     left, right = activation(record, arguments["self"]).chunk(2, dim)
     return Ids(meet(record, left, right, "multiply"))
-
-
-def pointwise(record: Record, name: str, values: Sequence[Value], to_bool: bool) -> Value:
-    """Any elementwise operation: ids pass, ids that meet are tied, parameters lie on the ids that they meet."""
-    shape = broadcast(*(value.shape for value in values))
-    if to_bool:
-        return Ids(torch.full((), -1).expand(shape))
-    factor = name in ("mul", "div", "true_divide")
-    parameters = [value for value in values if isinstance(value, Elements)]
-    if len(parameters) == len(values) and len(values) > 1 and name not in ("add", "sub"):
-        raise UncoveredError("a parameter is computed from parameters")
-    active = [value for value in values if isinstance(value, Ids)]
-    if not active and len(parameters) == 1:  # a function of each element (1 + eps, a fixed mask): still that element
-        return _spread(parameters[0], shape)
-    if not active:
-        active, parameters = [Ids(own_ids(record, parameters[0]))], parameters[1:]
-    out = active[0].tensor
-    for other in active[1:]:
-        out = meet(record, out, other.tensor, "multiply" if factor else "add")
-    for elements in parameters:
-        kind = "scale" if factor else "shift"
-        out = lay_on(record, out, elements, kind).tensor
-    return Ids(out.expand(shape))
-
-
-def _spread(elements: Elements, shape: torch.Size) -> Elements:
-    if elements.shape == shape:
-        return elements
-    return Elements(elements.start, shape, elements.indices().expand(shape))

@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from graphsparse.metanet.graph.id_algebra import current, own_ids
-from graphsparse.metanet.graph.record import Record
-from graphsparse.metanet.graph.values import Const, Elements, Ids, UncoveredError, Value, collapse
+from graphsparse.metanet.graph.record import Const, Elements, Ids, Record, UncoveredError, Value, collapse
 
 
 def _names(text: str) -> frozenset[str]:
@@ -56,16 +55,16 @@ FRESH = _names(
 def move(record: Record, name: str, overload: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """Run a move on whatever its tensors stand for; in a mixture, everything becomes ids."""
     values = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Ids | Elements | Const)]
-    places = _places(name, args, kwargs)
-    if any(isinstance(value, Ids) for value in places):
+    indices = _indices(name, args, kwargs)
+    if any(isinstance(value, Ids) for value in indices):
         raise UncoveredError("its indices are computed from activations")
-    moved = [value for value in values if not any(value is place for place in places)]
+    moved = [value for value in values if not any(value is index for index in indices)]
     only_elements = all(isinstance(value, Elements) for value in moved)
 
     def tensor_of(leaf: Any) -> Any:
         if not isinstance(leaf, Ids | Elements | Const):
             return leaf
-        if any(leaf is place for place in places):
+        if any(leaf is index for index in indices):
             assert isinstance(leaf, Const)
             return leaf.tensor
         if only_elements:
@@ -86,14 +85,14 @@ def move(record: Record, name: str, overload: Callable[..., Any], args: Any, kwa
     return pytree.tree_map(lambda t: Elements(-1, t.shape, t) if only_elements else Ids(t), result)
 
 
-def _places(name: str, args: Any, kwargs: Any) -> list[Value]:
+def _indices(name: str, args: Any, kwargs: Any) -> list[Value]:
     """The arguments that say where, not what."""
     if name == "where":
         return [args[0]]
     if name in SHAPED_LIKE:
         return [args[1]]
     if name == "index":
-        return [place for place in args[1] if place is not None]
+        return [index for index in args[1] if index is not None]
     if name in ("index_select", "gather", "take_along_dim", "masked_select", "repeat_interleave"):
         return [leaf for leaf in pytree.tree_leaves((args[1:], kwargs)) if isinstance(leaf, Ids | Elements | Const)]
     return []

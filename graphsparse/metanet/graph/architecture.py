@@ -1,20 +1,57 @@
-"""What a trace depends on: two modules of one signature have the same network graph, but for its values."""
+"""A module apart from its values: a copy to be refilled, and the key of all that a trace depends on."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import types
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 from torch_geometric.inspector import Inspector
+
+from graphsparse.errors import TraceError
 
 _ATOMS = (int, float, complex, str, bytes, bool, type(None), torch.dtype, torch.device, torch.layout, Enum, slice)
 _BY_IDENTITY = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType)
 _OF_MODULES = frozenset({"_parameters", "_buffers", "_modules", "training"})
+
+
+def tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by their first names, tied ones once."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def empty_copy(module: nn.Module) -> nn.Module:
+    """A copy whose parameters and buffers have shapes but no memory (device "meta")."""
+    memo: dict[int, Any] = {}
+    for name, tensor in tensors(module).items():
+        if is_lazy(tensor):
+            raise TraceError(
+                f"parameter '{name}' has no shape yet: call the module once before it is turned into a graph"
+            )
+        memo[id(tensor)] = _like(tensor, torch.empty_like(tensor, device="meta"))
+    try:
+        return copy.deepcopy(module, memo)
+    except Exception as error:
+        raise TraceError(f"{type(module).__name__} cannot be copied: {error}") from error
+
+
+def filled_copy(shell: nn.Module, values: Mapping[str, Tensor]) -> nn.Module:
+    """A copy of an empty one that holds the given values (not copies of them)."""
+    memo: dict[int, Any] = {id(tensor): _like(tensor, values[name]) for name, tensor in tensors(shell).items()}
+    return copy.deepcopy(shell, memo)
+
+
+def _like(old: Tensor, new: Tensor) -> Tensor:
+    if isinstance(old, nn.Parameter):
+        return nn.Parameter(new, requires_grad=old.requires_grad)
+    return new
 
 
 def signature(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:

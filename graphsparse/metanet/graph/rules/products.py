@@ -7,10 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphsparse.metanet.graph.id_algebra import absorbed, current, lay_on, meet, settle, uniform
-from graphsparse.metanet.graph.record import Record
-from graphsparse.metanet.graph.rules import activation, contract, relate_groups, rule
-from graphsparse.metanet.graph.values import Const, Elements, Ids, UncoveredError, Value, broadcast, collapse
+from graphsparse.metanet.graph.id_algebra import (
+    absorbed,
+    activation,
+    contract,
+    current,
+    lay_on,
+    meet,
+    relate_groups,
+    settle,
+    uniform,
+)
+from graphsparse.metanet.graph.record import Const, Elements, Ids, Record, UncoveredError, Value, broadcast, collapse
+from graphsparse.metanet.graph.rules import rule
 
 
 def product(record: Record, left: Value, right: Value) -> Tensor:
