@@ -4,15 +4,45 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
+from rich.text import Text
+from typer.core import TyperGroup
+
+from graphsparse.cores import leave_room, usable_cores
+from graphsparse.errors import GraphsparseError
+from graphsparse.stopping import stoppable
 
 Number = TypeVar("Number", int, float)
 
+RESUMING = ("ticket", "meta", "bench")  # commands that go on where they were stopped; others write all or nothing
+MENDABLE = (GraphsparseError, ValueError, TypeError, OSError, MemoryError)  # one sentence says what to do
+
+
+class _Interrupted(BaseException):
+    """Carries an interruption past typer, which would end the process without a word at a KeyboardInterrupt."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise _Interrupted(getattr(error, "status", 130)) from error
+
+
+_threads_are_ours = False  # whether the number of torch's threads may follow the size of the work; `main` looks
+
 app = typer.Typer(
+    cls=_Commands,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -80,7 +110,7 @@ def ticket(
         points=points,
         device=device,
     )
-    study.run(out, Console(stderr=as_json))
+    study.run(out, Console(stderr=as_json), spare_threads=_threads_are_ours)
     if as_json:
         print((out / "metrics.json").read_text(), end="")
 
@@ -242,8 +272,7 @@ def bench_tickets(
     trials: Annotated[
         int | None, typer.Option(min=1, max=3, help="Trials of each method's hyper-parameters.", show_default="3")
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes.", show_default="one for each core")] = os.cpu_count()
-    or 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.", show_default="one for each core")] = usable_cores(),
     out: Annotated[Path, typer.Option(help="Folder for rows, tables, summary and plots.")] = Path("bench-tickets"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON instead of the tables.")] = False,
 ) -> None:
@@ -304,14 +333,48 @@ def _numbers(option: str, given: list[str] | None, default: str, kind: type[Numb
 
 def main() -> None:
     """Run the command; an error that a user can mend is one sentence, not a traceback."""
-    from graphsparse.errors import GraphsparseError
-
+    global _threads_are_ours  # noqa: PLW0603
+    _threads_are_ours = leave_room()
     sys.path.append(os.getcwd())  # where module:finder may lie; last, so that nothing there hides a library
-    try:
-        app()
-    except (GraphsparseError, ValueError, TypeError, OSError) as error:
-        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted; the same command resumes where it stopped", highlight=False)
-        sys.exit(130)
+    with warnings.catch_warnings(), stoppable(_say_stopped) as told:
+        warnings.showwarning = _show_warning
+        try:
+            app()
+        except _Interrupted as stopped:
+            _say_stopped()
+            sys.exit(stopped.status)
+        except Exception as error:
+            if told:  # a library made another error of the interruption
+                _say_stopped()
+                sys.exit(128 + told[0])
+            if not isinstance(error, MENDABLE):
+                raise
+            _say("error", "red", _sentence(error))
+            sys.exit(1)
+
+
+def _sentence(error: BaseException) -> str:
+    """What an error says; of the system's own errors the file first, and no number."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
+def _say(kind: str, colour: str, text: str) -> None:
+    """One line on standard error, whatever brackets the text holds."""
+    Console(stderr=True).print(Text.assemble((f"{kind}:", colour), f" {text}"), soft_wrap=True)
+
+
+def _say_stopped() -> None:
+    """The last words of a command that was told to end."""
+    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    rest = "the same command resumes where it stopped" if command in RESUMING else "nothing half done is left"
+    Console(stderr=True).print(f"interrupted; {rest}", highlight=False, soft_wrap=True)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+    _say("warning", "yellow", str(message))
+
+
+if __name__ == "__main__":
+    main()

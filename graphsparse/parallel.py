@@ -1,9 +1,10 @@
-"""Run a kernel that releases the interpreter lock over slices of an array, on a few threads."""
+"""Threads: kernels that release the interpreter lock over slices of an array, and work too small for more than one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -44,3 +45,27 @@ def over_slices(kernel: Callable[[int, int], T], n: int, parts: int | None = Non
         return [kernel(*cuts[0])]
     with ThreadPoolExecutor(len(cuts)) as pool:
         return list(pool.map(lambda cut: kernel(*cut), cuts))
+
+
+@contextmanager
+def one_thread(only: bool = True) -> Iterator[None]:
+    """Torch computes on one thread inside, and afterwards on as many as before.
+
+    Args:
+        only: False changes nothing.
+
+    Example:
+        >>> before = torch.get_num_threads()
+        >>> with one_thread():
+        ...     print(torch.get_num_threads())
+        1
+        >>> torch.get_num_threads() == before
+        True
+    """
+    before = torch.get_num_threads()
+    if only:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

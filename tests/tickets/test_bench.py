@@ -524,3 +524,21 @@ def test_anatomy_of_nothing():
     found = anatomy(torch.empty(2, 0, dtype=torch.int64), 3)
     assert (found["components"], found["clustering"], found["homophily"]) == (3, 0.0, None)
     assert math.isclose(found["largest_component"], 1 / 3)
+
+
+@pytest.mark.parametrize(("spare", "hidden", "inside"), [(True, 16, 1), (True, 40_000, 3), (False, 16, 3)])
+def test_small_work_takes_one_thread_where_the_number_is_ours_to_choose(tmp_path, monkeypatch, spare, hidden, inside):
+    from graphsparse.tickets.compare.study import Study
+
+    seen = []
+    monkeypatch.setattr(Study, "_found", lambda *_: seen.append(torch.get_num_threads()))
+    names = {"dataset": "digits-knn", "model": "gcn", "method": "teddy", "edge_keep": "0.5", "weight_keep": "0.5"}
+    others = dict.fromkeys(("tolerance", "protocol", "split", "guard"))
+    rest = {"distill": 1.0, "epochs": 1, "lr": 0.01, "weight_decay": 0.0, "seeds": 1, "points": 1, "device": "cpu"}
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        Study(**names, **others, **rest, hidden=hidden).run(tmp_path, Console(quiet=True), spare_threads=spare)
+        assert (seen, torch.get_num_threads()) == ([inside], 3)
+    finally:
+        torch.set_num_threads(before)

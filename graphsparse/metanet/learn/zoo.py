@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from graphsparse.fit.tree import digest
 from graphsparse.metanet.channels import KeptChannels, cut
 from graphsparse.metanet.pruning import FineTune, PruneResult, prune
 from graphsparse.nn.cnn import make_cnn
+from graphsparse.workers import in_processes
 
 FORMAT = "graphsparse.metanet.network/1"
 WEIGHTS, HEADER = "weights.safetensors", "network.json"
@@ -172,9 +172,10 @@ def train_zoo(
     done, total = len(there), len(there) + len(todo)
     say = report or (lambda number, total, text: None)
     say(done, total, f"{done} networks were there")
-    for recipe, figures in _trained(folder, todo, images, jobs):
-        done += 1
-        say(done, total, f"{recipe.name}: validation {figures['val']:.4f}")
+    with closing(_trained(folder, todo, images, jobs)) as trained:  # closed, its processes end
+        for recipe, figures in trained:
+            done += 1
+            say(done, total, f"{recipe.name}: validation {figures['val']:.4f}")
     there |= {recipe: _expected(folder, recipe, images) for recipe in todo}
     return [there[recipe] for recipe in recipes]
 
@@ -186,27 +187,17 @@ def _expected(folder: Path, recipe: Recipe, images: Images) -> ZooNetwork:
     return found
 
 
-def _trained(folder: Path, todo: list[Recipe], images: Images, jobs: int) -> Iterable[tuple[Recipe, dict[str, Any]]]:
+def _trained(
+    folder: Path, todo: list[Recipe], images: Images, jobs: int
+) -> Generator[tuple[Recipe, dict[str, Any]], None, None]:
     if jobs <= 1 or len(todo) <= 1:
         task = images.task() if todo else None
         for recipe in todo:
             yield recipe, _train_one(folder, recipe, images, task)
         return
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"  # the children read it: two networks at once beat two threads on one
-    try:
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            futures = {pool.submit(_train_one, folder, recipe, images): recipe for recipe in todo}
-            try:
-                for future in as_completed(futures):
-                    yield futures[future], future.result()
-            finally:  # after an error, what has not begun is not trained first
-                pool.shutdown(wait=False, cancel_futures=True)
-    finally:
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
+    with closing(in_processes(partial(_train_one, folder, images=images), todo, jobs)) as ends:
+        for end in ends:
+            yield end.item, end.result()
 
 
 def _train_one(folder: Path, recipe: Recipe, images: Images, task: Task | None = None) -> dict[str, Any]:

@@ -6,22 +6,23 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from graphsparse.atomic_write import atomic_write
+from graphsparse.cores import usable_cores
 from graphsparse.errors import TicketError
 from graphsparse.fit import Bars
+from graphsparse.parallel import one_thread
 from graphsparse.report import Curve, plot_curves, read_rows, say, versions, write_json
 from graphsparse.tickets.compare.plan import KEY, SETTING, Experiment, Trial, base_of, row_key, trials_of
 from graphsparse.tickets.compare.runs import ROWS, Failure, Work, made_by, make_runs, missing_work, shared_out
 from graphsparse.tickets.compare.verdict import pages, verdicts
+from graphsparse.workers import WorkerError, in_processes
 
 FAILED = "failed.txt"
 
@@ -39,7 +40,7 @@ class Bench:
     """
 
     experiments: Sequence[Experiment]
-    jobs: int = os.cpu_count() or 1
+    jobs: int = dataclasses.field(default_factory=usable_cores)
 
     def __post_init__(self) -> None:
         if self.jobs < 1:
@@ -82,31 +83,27 @@ class Bench:
             return (self._in_turn if min(self.jobs, len(shares)) <= 1 else self._at_once)(shares, out, show)
 
     def _in_turn(self, work: Sequence[Work], out: Path, show: Callable[[int], None]) -> list[Failure]:
-        threads, ends = torch.get_num_threads(), []
-        _one_thread()  # figures of time are those of one thread, however many runs there are at once
-        try:
+        ends = []
+        with one_thread():  # figures of time are those of one thread, however many runs there are at once
             for item in work:
                 for end in make_runs(item, out):
                     ends.append(end)
                     show(len(ends))
-        finally:
-            torch.set_num_threads(threads)
         return [end for end in ends if end is not None]
 
     def _at_once(self, work: Sequence[Work], out: Path, show: Callable[[int], None]) -> list[Failure]:
-        begun = _lines(out / ROWS)
-        with ProcessPoolExecutor(self.jobs, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
-            of_future = {pool.submit(_failures, item, out): item for item in work}
-            failures: list[Failure] = []
-            try:
-                waiting = set(of_future)
-                while waiting:
-                    ended, waiting = wait(waiting, timeout=1, return_when=FIRST_COMPLETED)
-                    for future in ended:
-                        failures += _failures_of(future, of_future[future])
-                    show(_lines(out / ROWS) - begun + len(failures))
-            finally:  # after an interruption, what has not begun does not begin
-                pool.shutdown(wait=False, cancel_futures=True)
+        begun, failures = _lines(out / ROWS), list[Failure]()
+
+        def beat() -> None:
+            show(_lines(out / ROWS) - begun + len(failures))
+
+        with closing(in_processes(partial(_failures, out=out), work, self.jobs, beat=beat)) as ends:
+            for end in ends:
+                if isinstance(end.error, WorkerError):
+                    failures.append(Failure.of(end.item.name, end.error, str(end.error)))
+                else:
+                    failures += end.result()
+                beat()
         return failures
 
     def _publish(self, rows: Sequence[dict[str, Any]], out: Path, console: Console) -> list[dict[str, Any]]:
@@ -157,21 +154,8 @@ def _at_hand(method: str) -> tuple[Sequence[Trial], dict[str, str]]:
         return [], {}
 
 
-def _one_thread() -> None:
-    torch.set_num_threads(1)  # two processes of one thread each finish more runs than one of two
-
-
 def _failures(work: Work, out: Path) -> list[Failure]:
     return [end for end in make_runs(work, out) if end is not None]
-
-
-def _failures_of(future: Future[list[Failure]], work: Work) -> list[Failure]:
-    try:
-        return future.result()
-    except BrokenProcessPool as error:
-        return [
-            Failure.of(work.name, error, "a process was killed, most likely for want of memory: ask for fewer jobs")
-        ]
 
 
 def _lines(path: Path) -> int:

@@ -16,6 +16,7 @@ from torch_geometric.data import Data
 
 from graphsparse.data import load
 from graphsparse.fit import FitResult, mean_ci
+from graphsparse.parallel import one_thread
 from graphsparse.report import Curve, interval, plain, plot_sparsity, table, write_json
 from graphsparse.tickets.compare.search import best_on_validation, sparsest_within, summarise
 from graphsparse.tickets.compare.setup import problem_of
@@ -26,6 +27,9 @@ from graphsparse.tickets.problem import Problem, Training, train_dense
 from graphsparse.tickets.ticket import Ticket
 
 Step = tuple[Fraction, Fraction]  # edge keep, weight keep
+
+SMALL = 1 << 32  # products of a step: a second thread saved nothing below (digits, Cora), a tenth above (PubMed-512)
+GRAPHS_A_STEP = 32  # what a task of graphs takes by default
 
 
 def steps_to(edge_keep: Fraction, weight_keep: Fraction, points: int) -> list[Step]:
@@ -66,15 +70,24 @@ class Study:
     points: int
     device: str
 
-    def run(self, out: Path, console: Console) -> Ticket:
+    def run(self, out: Path, console: Console, *, spare_threads: bool = False) -> Ticket:
         """Find the tickets, print the table, and write ``metrics.json``, the plot and the best ticket into ``out``.
 
         A run that was interrupted and is called again resumes from its checkpoints in ``out``.
+
+        Args:
+            out: the folder.
+            console: where the table is printed.
+            spare_threads: compute on one thread where the work of a step is small; False leaves torch's number alone.
         """
         keeps = read_keeps(self.edge_keep, self.weight_keep, self.tolerance)
         check_rules(self.method, {"guard": self.guard})
         data = load(self.dataset, split=self.split)
         console.print(_describe(data), highlight=False)
+        with one_thread(spare_threads and _products(data, self.hidden) < SMALL):
+            return self._found(data, keeps, out, console)
+
+    def _found(self, data: Data, keeps: Step | None, out: Path, console: Console) -> Ticket:
         checkpoints = out / "checkpoints"
         curve: dict[Step, dict[int, Ticket]] = {}
         dense: dict[int, FitResult] = {}
@@ -180,6 +193,14 @@ def _curve(label: str, curve: Mapping[Step, Mapping[int, Ticket]]) -> Curve:
         [half for _, half in intervals],
         [f"edges {1 - float(edges):.0%}" for edges, _ in steps],
     )
+
+
+def _products(data: Data, hidden: int) -> float:
+    """About so many products a step's widest linear map takes."""
+    nodes = data.num_nodes
+    if data.task == "graph":
+        nodes *= GRAPHS_A_STEP / data.num_graphs
+    return float(nodes * max(hidden, data.num_features if data.task == "node" else 0) * hidden)
 
 
 def _describe(data: Data) -> str:
