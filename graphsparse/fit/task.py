@@ -10,9 +10,11 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils import _pytree as pytree
 from torch.utils.data import Dataset
 from torch_geometric.loader import DataLoader
 
+from graphsparse.fit.call import call, moved_to
 from graphsparse.fit.distill import Distill
 from graphsparse.fit.fingerprint import name_of, tensor_hash
 from graphsparse.fit.measure import evaluating
@@ -75,11 +77,12 @@ class Task(BaseTask):
 
     Args:
         train, val, test: each a pair of tensors ``(x, y)``, a map-style data set (of pairs, or of PyG
-            ``Data`` with ``y``), or a loader of batches.
+            ``Data`` with ``y``), or a loader of batches. A model of several inputs takes a tuple, a list or a dict of
+            tensors for ``x``.
         loss: ``"cross_entropy"``, or a function of (outputs, targets).
         metric: a name of `graphsparse.fit.METRICS`, or a `Metric`.
-        forward: from (model, inputs) to outputs; ``model(inputs)`` by default. A batch of PyG graphs comes
-            as the whole ``Batch``.
+        forward: from (model, inputs) to outputs; ``model(inputs)`` by default, ``model(*inputs)`` for a tuple or a
+            list, ``model(**inputs)`` for a dict. A batch of PyG graphs comes as the whole ``Batch``.
         batch_size: examples per step, where no loader is given.
         augment: changes the inputs of a batch of tensors while a model trains, such as
             `graphsparse.data.crop_flip`; what it draws, it draws from torch's generator.
@@ -120,7 +123,7 @@ class Task(BaseTask):
             _check_part(name, part)
         self.metric = find_metric(metric)
         self.loss: Loss = functional.cross_entropy if isinstance(loss, str) else loss
-        self.forward: Forward = forward or (lambda model, inputs: model(inputs))
+        self.forward: Forward = forward or call
         self.batch_size, self.augment = batch_size, augment
 
     def batches(self, part: str, device: torch.device | str = "cpu", *, shuffle: bool = False) -> Iterator[Batch]:
@@ -139,15 +142,14 @@ class Task(BaseTask):
             for index, batch in loader:
                 yield Batch(*_pair(batch, device), index)
 
-    def _tensor_batches(self, source: tuple[Tensor, Tensor], device: torch.device, shuffle: bool) -> Iterator[Batch]:
+    def _tensor_batches(self, source: tuple[Any, Tensor], device: torch.device, shuffle: bool) -> Iterator[Batch]:
         x, y = source
-        order = torch.randperm(len(x)) if shuffle else torch.arange(len(x))
+        order = torch.randperm(len(y)) if shuffle else torch.arange(len(y))
         for index in torch.split(order, self.batch_size):
-            chosen = index.to(x.device)
-            inputs = x[chosen].to(device)
+            inputs = pytree.tree_map(lambda part, rows=index: part[rows.to(part.device)].to(device), x)
             if shuffle and self.augment is not None:
                 inputs = self.augment(inputs)
-            yield Batch(inputs, y[chosen].to(device), index)
+            yield Batch(inputs, y[index.to(y.device)].to(device), index)
 
     @torch.no_grad()
     def predict(self, model: nn.Module, part: str = "test", device: torch.device | str = "cpu") -> Tensor:
@@ -175,7 +177,11 @@ class Task(BaseTask):
             **({} if self.augment is None else {"augment": name_of(self.augment)}),
         }
         for name, part in self.parts.items():
-            found[name] = tensor_hash(*part) if isinstance(part, tuple) else f"{type(part).__name__} {len(part)}"
+            found[name] = (
+                tensor_hash(*pytree.tree_leaves(part))
+                if isinstance(part, tuple)
+                else f"{type(part).__name__} {len(part)}"
+            )
         return found
 
 
@@ -189,7 +195,7 @@ class _Examples:
         train = task.parts["train"]
         if isinstance(train, torch.utils.data.DataLoader):
             raise ValueError("distillation needs to know which examples a batch holds: give a data set, no loader")
-        self.distilled = distill.mask(len(train[0]) if isinstance(train, tuple) else len(train))
+        self.distilled = distill.mask(len(train[1]) if isinstance(train, tuple) else len(train))
         self.teacher = distill.teacher_logits.detach().to(device)
 
     def losses(self) -> Iterator[Tensor]:
@@ -231,23 +237,25 @@ class _Numbered(Dataset[Any]):
 
 def _check_part(name: str, part: Any) -> None:
     if isinstance(part, tuple):
-        if len(part) != 2 or not all(isinstance(tensor, Tensor) for tensor in part):
+        leaves = pytree.tree_leaves(part)
+        if len(part) != 2 or not isinstance(part[1], Tensor) or not all(isinstance(leaf, Tensor) for leaf in leaves):
             raise TypeError(f"{name} must be a pair of tensors (x, y), a data set or a loader")
-        if len(part[0]) != len(part[1]):
-            raise ValueError(f"{name} has {len(part[0])} inputs but {len(part[1])} targets")
-        if part[0].is_floating_point() and bool(torch.isnan(part[0]).any()):
-            raise ValueError(f"{name} has NaN among its inputs")
+        for x in pytree.tree_leaves(part[0]):
+            if len(x) != len(part[1]):
+                raise ValueError(f"{name} has {len(x)} inputs but {len(part[1])} targets")
+            if x.is_floating_point() and bool(torch.isnan(x).any()):
+                raise ValueError(f"{name} has NaN among its inputs")
     elif not (hasattr(part, "__len__") and hasattr(part, "__getitem__")) and not isinstance(
         part, torch.utils.data.DataLoader
     ):
         raise TypeError(f"{name} must be a pair of tensors (x, y), a data set or a loader, got {type(part).__name__}")
-    if len(part[0] if isinstance(part, tuple) else part) == 0:
+    if len(part[1] if isinstance(part, tuple) else part) == 0:
         raise ValueError(f"the {name} part is empty")
 
 
 def _pair(batch: Any, device: torch.device | str) -> tuple[Any, Tensor]:
     if isinstance(batch, (tuple, list)) and len(batch) == 2:
-        return batch[0].to(device), batch[1].to(device)
+        return moved_to(batch[0], device), batch[1].to(device)
     if isinstance(getattr(batch, "y", None), Tensor):
         moved = batch.to(device)
         return moved, moved.y

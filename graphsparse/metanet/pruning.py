@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.optim.swa_utils import update_bn
+from torch.utils import _pytree as pytree
 
 from graphsparse.fit import FitResult, Report, Task, cosine, fit, milestones, rng
+from graphsparse.fit.call import with_state
 from graphsparse.fit.measure import device_of, evaluating, inference_ms
 from graphsparse.keep_rule import Keep
 from graphsparse.metanet.channels import (
@@ -30,6 +30,7 @@ from graphsparse.metanet.channels import (
     count_flops,
     count_parameters,
     importance,
+    initialise,
     least_pruned,
     removal_order,
     shrink,
@@ -228,13 +229,17 @@ def prune(
     fine_tune = FineTune() if fine_tune is None else fine_tune
     inputs = example_of(task, device_of(net)) if example_inputs is None else arguments(example_inputs)
     device = device_of(net)
+    _check_ready(net, inputs, trained=fine_tune.epochs > 0)
     with rng.preserved(device):
         rng.seed_all(seed, device)  # a loader that shuffles draws from torch's generator
         module, kept = carve(net, metanet, task, budget, selection, inputs, prepare or FineTune(), progress)
         recalibrate(module, task)
         untuned = task.score(module, "test", device)
         tuned = fine_tune.run(module, task, seed=seed, progress=progress)
-        batch = next(task.batches("train", device)).inputs[:_LATENCY_EXAMPLES] if example_inputs is None else inputs
+        batch: Any = inputs
+        if example_inputs is None:
+            first = next(task.batches("train", device)).inputs
+            batch = pytree.tree_map(lambda part: part[:_LATENCY_EXAMPLES], first)
         before = task.score(net, "test", device)
         val = task.score(module, "val", device) if tuned is None else tuned.val
     module.eval()
@@ -243,7 +248,7 @@ def prune(
         kept=kept,
         flops=(count_flops(net, inputs), count_flops(module, inputs)),
         params=(count_parameters(net), count_parameters(module)),
-        latency_ms=_latency(net, module, arguments(batch)),
+        latency_ms=_latency(net, module, tuple(batch) if type(batch) is list else arguments(batch)),
         metric=task.metric.name,
         accuracy_before=before,
         accuracy_untuned=untuned,
@@ -305,9 +310,10 @@ def example_of(task: Task, device: torch.device | str = "cpu") -> tuple[Any, ...
         ValueError: its inputs are no plain tensors.
     """
     found = next(task.batches("train", device)).inputs
-    if not isinstance(found, Tensor):
+    parts = tuple(found) if type(found) in (tuple, list) else (found,)
+    if not all(isinstance(part, Tensor) for part in parts):
         raise ValueError("give example_inputs: the training part's inputs are no plain tensors")
-    return (found[:1],)
+    return tuple(part[:1] for part in parts)
 
 
 def recalibrate(module: nn.Module, task: Task, batches: int = _CALIBRATION_BATCHES) -> None:
@@ -322,7 +328,7 @@ def recalibrate(module: nn.Module, task: Task, batches: int = _CALIBRATION_BATCH
     """
     modes = {part: part.training for part in module.modules()}
     inputs = (batch.inputs for batch in islice(task.batches("train", device_of(module)), batches))
-    update_bn(inputs, _Called(module, task))
+    update_bn(((part,) for part in inputs), _Called(module, task))  # it takes the first of a tuple or a list
     for part, mode in modes.items():
         part.training = mode
 
@@ -343,6 +349,27 @@ class _Called(nn.Module):
         return self.task.forward(self.module, inputs)
 
 
+def _check_ready(net: nn.Module, inputs: tuple[Any, ...], *, trained: bool) -> None:
+    """Tell what cannot be pruned before anything is trained; lazy layers get their widths, as by any first call."""
+    held = [name for name, _ in net.named_buffers() if name.endswith("_mask") and f"{name[:-5]}_orig" in _names(net)]
+    if held:
+        where, _, what = held[0].removesuffix("_mask").rpartition(".")
+        raise ValueError(
+            f"the network has masks of torch.nn.utils.prune, the first on '{what}' of '{where}': make them permanent "
+            f"with torch.nn.utils.prune.remove(module, '{what}') first"
+        )
+    initialise(net, inputs)
+    if trained and not any(parameter.requires_grad for parameter in net.parameters()):
+        raise ValueError(
+            "every parameter of the network is frozen, so it cannot be fine-tuned: let some learn (requires_grad_()), "
+            "or give fine_tune=FineTune(epochs=0)"
+        )
+
+
+def _names(net: nn.Module) -> set[str]:
+    return {name for name, _ in net.named_parameters()}
+
+
 def _check_finite(net: nn.Module) -> None:
     for name, parameter in net.named_parameters():  # a buffer may be a mask of -inf
         if not bool(torch.isfinite(parameter).all()):
@@ -351,11 +378,9 @@ def _check_finite(net: nn.Module) -> None:
 
 def _training_loss(module: nn.Module, task: Task, state: dict[str, Tensor]) -> Tensor:
     module.eval()
-    losses = []
-    for batch in islice(task.batches("train", device_of(module)), _LOSS_BATCHES):
-        call: Callable[..., Any] = functools.partial(functional_call, module, state)
-        losses.append(task.loss(task.forward(call, batch.inputs), batch.targets))  # type: ignore[arg-type]
-    return torch.stack(losses).mean()
+    batches = islice(task.batches("train", device_of(module)), _LOSS_BATCHES)
+    outputs = ((task.forward(with_state(module, state), batch.inputs), batch.targets) for batch in batches)
+    return torch.stack([task.loss(found, targets) for found, targets in outputs]).mean()
 
 
 def _latency(before: nn.Module, after: nn.Module, inputs: tuple[Any, ...]) -> tuple[float, float]:

@@ -20,6 +20,7 @@ from graphsparse.metanet.channels.cutting import (
     KeptChannels,
     ShrinkError,
     cut,
+    initialise,
     least_pruned,
     shrink,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "group_lasso",
     "group_norm",
     "importance",
+    "initialise",
     "keep_after",
     "least_pruned",
     "masked",

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 from torch_geometric.nn.dense.linear import Linear as GraphLinear
 
 from graphsparse.errors import GraphsparseError
-from graphsparse.fit.measure import evaluating
+from graphsparse.fit import rng
+from graphsparse.fit.measure import device_of, evaluating
 from graphsparse.metanet.channels.budget import LAYERS, TRANSPOSED, Cost, arguments, first_reaching, prefix_for
 from graphsparse.metanet.channels.sets import Channels, check_mask, keep_after, masked
 from graphsparse.metanet.graph import NetworkGraph
@@ -36,7 +39,8 @@ def shrink(
 ) -> tuple[nn.Module, KeptChannels]:
     """The module of the kept channels, smaller in memory and time.
 
-    It computes what the module of ``masked(graph, keep)`` computes, except where a norm averages over channels.
+    It computes what the module of ``masked(graph, keep)`` computes, except where a norm averages over channels. What a
+    module does in training mode only (an auxiliary head) is cut along, or keeps the channels that it takes up.
 
     Args:
         graph: the network; its values become the small module's.
@@ -61,7 +65,9 @@ def shrink(
     module = graph.to_module()
     kept = kept_channels(graph, keep, module)
     cut(module, kept, example_inputs)
-    _check_same(masked(graph, keep).to_module(), module, arguments(example_inputs))
+    wide, inputs = masked(graph, keep).to_module(), arguments(example_inputs)
+    _check_same(wide, module, inputs)
+    _check_trains(wide, module, inputs)
     return module, kept
 
 
@@ -100,6 +106,7 @@ def cut(module: nn.Module, kept: Mapping[str, Sequence[int]], example_inputs: Te
     Raises:
         ShrinkError: there is no such layer or channel, or Torch-Pruning cannot cut this module so.
     """
+    initialise(module, arguments(example_inputs))
     layers = dict(module.named_modules())
     modes = {part: part.training for part in layers.values()}
     named = dict(module.named_parameters(remove_duplicate=False))
@@ -292,6 +299,13 @@ def cuttable(
     return replace(channels, prunable=channels.prunable & ~held)
 
 
+def initialise(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    """Run a module that has lazy layers once, so that they know their widths; its other state stays as it is."""
+    if any(is_lazy(parameter) for parameter in module.parameters()):
+        with torch.no_grad(), evaluating(module):
+            module(*inputs)
+
+
 def _check_same(wide: nn.Module, small: nn.Module, inputs: tuple[Any, ...]) -> None:
     """Torch-Pruning may cut the wrong channels, or a module's code may count on its widths: compare outputs."""
     with torch.no_grad(), evaluating(wide), evaluating(small):
@@ -309,6 +323,59 @@ def _check_same(wide: nn.Module, small: nn.Module, inputs: tuple[Any, ...]) -> N
                 expected.abs().max() + 1e-3
             ):
                 raise ShrinkError(f"the cut {type(small).__name__} computes something else than the masked one")
+
+
+def _check_trains(wide: nn.Module, small: nn.Module, inputs: tuple[Any, ...]) -> None:
+    """What runs in training mode only is not in the graph: the cut module must run there if the whole one does."""
+    inputs = _in_training(inputs)
+    expected = _pass_of(wide, inputs, training=True)[1]
+    if expected is None:
+        return
+    found = _pass_of(small, inputs, training=True)[1]
+    if found is None or [part.shape for part in found] != [part.shape for part in expected]:
+        raise ShrinkError(f"the cut {type(small).__name__} does not run in training mode")
+
+
+def _pass_of(
+    module: nn.Module, inputs: tuple[Any, ...], *, training: bool
+) -> tuple[set[nn.Module], list[Tensor] | None]:
+    """Which layers one pass calls, and its outputs, None if it fails; the module's state and mode stay as they are."""
+    called: set[nn.Module] = set()
+    layers = [part for part in module.modules() if next(part.parameters(recurse=False), None) is not None]
+    hooks = [part.register_forward_hook(lambda part, *_: called.add(part)) for part in layers]
+    try:
+        with torch.no_grad(), _undisturbed(module):
+            module.train(training)
+            return called, [part for part in pytree.tree_leaves(module(*inputs)) if isinstance(part, Tensor)]
+    except Exception:
+        return called, None
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def _undisturbed(module: nn.Module) -> Iterator[None]:
+    """Afterwards the module's buffers and modes, and torch's random numbers, are what they were."""
+    buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
+    with rng.preserved(device_of(module)), evaluating(module):
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for buffer, before in buffers:
+                    buffer.copy_(before)
+
+
+def _in_training(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Two examples where there is one: batch norms do not train on less."""
+    return pytree.tree_map(  # type: ignore[no-any-return]
+        lambda part: part.repeat(2, *[1] * (part.dim() - 1)) if _is_one(part) else part, inputs
+    )
+
+
+def _is_one(part: Any) -> bool:
+    return isinstance(part, Tensor) and part.dim() > 0 and len(part) == 1
 
 
 def _averages_fewer(wide: nn.Module, small: nn.Module) -> bool:
@@ -329,14 +396,36 @@ def _probe(value: Any) -> Any:
 
 
 def _dependencies(module: nn.Module, example_inputs: Tensor | tuple[Any, ...]) -> tp.DependencyGraph:
+    """Torch-Pruning's graph of the passes in both modes, where training calls layers that evaluation does not."""
+    inputs = arguments(example_inputs)
+    in_training = _in_training(inputs)
+    evaluated, outputs = _pass_of(module, inputs, training=False)
+    trained, learned = _pass_of(module, in_training, training=True)
+    if outputs is None or learned is None or trained <= evaluated:
+        return _traced(module, inputs, None)
+
+    def both(module: nn.Module, inputs: Any) -> list[Tensor]:
+        found = [] if evaluated <= trained else pytree.tree_leaves(module(*inputs))
+        module.train()
+        found += pytree.tree_leaves(module(*in_training))
+        return [part for part in found if isinstance(part, Tensor) and part.grad_fn is not None]
+
+    try:
+        with _undisturbed(module):
+            return _traced(module, inputs, both)
+    except Exception:  # what it cannot follow keeps its channels: see `_check_trains`
+        return _traced(module, inputs, None)
+
+
+def _traced(module: nn.Module, inputs: tuple[Any, ...], forward: Callable[..., Any] | None) -> tp.DependencyGraph:
     import torch_pruning as tp
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        inputs = arguments(example_inputs)
         return tp.DependencyGraph().build_dependency(
             module,
-            example_inputs=inputs if len(inputs) > 1 else inputs[0],
+            example_inputs=inputs if len(inputs) > 1 or forward is not None else inputs[0],
+            forward_fn=forward,
             customized_pruners={GraphLinear: _graph_linear_pruner()},
         )
 

@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.utils import _pytree as pytree
 
 from graphsparse.fit import Task
+from graphsparse.fit.call import joined
 from graphsparse.metanet.channels.budget import LAYERS, TRANSPOSED
 from graphsparse.metanet.channels.cutting import output_nodes
 from graphsparse.metanet.channels.sets import check_mask, masked
@@ -92,10 +94,12 @@ def reconstruct(
 def calibration(task: Task, examples: int, device: torch.device) -> Inputs:
     """Inputs of the first training examples, in one piece; the first batch's where they are no plain tensors."""
     first = next(task.batches("train", device)).inputs
-    if not isinstance(first, Tensor):
+    leaves = pytree.tree_leaves(first)
+    if not all(isinstance(leaf, Tensor) and leaf.dim() for leaf in leaves) or not leaves:
         return first
-    batches = -(-examples // max(1, len(first)))
-    return torch.cat([batch.inputs for batch in islice(task.batches("train", device), batches)])[:examples]
+    batches = -(-examples // max(1, len(leaves[0])))
+    parts = [batch.inputs for batch in islice(task.batches("train", device), batches)]
+    return pytree.tree_map(lambda part: part[:examples], joined(parts))
 
 
 def batch_statistics(module: nn.Module) -> nn.Module:

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional
 from torch.utils import _pytree as pytree
 
 from graphsparse.fit import Batch, Task
+from graphsparse.fit.call import joined, with_state
 from graphsparse.fit.measure import device_of
 from graphsparse.metanet.channels import (
     Channels,
@@ -118,7 +118,7 @@ class Repair(Objective):
     def loss(self, metanet: MetaNetwork, member: Member, batches: Sequence[Batch]) -> Tensor:
         keep, graph = self._mask(member), member.graph
         if self.calibration:
-            seen = torch.cat([batch.inputs for batch in batches[self.batches :]])
+            seen = joined([batch.inputs for batch in batches[self.batches :]])
             graph = reconstruct(graph, keep, member.task, inputs=seen, samples=_SAMPLES)
         changed = metanet(graph, keep)
 
@@ -217,7 +217,7 @@ def through(
         batch_statistics(module)
     value = 0.0
     for batch in batches:
-        call: Any = lambda inputs: functional_call(module, leaves, (inputs,))  # noqa: E731
+        call = with_state(module, leaves)
         loss = loss_of(member.task.forward(call, batch.inputs), batch) / len(batches)
         loss.backward()  # type: ignore[no-untyped-call]
         value += float(loss.detach())
