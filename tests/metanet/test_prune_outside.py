@@ -318,10 +318,9 @@ def test_several_inputs_are_repaired_by_a_metanetwork():
     metanet = gs.metanet.MetaNetwork.for_graph(
         gs.metanet.NetworkGraph.from_module(net, (LEFT[:1], RIGHT[:1])), mode="repair", hidden=8, layers=1
     )
-    easy = gs.metanet.Repair(speedups=(1.2, 2.0))
-    gs.metanet.meta_train(
-        metanet, [TwoInputs(), TwoInputs()], task, val_networks=[net], epochs=1, steps=2, objective=easy
-    )
+    easy, judged = gs.metanet.Repair(speedups=(1.2, 2.0)), gs.metanet.Validation((1.5, 2.0))
+    options = {"objective": easy, "validation": judged, "val_networks": [net], "epochs": 1, "steps": 2}
+    gs.metanet.meta_train(metanet, [TwoInputs(), TwoInputs()], task, **options)
     assert prune(net, metanet, task, speedup=2, fine_tune=ONE).speedup >= 2
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from graphsparse.fit import BaseTask, Batch, ClipNorm, Evaluation, FitResult, Metric, Report, Task, cosine, fit
 from graphsparse.fit.fingerprint import model_hash, tree_hash
@@ -64,7 +65,7 @@ class Validation:
     def _without_test(self, task: Task) -> Task:
         train, val = task.parts["train"], task.parts["val"]
         if isinstance(train, tuple) and self.examples is not None:
-            train = (train[0][: self.examples], train[1][: self.examples])
+            train = pytree.tree_map(lambda part: part[: self.examples], train)
         return Task(
             train,
             val,
