@@ -269,6 +269,10 @@ def bench_tickets(
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of each run.", show_default="200")] = None,
     lr: Annotated[float | None, typer.Option(help="Adam's learning rate.", show_default="0.01")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Adam's l2 penalty.", show_default="0.0005")] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="'random': every seed draws a split of its own.", show_default="the data set's own"),
+    ] = None,
     trials: Annotated[
         int | None, typer.Option(min=1, max=3, help="Trials of each method's hyper-parameters.", show_default="3")
     ] = None,
@@ -282,7 +286,7 @@ def bench_tickets(
     from graphsparse.tickets.compare.bench import Bench
 
     figures: dict[str, Any] = {"hidden": hidden, "seeds": seeds, "epochs": epochs, "lr": lr}
-    figures |= {"weight_decay": weight_decay, "trials": trials}
+    figures |= {"weight_decay": weight_decay, "split": split, "trials": trials}
     figures = {name: value for name, value in figures.items() if value is not None}
     lists = {"model": model, "protocol": protocol, "method": method, "level": level}
     beside = [f"--{name.replace('_', '-')}" for name in [*(name for name, words in lists.items() if words), *figures]]

@@ -13,7 +13,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 def test_the_tables_of_tickets_are_those_of_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     study = importlib.import_module("tickets")
-    rows = study.read_rows(study.OUT / study.ROWS, study.KEY)
+    rows = study.read_runs(study.OUT / study.ROWS)
     assert len(rows) > 500
     _, mark, shown = study.PAGE.read_text().partition(study.MARK)
     assert mark
@@ -23,6 +23,6 @@ def test_the_tables_of_tickets_are_those_of_the_rows(monkeypatch: pytest.MonkeyP
 def test_every_row_says_what_it_rests_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     study = importlib.import_module("tickets")
-    for row in study.read_rows(study.OUT / study.ROWS, study.KEY):
+    for row in study.read_runs(study.OUT / study.ROWS):
         assert len(row["commit"]) == 40
         assert row["test"] >= 0

@@ -100,10 +100,11 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
         os.close(descriptor)
 
 
-def read_rows(path: Path, key: Sequence[str]) -> list[dict[str, Any]]:
+def read_rows(path: Path, key: Sequence[str], older: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
     """All rows of a file of JSON lines; of those with the same values of ``key`` the last.
 
-    A last line that a killed run left torn is cut off the file.
+    A last line that a killed run left torn is cut off the file. ``older`` holds what a row means by leaving a name out,
+    where rows were made before it was written.
 
     Raises:
         ValueError: another line is no JSON object with these keys.
@@ -121,14 +122,14 @@ def read_rows(path: Path, key: Sequence[str]) -> list[dict[str, Any]]:
             partial.write_text(whole)
     rows: dict[str, dict[str, Any]] = {}
     for number, line in enumerate(whole.splitlines(), start=1):
-        name, row = _row(line, key, f"line {number} of {path}")
+        name, row = _row(line, key, older or {}, f"line {number} of {path}")
         rows[name] = row
     return list(rows.values())
 
 
-def _row(line: str, key: Sequence[str], where: str) -> tuple[str, dict[str, Any]]:
+def _row(line: str, key: Sequence[str], older: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
     try:
-        row = json.loads(line)
+        row = {**older, **json.loads(line)}
         return json.dumps([row[name] for name in key]), row
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{where} is no row of this study: {error!r}") from error

@@ -3,11 +3,13 @@
 from graphsparse.tickets.compare.search import LEVELS, best_on_validation, level_keeps, sparsest_within, summarise
 from graphsparse.tickets.find import find_ticket
 from graphsparse.tickets.finders.controls import all_edges, dense_student, no_edges
+from graphsparse.tickets.finders.denoise import Denoise
 from graphsparse.tickets.finders.imp import IMP
 from graphsparse.tickets.finders.magnitude import Magnitude
+from graphsparse.tickets.finders.mixture import Mixture
 from graphsparse.tickets.finders.one_shot import OneShot
 from graphsparse.tickets.finders.random_weights import RandomWeights
-from graphsparse.tickets.finders.reliance import Reliance
+from graphsparse.tickets.finders.reliance import Reliance, RelianceBlind
 from graphsparse.tickets.finders.table import FINDERS, finders, register
 from graphsparse.tickets.finders.ugs import UGS
 from graphsparse.tickets.finders.wd_glt import WDGLT
@@ -21,13 +23,16 @@ __all__ = [
     "LEVELS",
     "UGS",
     "WDGLT",
+    "Denoise",
     "Finder",
     "Found",
     "Magnitude",
+    "Mixture",
     "OneShot",
     "Problem",
     "RandomWeights",
     "Reliance",
+    "RelianceBlind",
     "Ticket",
     "Training",
     "all_edges",

@@ -5,6 +5,7 @@ import hashlib
 import importlib
 import json
 import math
+import shutil
 import sys
 
 import networkx as nx
@@ -15,13 +16,15 @@ from hypothesis import strategies as st
 from rich.console import Console
 from scipy.stats import ttest_rel
 
+import graphsparse as gs
 from graphsparse import cli
 from graphsparse.errors import TicketError
 from graphsparse.tickets import finders, level_keeps
 from graphsparse.tickets.compare import runs as runs_room
 from graphsparse.tickets.compare.anatomy import anatomy
 from graphsparse.tickets.compare.bench import FAILED, Bench, asked_rows
-from graphsparse.tickets.compare.plan import Experiment, full, method_of, quick, trials_of
+from graphsparse.tickets.compare.declared import family, outcomes, study
+from graphsparse.tickets.compare.plan import Experiment, full, method_of, quick, read_runs, row_key, trials_of
 from graphsparse.tickets.compare.runs import ROWS, missing_work, shared_out
 from graphsparse.tickets.compare.verdict import holm, pages, verdicts
 from graphsparse.tickets.finders.table import FINDERS, finder_of
@@ -383,6 +386,105 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert json.loads(capsys.readouterr().out)["runs"] == 10
 
 
+# random splits and the declared family -------------------------------------------------------------------------------
+
+SPLIT = dataclasses.replace(SMALL, methods=("teddy+cover",), levels=(20,), split="random")
+
+
+def test_every_seed_of_random_splits_draws_its_own(tmp_path):
+    dense = [row for row in run_rows(tmp_path, SPLIT) if row["method"] == "dense"]
+    assert [row["split"] for row in dense] == ["random"] * 2
+    expected = [gs.data.load("digits-knn", split="random", seed=seed) for seed in range(2)]
+    assert not torch.equal(expected[0].test_mask, expected[1].test_mask)
+    for row in dense:
+        problem = runs_room._problem(SPLIT, row["seed"])
+        assert torch.equal(problem.data.test_mask, expected[row["seed"]].test_mask)
+        assert torch.equal(runs_room._problem(SMALL, 1).data.test_mask, gs.data.load("digits-knn").test_mask)
+
+
+def run_rows(out, *experiments):
+    run(out, *experiments)
+    return rows_of(out)
+
+
+def test_random_splits_are_a_setting_of_their_own(made, tmp_path):
+    shutil.copy(made[0] / ROWS, tmp_path / ROWS)
+    found = run(tmp_path, SPLIT)
+    assert [verdict["setting"]["split"] for verdict in found] == ["random"], "the others' rows are not of this setting"
+    assert {m["method"] for m in found[0]["methods"]} == {"teddy+cover"}
+    assert "digits-knn, gcn 8, transductive, random splits" in (tmp_path / "tables.md").read_text()
+    assert SPLIT.name.endswith("random-splits")
+    assert (tmp_path / "digits-knn-gcn-8-transductive-random-splits.png").exists()
+
+
+def test_rows_that_are_older_than_random_splits_are_of_the_data_sets_own(made, tmp_path):
+    older = [{name: value for name, value in row.items() if name != "split"} for row in rows_of(made[0])]
+    (tmp_path / ROWS).write_text("".join(json.dumps(row) + "\n" for row in older))
+    assert missing_work([SMALL], {row_key(row) for row in read_runs(tmp_path / ROWS)}) == []
+    assert (
+        len(missing_work([dataclasses.replace(SMALL, split="random")], {row_key(row) for row in older_rows(older)}))
+        == 2
+    )
+
+
+def older_rows(rows):
+    return [{"split": None, **row} for row in rows]
+
+
+def test_the_command_takes_random_splits(tmp_path, monkeypatch):
+    words = ["--dataset", "digits-knn", "--hidden", "8", "--method", "teddy+cover", "--level", "20", "--seeds", "1"]
+    words += ["--epochs", "2", "--trials", "1", "--jobs", "1", "--split", "random", "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["graphsparse", "bench", "tickets", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0
+    assert {(row["split"], row["method"]) for row in rows_of(tmp_path)} == {
+        ("random", "dense"),
+        ("random", "teddy+cover"),
+    }
+
+
+def of_family(method, values, experiment, level=20):
+    figures = {"maximize": True, "metric": "accuracy", "seconds": 1.0, "trial": {"distill": 1.0}}
+    shared = {**experiment.setting, **figures, "method": method, "level": level}
+    return [{**shared, "seed": seed, "test": value, "val": value} for seed, value in enumerate(values)]
+
+
+def test_the_family_is_all_its_tests_whether_they_were_made_or_not():
+    tests = [one for one in family() if one.level == 20 and one.experiment.dataset == "cora"]
+    assert len(tests) == 4
+    assert len(family()) == 24
+    experiment = tests[0].experiment
+    noise = [0.01 * math.sin(seed) for seed in range(10)]
+    rows = of_family("teddy", [0.7] * 10, experiment)
+    rows += of_family("reliance", [0.7 + 0.02 + x for x in noise], experiment)
+    rows += of_family("teddy+cover", [0.7] * 9, experiment)
+    found = outcomes(rows, tests)
+    p = ttest_rel([0.72 + x for x in noise], [0.7] * 10).pvalue
+    assert [(one["ours"], one["theirs"]) for one in found][:2] == [("reliance", "teddy"), ("reliance", "teddy+cover")]
+    assert found[0]["p"] == pytest.approx(p)
+    assert found[0]["p_holm"] == pytest.approx(4 * p), "three tests that were not made count, too"
+    assert (found[1]["pairs"], found[1]["wins"], found[1]["p"], found[1]["p_holm"]) == (9, 9, None, 1.0)
+    assert (found[2]["pairs"], found[2]["mean"], found[2]["p"]) == (0, None, None)
+    other = of_family("reliance", [0.1] * 10, dataclasses.replace(experiment, protocol="transductive"))
+    assert outcomes([*rows, *other], tests) == found, "another setting's rows have no part"
+
+
+def test_the_study_makes_what_the_family_needs_and_shows_the_bar():
+    for experiment in study():
+        assert {"teddy+cover", "dense-student"} <= set(experiment.methods)
+        assert (experiment.split, experiment.seeds) == ("random", 10)
+    for test in family():
+        assert {test.ours, test.theirs} <= set(test.experiment.methods)
+        assert test.level in test.experiment.levels
+    assert all({"teddy+cover", "dense-student"} <= bar(experiment) for experiment in full())
+
+
+def bar(experiment):
+    """All methods of the plan in an experiment's setting."""
+    return {method for other in full() if other.setting == experiment.setting for method in other.methods}
+
+
 # what is concluded ---------------------------------------------------------------------------------------------------
 
 
@@ -451,7 +553,7 @@ def test_differences_are_paired_by_seed_whatever_the_order():
 
 
 def test_equal_differences_have_no_p_value():
-    ours = [row("teddy", seed, 0.79 + 0.01 * seed) for seed in range(2)]
+    ours = [row("teddy", seed, 0.79 + 0.01 * seed) for seed in range(3)]
     other = [row("random", seed, value) for seed, value in enumerate([0.70, 0.72, 0.75])]
     found = verdicts([*DENSE, *ours, *other])
     assert cell_of(found, "teddy")["minus_dense"]["p"] is None
@@ -466,6 +568,34 @@ def test_p_values_are_those_of_the_paired_t_test_corrected_together():
     plain = [ttest_rel(values, [0.80, 0.81, 0.82]).pvalue for values in tests.values()]
     for name, p in zip(tests, holm(plain), strict=True):
         assert cell_of(found, name)["minus_dense"]["p"] == pytest.approx(p)
+
+
+def test_two_seeds_are_no_test_and_leave_the_family():
+    whole, few = [0.70, 0.72, 0.75], [0.60, 0.72]
+    rows = [row("random", seed, value) for seed, value in enumerate(whole)]
+    rows += [row("dspar", seed, value) for seed, value in enumerate(few)]
+    found = verdicts([*DENSE, *rows])
+    assert cell_of(found, "dspar")["minus_dense"]["p"] is None
+    alone = ttest_rel(whole, [0.80, 0.81, 0.82]).pvalue
+    assert cell_of(found, "random")["minus_dense"]["p"] == pytest.approx(alone)
+
+
+def test_one_run_at_several_levels_is_one_test():
+    student = [row("dense-student", s, v, level=lv) for lv in (5, 10, 20) for s, v in enumerate([0.70, 0.72, 0.75])]
+    found = verdicts([*DENSE, *student])
+    alone = ttest_rel([0.70, 0.72, 0.75], [0.80, 0.81, 0.82]).pvalue
+    assert [cell_of(found, "dense-student", lv)["minus_dense"]["p"] for lv in (5, 10, 20)] == pytest.approx([alone] * 3)
+
+
+def test_the_extreme_ticket_is_told_by_the_dense_student_too():
+    student = [row("dense-student", s, v, level=lv) for lv in (5, 20) for s, v in enumerate([0.84, 0.85, 0.86])]
+    ours = [row("reliance", s, v, level=5) for s, v in enumerate([0.83, 0.86, 0.86])]
+    ours += [row("reliance", s, v, level=20) for s, v in enumerate([0.81, 0.82, 0.83])]
+    found = verdicts([*DENSE, *student, *ours])
+    (reliance,) = [m for m in found[0]["methods"] if m["method"] == "reliance"]
+    assert (reliance["extreme"], reliance["extreme_by_student"]) == (20, 5)
+    assert "| level 5 | level 20 | extreme | by student | area |" in pages(found)
+    assert "± 2.5 | 20 | 5 | 83.5 |" in pages(found)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))

@@ -29,7 +29,7 @@ from graphsparse.tickets.compare.plan import trials_of
 from graphsparse.tickets.finders.table import finder_of
 
 FAST = {"epochs": 4}
-SIZED = ["ugs", "wd-glt", "imp", "magnitude", "random-weights"]
+SIZED = ["ugs", "wd-glt", "imp", "magnitude", "random-weights", "mixture", "denoise"]
 CONTROLS = ["no-edges", "all-edges", "dense-student"]
 
 
@@ -59,7 +59,7 @@ def ticket_of(blocks, make_plain):
 
 
 def test_finders_are_listed_with_every_edge_score():
-    assert {*SIZED, *CONTROLS, "teddy", "reliance", "random", *gs.edges.SCORES} == set(finders())
+    assert {*SIZED, *CONTROLS, "teddy", "reliance", "reliance-blind", "random", *gs.edges.SCORES} == set(finders())
     assert all(
         finder.__doc__ and "Source:" in finder.__doc__ for name, finder in FINDERS.items() if name != "all-edges"
     )
@@ -116,7 +116,9 @@ def test_what_a_module_of_ones_own_lacks_is_its_own_error(tmp_path, monkeypatch)
         finder_of("own_broken:Own")
 
 
-@pytest.mark.parametrize("method", ["reliance", "no-edges", "all-edges", "dense-student"])
+@pytest.mark.parametrize(
+    "method", ["reliance", "reliance-blind", "mixture", "denoise", "no-edges", "all-edges", "dense-student"]
+)
 def test_a_method_without_scores_takes_no_rule_of_scores(blocks, make_plain, method):
     for rule in ({"guard": "cover"}, {"forest": True}, {"score_options": {"power": 0}}):
         with pytest.raises(ValueError, match=f"{method} chooses edges by a rule of its own and takes no"):

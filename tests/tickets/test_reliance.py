@@ -15,7 +15,7 @@ from torch_geometric.nn import MessagePassing, global_mean_pool
 import graphsparse as gs
 from graphsparse.edges import keep_mask
 from graphsparse.fit import GraphTask, LinkTask, NodeTask
-from graphsparse.tickets import Problem, Reliance, Training, level_keeps, train_dense
+from graphsparse.tickets import Problem, Reliance, RelianceBlind, Training, level_keeps, train_dense
 
 
 def problem_of(data, model, task=None, **options):
@@ -257,3 +257,75 @@ def test_on_cora_the_dense_model_recognises_the_graph_better_than_by_teddy(need)
         outputs = problem.task.with_mask(mask).predict(problem.trained_model(dense))
         right.append(float((outputs.argmax(dim=1) == data.y)[test].double().mean()))
     assert right[0] > right[1] + 0.03, right
+
+
+def test_the_blind_variant_runs_the_trained_model_along_no_edge_of_a_test_node(blocks, make_plain, monkeypatch):
+    problem = problem_of(blocks, make_plain(blocks), NodeTask(blocks, protocol="inductive"))
+    dense, keep = train_dense(problem), level_keeps(10)[0]
+    seen = []
+    model = make_plain(blocks)
+    forward = type(model).forward
+
+    def spying(self, x, edge_index):
+        seen.append((len(x), edge_index.clone()))
+        return forward(self, x, edge_index)
+
+    monkeypatch.setattr(type(model), "forward", spying)
+    mask = RelianceBlind().edge_mask(problem, dense, keep)
+    whole = [arcs for count, arcs in seen if count == blocks.num_nodes]
+    assert whole, "test nodes are looked at, without edges"
+    assert all(bool((arcs[0] == arcs[1]).all()) for arcs in whole), "the whole graph's only arcs are self-loops"
+    assert max(count for count, arcs in seen if bool((arcs[0] != arcs[1]).any())) == int((~blocks.test_mask).sum())
+    tails, heads = blocks.edge_index
+    assert int((mask & (tails < heads)).sum()) == math.ceil(keep * int((tails < heads).sum()))
+    seen.clear()
+    Reliance().edge_mask(problem, dense, keep)
+    assert any(bool((arcs[0] != arcs[1]).any()) for count, arcs in seen if count == blocks.num_nodes)
+
+
+class Signs(nn.Module):
+    """A network whose outputs at the nodes of `turned` change as soon as they have a neighbour."""
+
+    def __init__(self, net: nn.Module, turned: torch.Tensor) -> None:
+        super().__init__()
+        self.net = net
+        self.register_buffer("turned", turned, persistent=False)
+
+    def forward(self, x, edge_index):
+        outputs = self.net(x, edge_index)
+        if len(x) != len(self.turned):
+            return outputs
+        near = edge_index[1][edge_index[0] != edge_index[1]]
+        helped = torch.zeros(len(x), dtype=torch.bool).index_fill(0, near, True) & self.turned
+        return torch.where(helped[:, None], outputs.flip(1) * 5, outputs)
+
+
+def test_what_the_dense_model_says_of_test_nodes_with_their_edges_moves_reliance_and_not_the_blind_variant(
+    blocks, make_plain
+):
+    masks = {}
+    for turned in (torch.zeros(160, dtype=torch.bool), blocks.test_mask):
+        model = Signs(make_plain(blocks), turned)
+        problem = problem_of(blocks, model, NodeTask(blocks, protocol="inductive"))
+        dense = train_dense(problem)
+        for finder in (Reliance(), RelianceBlind()):
+            masks.setdefault(type(finder), []).append(finder.edge_mask(problem, dense, level_keeps(20)[0]))
+    assert not torch.equal(*masks[Reliance])
+    assert torch.equal(*masks[RelianceBlind])
+
+
+@pytest.mark.parametrize("level", [5, 20])
+def test_both_variants_choose_the_same_training_edges(blocks, make_plain, level):
+    problem = problem_of(blocks, make_plain(blocks), NodeTask(blocks, protocol="inductive"))
+    dense, keep = train_dense(problem), level_keeps(level)[0]
+    seeing, blind = (finder.edge_mask(problem, dense, keep) for finder in (Reliance(), RelianceBlind()))
+    tails, heads = blocks.edge_index
+    unseen = blocks.test_mask[tails] | blocks.test_mask[heads]
+    assert torch.equal(seeing[~unseen], blind[~unseen])
+    assert not torch.equal(seeing[unseen], blind[unseen])
+
+
+def test_transductively_the_blind_variant_is_reliance(blocks, make_plain):
+    problem = problem_of(blocks, make_plain(blocks))
+    dense, keep = train_dense(problem), level_keeps(20)[0]
+    assert torch.equal(*(finder.edge_mask(problem, dense, keep) for finder in (Reliance(), RelianceBlind())))

@@ -18,8 +18,8 @@ from graphsparse.cores import usable_cores
 from graphsparse.errors import TicketError
 from graphsparse.fit import Bars
 from graphsparse.parallel import one_thread
-from graphsparse.report import Curve, plot_curves, read_rows, say, versions, write_json
-from graphsparse.tickets.compare.plan import KEY, SETTING, Experiment, Trial, base_of, row_key, trials_of
+from graphsparse.report import Curve, plot_curves, say, versions, write_json
+from graphsparse.tickets.compare.plan import SETTING, Experiment, Trial, base_of, read_runs, row_key, trials_of
 from graphsparse.tickets.compare.runs import ROWS, Failure, Work, made_by, make_runs, missing_work, shared_out
 from graphsparse.tickets.compare.verdict import pages, verdicts
 from graphsparse.workers import WorkerError, in_processes
@@ -55,12 +55,12 @@ class Bench:
         Raises:
             TicketError: at the end, after the tables, if runs failed or were killed.
         """
-        rows = read_rows(out / ROWS, KEY)
+        rows = read_runs(out / ROWS)
         work = self._missing(rows)
         total = sum(len(item.runs) for item in work)
         say(console, f"{total} runs to make, {len(rows)} made before; rows: {out / ROWS}")
         failures = self._make(work, total, out)
-        rows = read_rows(out / ROWS, KEY)
+        rows = read_runs(out / ROWS)
         found = self._publish(rows, out, console)
         _complain(failures, sum(len(item.runs) for item in self._missing(rows)), total, out)
         return found
@@ -191,6 +191,7 @@ def _plot(out: Path, verdict: dict[str, Any]) -> None:
         for method in verdict["methods"]
     ]
     name = "-".join(str(verdict["setting"][key]) for key in ("dataset", "model", "hidden", "protocol"))
+    name += "-random-splits" if verdict["setting"]["split"] else ""
     plot_curves(
         out / f"{name}.png",
         curves,

@@ -6,8 +6,10 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from graphsparse.report import read_rows
 from graphsparse.tickets.compare.search import LEVELS
 from graphsparse.tickets.finders.table import check_rules, finder_of
 from graphsparse.tickets.problem import Finder
@@ -16,7 +18,8 @@ Trial = Mapping[str, Any]
 
 ONE_SHOT = ("reliance", "teddy", "teddy+cover", "random", "dspar", "no-edges", "all-edges", "dense-student")
 ITERATIVE = ("ugs", "wd-glt", "imp", "magnitude", "random-weights")
-TRIO = ("reliance", "teddy", "random")
+LEARNED = ("mixture", "denoise")
+FEW = ("reliance", "teddy", "random", "teddy+cover", "dense-student")  # the last two are the bar in every table
 
 _DISTILLED: tuple[Trial, ...] = ({"distill": 1.0}, {"distill": 10.0}, {"distill": 0.0})
 _PENALISED: tuple[Trial, ...] = (
@@ -25,7 +28,8 @@ _PENALISED: tuple[Trial, ...] = (
     {"distill": 0.0, "edge_penalty": 1e-4, "weight_penalty": 1e-4},
 )
 TRIALS: dict[str, tuple[Trial, ...]] = {"ugs": _PENALISED, "wd-glt": _PENALISED}
-SETTING = ("dataset", "model", "hidden", "protocol", "features", "epochs", "lr", "weight_decay")
+SETTING = ("dataset", "model", "hidden", "protocol", "features", "epochs", "lr", "weight_decay", "split")
+OLDER = {"split": None}  # what rows that were made before a setting had this field say by their silence
 KEY = (*SETTING, "seed", "method", "level", "trial")
 
 
@@ -94,6 +98,7 @@ class Experiment:
         epochs: of each training run.
         features: "raw", or "row-normalised".
         lr, weight_decay: of Adam.
+        split: None, the data set's own (all seeds share it), or ``"random"``: every seed draws another, by its number.
         trials: for each method how many of its trials are made, at least 1.
 
     Raises:
@@ -111,6 +116,7 @@ class Experiment:
     features: str = "raw"
     lr: float = 0.01
     weight_decay: float = 5e-4
+    split: str | None = None
     trials: int = 3
 
     def __post_init__(self) -> None:
@@ -121,6 +127,8 @@ class Experiment:
             raise ValueError(f"levels go from {min(LEVELS)} to {max(LEVELS)}, got {wrong[0]}")
         if self.features not in ("raw", "row-normalised"):
             raise ValueError(f"features are 'raw' or 'row-normalised', not {self.features!r}")
+        if self.split not in (None, "random"):
+            raise ValueError(f"split is 'random', or None for the data set's own, not {self.split!r}")
         for method in self.methods:
             for trial in trials_of(base_of(method)):
                 method_of(method, trial)
@@ -129,7 +137,8 @@ class Experiment:
     def name(self) -> str:
         """A word for a file."""
         features = "" if self.features == "raw" else f"-{self.features}"
-        return f"{self.dataset}-{self.model}{self.hidden}-{self.protocol}{features}"
+        split = "" if self.split is None else f"-{self.split}-splits"
+        return f"{self.dataset}-{self.model}{self.hidden}-{self.protocol}{features}{split}"
 
     @property
     def setting(self) -> dict[str, Any]:
@@ -149,6 +158,19 @@ def row_key(row: Mapping[str, Any]) -> str:
     return json.dumps([row[name] for name in KEY] + [row.get("source")], sort_keys=True)
 
 
+def read_runs(path: Path) -> list[dict[str, Any]]:
+    """The rows of a comparison; of equal runs the last.
+
+    Raises:
+        ValueError: a line is no row of a comparison.
+
+    Example:
+        >>> read_runs(Path("nowhere.jsonl"))
+        []
+    """
+    return read_rows(path, KEY, OLDER)
+
+
 def quick() -> tuple[Experiment, ...]:
     """Minutes on two cores: every kind of method on Cora, small, at two levels."""
     methods = (*ONE_SHOT, "ugs", "imp")
@@ -165,7 +187,7 @@ def full() -> tuple[Experiment, ...]:
     fewer epochs: so much was cut for the time.
     """
     planetoid, both = ("cora", "citeseer", "pubmed"), ("transductive", "inductive")
-    two: dict[str, Any] = {"methods": TRIO, "levels": (10, 20), "seeds": 3, "trials": 1}
+    two: dict[str, Any] = {"methods": FEW, "levels": (10, 20), "seeds": 3, "trials": 1}
     slow: dict[str, Any] = {"methods": ITERATIVE, "trials": 1}
     return (
         *(Experiment(name, protocol=protocol, trials=1) for name in planetoid[:2] for protocol in both),

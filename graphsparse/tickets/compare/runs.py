@@ -170,8 +170,14 @@ def _short(content: Any) -> str:
 
 
 def _problem(experiment: Experiment, seed: int) -> Problem:
+    data = load(
+        experiment.dataset,
+        split=experiment.split,
+        seed=0 if experiment.split is None else seed,
+        normalize_features=experiment.features != "raw",
+    )
     return problem_of(
-        load(experiment.dataset, normalize_features=experiment.features != "raw"),
+        data,
         model=experiment.model,
         hidden=experiment.hidden,
         seed=seed,

@@ -26,22 +26,27 @@ FIGURES = (
     "clustering",
     "homophily",
 )
-REFERENCES = ("dense", "teddy")
+REFERENCES = ("dense", "teddy", "dense-student")
+BARS = ("dense", "dense-student")  # what an extreme ticket is told by
+FEWEST = 3  # pairs that a test or an interval may rest on: with two, t is 12.7
 
 
 def verdicts(rows: Iterable[Row]) -> list[dict[str, Any]]:
     """A verdict for each setting (data set, model, protocol) among the rows of a comparison.
 
     For every method and level the trial with the best mean validation metric is taken (among those with the most
-    seeds); the test part plays no role. Differences from the dense model and from TEDDY are paired by seed, with p
-    values of the paired t test corrected for all comparisons of the setting with the same reference (Holm); none where
-    all seeds differ by as much.
+    For every method and level the trial with the best mean validation metric is taken (among those with the most
+    seeds); the test part plays no role. Differences from the dense model, from TEDDY and from the dense student are
+    paired by seed, with p values of the paired t test, corrected (Holm) for all comparisons of the setting with the
+    same reference. Fewer than three pairs are no test and do not enter that family, nor does a difference that is the
+    same in all seeds; what is the same run at several levels enters it once.
 
     Returns:
         For each setting: ``setting``, ``metric``, ``dense`` (figures of the dense model) and ``methods``: for each its
         ``levels`` (figures at each; ``inference_of_dense`` is the share of the dense model's time in the same run),
         ``extreme`` (the sparsest level whose mean difference from dense, or with three seeds or more its 95 % interval,
-        reaches 0; None if none does) and ``area`` (mean metric over levels, by trapezoids; None if levels are missing).
+        reaches 0; None if none does), ``extreme_by_student`` (the same by the difference from the dense student) and
+        ``area`` (mean metric over levels, by trapezoids; None if levels are missing).
 
     Source: Holm, "A simple sequentially rejective multiple test procedure", 1979.
     """
@@ -59,7 +64,7 @@ def _verdict(rows: Sequence[Row]) -> dict[str, Any]:
     cells = {key: _cell(key, runs) for key, runs in chosen.items()}
     for reference in REFERENCES:
         compared = {
-            key: dense if reference == "dense" else {row["seed"]: row for row in chosen.get(("teddy", key[1]), [])}
+            key: dense if reference == "dense" else {row["seed"]: row for row in chosen.get((reference, key[1]), [])}
             for key in chosen
             if key[0] != reference
         }
@@ -128,7 +133,8 @@ def _compare(
     """Write the paired differences from a reference into the cells, with Holm's p values."""
     from scipy.stats import ttest_rel
 
-    p_values = {}
+    p_values: dict[Any, float] = {}
+    alike: dict[Any, list[Any]] = defaultdict(list)
     for key, others in compared.items():
         pairs = [(row["test"], others[row["seed"]]["test"]) for row in chosen[key] if row["seed"] in others]
         if not pairs:
@@ -142,10 +148,13 @@ def _compare(
             "pairs": difference.pairs,
             "p": None,
         }
-        if len({round(a - b, 9) for a, b in pairs}) > 1:  # without a spread the test has no answer
-            p_values[key] = float(ttest_rel(ours, theirs).pvalue)
-    for key, p in zip(p_values, holm(list(p_values.values())), strict=True):
-        cells[key][f"minus_{reference}"]["p"] = p
+        if len(pairs) >= FEWEST and len({round(a - b, 9) for a, b in pairs}) > 1:  # else the test has no answer
+            once = (key[0], *pairs)
+            alike[once].append(key)
+            p_values[once] = float(ttest_rel(ours, theirs).pvalue)
+    for once, p in zip(p_values, holm(list(p_values.values())), strict=True):
+        for key in alike[once]:
+            cells[key][f"minus_{reference}"]["p"] = p
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -164,12 +173,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _method(name: str, cells: Sequence[dict[str, Any]], levels: Sequence[int], sign: int) -> dict[str, Any]:
-    reaching = [cell["level"] for cell in cells if _reaches(cell.get("minus_dense"), sign)]
+    extreme, by_student = (
+        max((cell["level"] for cell in cells if _reaches(cell.get(f"minus_{bar}"), sign)), default=None) for bar in BARS
+    )
     whole = len(cells) == len(levels)
     return {
         "method": name,
         "levels": list(cells),
-        "extreme": max(reaching, default=None),
+        "extreme": extreme,
+        "extreme_by_student": by_student,
         "area": _area([cell["level"] for cell in cells], [cell["test"] for cell in cells]) if whole else None,
     }
 
@@ -177,7 +189,7 @@ def _method(name: str, cells: Sequence[dict[str, Any]], levels: Sequence[int], s
 def _reaches(difference: Mapping[str, Any] | None, sign: int) -> bool:
     if difference is None:
         return False
-    margin = (difference["ci95"] or 0.0) if difference["pairs"] > 2 else 0.0  # two seeds reach anything: t is 12.7
+    margin = (difference["ci95"] or 0.0) if difference["pairs"] >= FEWEST else 0.0
     return bool(sign * difference["mean"] + margin >= 0)
 
 
@@ -202,19 +214,25 @@ def _page(verdict: Mapping[str, Any]) -> str:
     setting, dense = verdict["setting"], verdict["dense"]
     scale, digits = shown_as(verdict["metric"])
     features = "" if setting["features"] == "raw" else f", {setting['features']} features"
-    title = f"### {setting['dataset']}, {setting['model']} {setting['hidden']}, {setting['protocol']}{features}"
+    splits = "" if setting["split"] is None else f", {setting['split']} splits"
+    title = f"### {setting['dataset']}, {setting['model']} {setting['hidden']}, {setting['protocol']}{features}{splits}"
     levels = sorted({cell["level"] for method in verdict["methods"] for cell in method["levels"]})
     unit = f"test {verdict['metric']}" + (", %" if scale == 100 else "")
-    columns = [unit, *(f"level {level}" for level in levels), "extreme", "area"]
-    rows = [["dense", *[interval(dense["test"], dense["test_ci95"], scale=scale, digits=digits)] * len(levels), "", ""]]
+    columns = [unit, *(f"level {level}" for level in levels), "extreme", "by student", "area"]
+    rows = [["dense", *[interval(dense["test"], dense["test_ci95"], scale=scale, digits=digits)] * len(levels)]]
+    rows[0] += [""] * 3
     for method in verdict["methods"]:
         by_level = {cell["level"]: cell for cell in method["levels"]}
         area = "-" if method["area"] is None else f"{scale * method['area']:.{digits}f}"
         cells = [_text(by_level.get(level), dense["seeds"], scale, digits) for level in levels]
-        rows.append([method["method"], *cells, str(method["extreme"] or "-"), area])
+        extremes = [str(method[name] or "-") for name in ("extreme", "extreme_by_student")]
+        rows.append([method["method"], *cells, *extremes, area])
     last = [(method["method"], method["levels"][-1]) for method in verdict["methods"]]
-    seeds = "1 seed" if dense["seeds"] == 1 else f"{dense['seeds']} seeds"
-    note = f"{seeds}; * differs from TEDDY, † from dense (Holm, p < 0.05)"
+    count = dense["seeds"]
+    seeds = ("1 seed" if count == 1 else f"{count} seeds") + (
+        "" if setting["split"] is None else ", each its own split"
+    )
+    note = f"{seeds}; * differs from TEDDY, † from dense (Holm over this table, p < 0.05)"
     parts = [
         title,
         note,

@@ -7,6 +7,8 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,6 +20,8 @@ from graphsparse.graphs.interop import EdgeList, open_graph
 from graphsparse.tickets.finders.one_shot import train_sparse
 from graphsparse.tickets.finders.table import FINDERS
 from graphsparse.tickets.problem import Found, Problem, unguarded
+
+Array = npt.NDArray[np.float64]
 
 _ARCS_AT_ONCE = 1 << 18
 
@@ -39,7 +43,9 @@ class Reliance:
     the one to the neighbour that says what the dense model says. No label is read.
 
     In an inductive task the edges of the training graph are chosen first, by the outputs on that graph, exactly as many
-    as ``keep`` says of it; then those that touch test nodes, by the outputs on the whole graph, on top of them.
+    as ``keep`` says of it; then those that touch test nodes, by the outputs on the whole graph, on top of them. For
+    those the dense model is run on the test nodes *with all their edges*: that is what a ticket is to save, once for
+    each test graph, and a deployment that never has the dense test graph cannot do it. `RelianceBlind` can.
 
     Where tasks predict links or graphs, :math:`p_u` is the last state of a node:
     :math:`r_u = |p_u - q_u|^2 / (|p_u|^2 + |q_u|^2)` and :math:`a_{uv} = (1 + \cos(p_u, p_v)) / 2`.
@@ -57,42 +63,112 @@ class Reliance:
     floor: float = 1e-3
     offset: float = 0.05
 
+    @property
+    def named(self) -> str:
+        """What its checkpoints are called."""
+        return "reliance"
+
     def __call__(self, problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
         """Find the ticket that keeps exactly these fractions."""
-        model, whole, graph = problem.trained_model(dense), problem.task, open_graph(problem.data).edges
-        choose = partial(self._choose, model, keep=edge_keep, seed=problem.seed)
-        training = whole.in_training()
-        if training is whole:
-            edge_mask = choose(whole, graph)
-        else:  # what training sees is chosen from what it sees
-            inside = whole.seen_in_training.cpu()
-            tails, heads = graph.edge_index.cpu()
-            seen = inside[tails] & inside[heads]
-            start = torch.zeros_like(seen)
-            part = EdgeList(training.edge_index.cpu(), training.num_nodes, graph.undirected, graph.mirrored)
-            start[seen] = choose(training, part)
-            edge_mask = choose(whole, graph, start=start, among=~seen)
-        name = f"reliance-{self.floor:g}-{self.offset:g}-{edge_keep}-{weight_keep}"
+        edge_mask = self.edge_mask(problem, dense, edge_keep)
+        name = f"{self.named}-{self.floor:g}-{self.offset:g}-{edge_keep}-{weight_keep}"
         return train_sparse(problem, dense, edge_mask, weight_keep, name)
 
-    def _choose(self, model: nn.Module, task: MessageTask, graph: EdgeList, **rules: Any) -> Tensor:
-        need, agreement = _reliance(model, task)
+    def edge_mask(self, problem: Problem, dense: FitResult, keep: Fraction) -> Tensor:
+        """The edges that stay, bool ``[E]``: exactly the fraction ``keep`` of them."""
+        model, whole, graph = problem.trained_model(dense), problem.task, open_graph(problem.data).edges
+        choose = partial(self._choose, keep=keep, seed=problem.seed)
+        training = whole.in_training()
+        if training is whole:
+            return choose(whole, graph, *_reliance(model, whole))
+        inside = whole.seen_in_training.cpu()  # what training sees is chosen from what it sees
+        tails, heads = graph.edge_index.cpu()
+        seen = inside[tails] & inside[heads]
+        start = torch.zeros_like(seen)
+        part = EdgeList(training.edge_index.cpu(), training.num_nodes, graph.undirected, graph.mirrored)
+        start[seen] = choose(training, part, *_reliance(model, training))
+        return choose(whole, graph, *self.of_test_nodes(model, whole, training), start=start, among=~seen)
+
+    def of_test_nodes(self, model: nn.Module, whole: MessageTask, training: MessageTask) -> tuple[Tensor, Tensor]:
+        """Needs ``[N]`` and agreements ``[E]`` that the edges of test nodes are chosen by, those of training spent."""
+        return _reliance(model, whole)
+
+    def _choose(self, task: MessageTask, graph: EdgeList, need: Tensor, agreement: Tensor, **rules: Any) -> Tensor:
         return mask_by_need(graph, need + self.floor, agreement, offset=self.offset, batch=task.graph_of, **rules)
+
+
+@FINDERS.register("reliance-blind")
+@unguarded
+@dataclass(frozen=True)
+class RelianceBlind(Reliance):
+    r"""Reliance that never runs the dense model along an edge of a test node.
+
+    Edges of the training graph are chosen as `Reliance` does. Of test nodes it knows the edges to choose from, their
+    features, and what the trained model says of those alone: :math:`q_v`, its outputs without any edge. The need of a
+    test node is predicted from the entropy of :math:`q_v`, by the isotonic regression of the training nodes' needs
+    :math:`KL(p_u \| q_u)` on the entropies of their :math:`q_u`: the surer the features, the less need. Agreement is
+    not asked, one edge of a test node is as good as another: :math:`q_v` misjudges who agrees with whom.
+
+    In a transductive task, whose training graph is the whole one, it is `Reliance`.
+
+    Source: ours; the regression: Barlow, Bartholomew, Bremner, Brunk, "Statistical inference under order restrictions",
+    1972.
+
+    Raises:
+        ValueError: when called, for inductive tasks whose outputs are not classes of nodes, or outputs not finite.
+    """
+
+    @property
+    def named(self) -> str:
+        """What its checkpoints are called."""
+        return "reliance-blind"
+
+    def of_test_nodes(self, model: nn.Module, whole: MessageTask, training: MessageTask) -> tuple[Tensor, Tensor]:
+        """The same from features alone wherever a test node is concerned."""
+        if whole.kind != "node":
+            raise ValueError(f"reliance-blind predicts needs from classes of nodes, and a {whole.kind} task has none")
+        nodes = whole.training_nodes.cpu()
+        alone = _log_classes(_without_edges(model, whole))
+        known = _log_classes(_outputs(model, training, "with its edges"))
+        need = _divergence(known, alone[nodes])
+        entropy = -(alone.exp() * alone).sum(dim=1)
+        predicted = torch.from_numpy(_isotonic(entropy[nodes].numpy(), need.numpy(), entropy.numpy()))
+        return predicted.index_copy(0, nodes, need), torch.ones(whole.edge_index.size(1), dtype=need.dtype)
 
 
 def _reliance(model: nn.Module, task: MessageTask) -> tuple[Tensor, Tensor]:
     """How much each node relies on its edges [N], and how much the two ends of each arc agree [E]; on the CPU."""
     edge_index = task.edge_index.cpu()
-    p = _outputs(model, task, "with its edges")
-    q = _outputs(model, task.with_mask(edge_index[0] == edge_index[1]), "without edges, which reliance needs to know")
+    p, q = _outputs(model, task, "with its edges"), _without_edges(model, task)
     if task.kind == "node":
-        p, q = (functional.log_softmax(two_columns(outputs), dim=1) for outputs in (p, q))
-        need = (p.exp() * (p - q)).sum(dim=1)
-        return need.clamp_min(0), _inner(p.exp(), edge_index)
+        p, q = _log_classes(p), _log_classes(q)
+        return _divergence(p, q), _inner(p.exp(), edge_index)
     size = p.square().sum(dim=1) + q.square().sum(dim=1)
     need = (p - q).square().sum(dim=1) / size.clamp_min(torch.finfo(size.dtype).tiny)
     cosine = _inner(functional.normalize(p, dim=1), edge_index)
     return need, ((1 + cosine) / 2).clamp(0, 1)
+
+
+def _log_classes(outputs: Tensor) -> Tensor:
+    return functional.log_softmax(two_columns(outputs), dim=1)
+
+
+def _divergence(p: Tensor, q: Tensor) -> Tensor:
+    """KL of each row of q from that of p, both logarithms."""
+    return (p.exp() * (p - q)).sum(dim=1).clamp_min(0)
+
+
+def _isotonic(known: Array, values: Array, asked: Array) -> Array:
+    """The rising function of ``known`` that is nearest to ``values``, at what is ``asked``."""
+    from sklearn.isotonic import IsotonicRegression
+
+    fitted: Array = IsotonicRegression(out_of_bounds="clip").fit(known, values).predict(asked)
+    return fitted
+
+
+def _without_edges(model: nn.Module, task: MessageTask) -> Tensor:
+    loops = task.edge_index[0] == task.edge_index[1]
+    return _outputs(model, task.with_mask(loops), "without edges, which reliance needs to know")
 
 
 def _outputs(model: nn.Module, task: MessageTask, where: str) -> Tensor:
