@@ -73,7 +73,7 @@ class Fixed(Pattern):
         for name, mask in sorted(self.masks.items()):
             found.update(f"{name} {[*mask.shape]} ".encode())
             found.update(np.packbits(mask.cpu().numpy()).tobytes())
-        return {"pattern": type(self).__name__, "masks": found.hexdigest()}
+        return {"pattern": type(self).__name__, "sha256": found.hexdigest()}
 
     def write(
         self,
