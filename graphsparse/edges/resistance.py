@@ -27,6 +27,7 @@ BATCH = 1 << 24  # signs that are drawn at a time
 WORD = 64  # signs in one hash
 FOSTER = 1e-6  # allowed relative error of the sum of c R, which by Foster's theorem is nodes - components
 ILL_CONDITIONED = "the edge weights differ by too many orders of magnitude for resistances to be solved in float64"
+LEVEL = 1e-9  # scores nearer to each other than this are equal; the noise of an exact solution is about 1e-15
 ITERATIONS = 10  # conjugate gradients give up after this many times the number of unknowns
 
 
@@ -52,8 +53,9 @@ def effective_resistance(
     are clipped to their bounds, the resistances with the rest of the graph cut off and shorted, which are equal for
     the edge of a leaf.
 
-    The score of both arcs of a pair is the same, but unlike other scores it is not bit for bit independent of the
-    order of the edges and of the linear algebra library; it is up to rounding (exact) or ``tolerance`` (estimate).
+    The score of both arcs of a pair is the same. Linear algebra rounds otherwise when nodes or edges come in another
+    order, so values that are equal up to 1e-9 are made equal, and ties between them break by the edges' names as
+    everywhere; the last digits of a score, and by conjugate gradients those beyond ``tolerance``, are the exception.
 
     Args:
         graph: the graph; ``weight`` ``[E]`` are conductances.
@@ -94,7 +96,7 @@ def effective_resistance(
         k = num_projections or _projections(block.num_nodes, epsilon)
         signs = _Signs(names, simple, block.pairs, seed)
         resistance[block.pairs] = _estimate(block, signs, k, tolerance)
-    resistance = _within_bounds(resistance, simple, conductance)
+    resistance = _levelled(_within_bounds(resistance, simple, conductance))
     return simple.spread(resistance, graph.edge_index.device)
 
 
@@ -260,6 +262,19 @@ def _conjugate_gradients(laplacian: sp.csr_array, columns: Floats, tolerance: fl
 def _ratio(above: Floats, below: Floats) -> Floats:
     """``above / below``, 0 for a column that is solved to the last bit."""
     return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+
+
+def _levelled(values: Floats) -> Floats:
+    """Give values one level that differ by less than :data:`LEVEL`, relatively: what rounding noise tells apart.
+
+    Values are cut where the gap to the next is wider, not rounded to a grid, whose lines would part equal values, too.
+    """
+    order = np.argsort(values)
+    ascending = values[order]
+    opens = np.diff(ascending, prepend=-np.inf) > LEVEL * np.abs(ascending)
+    levelled = np.empty_like(values)
+    levelled[order] = ascending[opens][np.cumsum(opens) - 1]
+    return levelled
 
 
 def _within_bounds(resistance: Floats, simple: SimpleGraph, conductance: Floats) -> Floats:
