@@ -62,9 +62,9 @@ def find_ticket(
             its current weights are theta0. It is never changed.
         data: the graph, with ``x``, ``edge_index``, ``y`` and ``train_mask``, ``val_mask``, ``test_mask``; many graphs
             as one `graphsparse.data.GraphSet`.
-        method: a name of :func:`graphsparse.tickets.finders`: ``"teddy"``, ``"reliance"`` (ours), ``"ugs"``,
-            ``"wd-glt"``, ``"imp"``, ``"magnitude"``, a control such as ``"random"`` or ``"no-edges"``, an edge score,
-            or ``"module:attribute"``, a finder of your own.
+        method: a name of :func:`graphsparse.tickets.finders`: ``"teddy"``, ``"reliance"`` and ``"reliance-blind"``
+            (ours), ``"ugs"``, ``"wd-glt"``, ``"imp"``, ``"mixture"``, ``"denoise"``, ``"magnitude"``, a control such as
+            ``"random"`` or ``"no-edges"``, an edge score, or ``"module:attribute"``, a finder of your own.
         edge_keep: fraction of the edges to keep, in (0, 1]; by default all. Of many graphs each keeps its own share,
             rounded up: of small ones a little more stays in all.
         weight_keep: fraction of the weights to keep, in (0, 1]; by default all.

@@ -184,9 +184,21 @@ def test_links_and_molecules(blocks):
     assert int(Reliance()(problem, dense, *level_keeps(20)).edge_mask.sum()) == 2 * math.ceil(
         level_keeps(20)[0] * (arcs.size(1) // 2)
     )
+    graphs = triangles()
+    problem = problem_of(graphs, Pooled(), GraphTask(graphs, metric="rmse"), epochs=2)
+    dense = train_dense(problem)
+    model = problem.trained_model(dense)
+    expected = model.last(model.early(graphs.x, graphs.edge_index), graphs.edge_index)
+    torch.testing.assert_close(problem.task.node_outputs(model), expected.detach())
+    mask = Reliance()(problem, dense, *level_keeps(20)).edge_mask
+    assert mask.view(12, 6).sum(dim=1).tolist() == [4] * 12, "each triangle keeps two of its three edges"
+
+
+def triangles():
+    """Twelve graphs of three nodes, a third of them for each part."""
     triangle = torch.tensor([[0, 1, 1, 2, 2, 0], [1, 0, 2, 1, 0, 2]])
     part = torch.arange(12) % 3
-    graphs = Data(
+    return Data(
         x=torch.rand(36, 4, generator=torch.Generator().manual_seed(0)),
         edge_index=torch.cat([triangle + 3 * number for number in range(12)], dim=1),
         batch=torch.arange(12).repeat_interleave(3),
@@ -195,13 +207,6 @@ def test_links_and_molecules(blocks):
         val_mask=part == 1,
         test_mask=part == 2,
     )
-    problem = problem_of(graphs, Pooled(), GraphTask(graphs, metric="rmse"), epochs=2)
-    dense = train_dense(problem)
-    model = problem.trained_model(dense)
-    expected = model.last(model.early(graphs.x, graphs.edge_index), graphs.edge_index)
-    torch.testing.assert_close(problem.task.node_outputs(model), expected.detach())
-    mask = Reliance()(problem, dense, *level_keeps(20)).edge_mask
-    assert mask.view(12, 6).sum(dim=1).tolist() == [4] * 12, "each triangle keeps two of its three edges"
 
 
 class Sum(MessagePassing):
@@ -323,6 +328,14 @@ def test_both_variants_choose_the_same_training_edges(blocks, make_plain, level)
     unseen = blocks.test_mask[tails] | blocks.test_mask[heads]
     assert torch.equal(seeing[~unseen], blind[~unseen])
     assert not torch.equal(seeing[unseen], blind[unseen])
+
+
+def test_the_blind_variant_refuses_test_graphs_that_it_would_have_to_look_at():
+    """A graph task's training graph is all graphs, test graphs among them."""
+    problem = problem_of(triangles(), Pooled(), GraphTask(triangles(), metric="rmse"), epochs=1)
+    dense = train_dense(problem)
+    with pytest.raises(ValueError, match="an inductive graph task has none, so take reliance"):
+        RelianceBlind().edge_mask(problem, dense, level_keeps(20)[0])
 
 
 def test_transductively_the_blind_variant_is_reliance(blocks, make_plain):

@@ -115,7 +115,7 @@ class RelianceBlind(Reliance):
     1972.
 
     Raises:
-        ValueError: when called, for inductive tasks whose outputs are not classes of nodes, or outputs not finite.
+        ValueError: when called, for inductive tasks on graphs, whose nodes have no classes, or outputs not finite.
     """
 
     @property
@@ -123,10 +123,18 @@ class RelianceBlind(Reliance):
         """What its checkpoints are called."""
         return "reliance-blind"
 
+    def edge_mask(self, problem: Problem, dense: FitResult, keep: Fraction) -> Tensor:
+        """The edges that stay, bool ``[E]``: exactly the fraction ``keep`` of them."""
+        task = problem.task
+        if task.protocol == "inductive" and (task.kind != "node" or task.in_training() is task):
+            raise ValueError(
+                "reliance-blind knows unseen nodes by the classes that their features say; "
+                f"an inductive {task.kind} task has none, so take reliance, which runs the dense model on the test graphs"
+            )
+        return super().edge_mask(problem, dense, keep)
+
     def of_test_nodes(self, model: nn.Module, whole: MessageTask, training: MessageTask) -> tuple[Tensor, Tensor]:
         """The same from features alone wherever a test node is concerned."""
-        if whole.kind != "node":
-            raise ValueError(f"reliance-blind predicts needs from classes of nodes, and a {whole.kind} task has none")
         nodes = whole.training_nodes.cpu()
         alone = _log_classes(_without_edges(model, whole))
         known = _log_classes(_outputs(model, training, "with its edges"))
