@@ -128,8 +128,8 @@ class RelianceBlind(Reliance):
         task = problem.task
         if task.protocol == "inductive" and (task.kind != "node" or task.in_training() is task):
             raise ValueError(
-                "reliance-blind knows unseen nodes by the classes that their features say; "
-                f"an inductive {task.kind} task has none, so take reliance, which runs the dense model on the test graphs"
+                "reliance-blind knows unseen nodes by the classes that their features say; an inductive "
+                f"{task.kind} task has none, so take reliance, which runs the dense model on the test graphs"
             )
         return super().edge_mask(problem, dense, keep)
 
