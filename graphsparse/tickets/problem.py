@@ -21,6 +21,7 @@ from graphsparse.fit.features import clear_graph_caches
 from graphsparse.graphs.interop import open_graph
 from graphsparse.keep_rule import check_seed, whole_number
 from graphsparse.params import Distribution
+from graphsparse.tickets.memory_probe import check_forgets
 
 T = TypeVar("T")
 
@@ -219,5 +220,10 @@ def unguarded(finder: T) -> T:
 
 
 def train_dense(problem: Problem) -> FitResult:
-    """Train the dense teacher: the whole graph, all weights, no distillation."""
+    """Train the dense teacher: the whole graph, all weights, no distillation.
+
+    Raises:
+        TicketError: before training, if the model keeps a graph, see `graphsparse.tickets.memory_probe`.
+    """
+    check_forgets(problem.model, problem.task)
     return problem.train(problem.fresh_model(), problem.task, "dense")

@@ -22,6 +22,7 @@ from graphsparse.params import weights_kept
 from graphsparse.tickets.canonical import canonical_order, digest, graph_hash, pack_bits, unpack_bits
 from graphsparse.tickets.check import check_claims, check_outputs, scores
 from graphsparse.tickets.kinds import task_class
+from graphsparse.tickets.memory_probe import check_forgets
 
 FORMAT = 2
 M = TypeVar("M", bound=nn.Module)
@@ -159,6 +160,7 @@ class Ticket:
         check_claims(kept, self.metrics, "stored masks", "ticket")
         report: dict[str, Any] = {"hash": self.hash, "graph_hash": self.graph_hash, **figures}
         if model is not None:
+            check_forgets(model, task)
             report["max_output_error"] = check_outputs(task.with_mask(mask), self.apply_to(model), self.logits)
         return report
 
