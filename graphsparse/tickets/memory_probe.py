@@ -64,13 +64,20 @@ class _Probe:
         whole = self._outputs(self.dense)  # first, so that what copies share holds the whole graph
         if whole is None:
             return
-        fewer = next((graph for graph in self._fewer() if self._outputs(graph) is not None), None)
-        for graph in (fewer, self._loops_only()):
-            if graph is not None:
-                self._check_order(graph)
-                self._check_order(graph, train=True)
-                self._check_neighbours(graph, whole)
-        self._check_identity()
+        loops = self._loops_only()
+        for graph in (self._first_that_runs(self._fewer()), loops):
+            alone = None if graph is None else self._outputs(graph)
+            if graph is None or alone is None:
+                continue
+            self._check_order(graph, alone)
+            self._check_neighbours(graph, alone, whole)
+            if graph is loops:
+                self._check_identity(graph, alone)
+            else:
+                self._check_order(graph, alone, train=True)
+
+    def _first_that_runs(self, graphs: Iterator[Inputs]) -> Inputs | None:
+        return next((graph for graph in graphs if self._outputs(graph) is not None), None)
 
     def _fewer(self) -> Iterator[Inputs]:
         """Graphs with ever more edges; a model may need some (a pooling, an aggregation that fits a density)."""
@@ -84,48 +91,42 @@ class _Probe:
             yield self._moved(self.task.with_mask(kept | ~apart).inputs())
 
     def _loops_only(self) -> Inputs | None:
-        """A graph of the very shape of the whole one, whose arcs join nothing; None if the model cannot take it."""
+        """A graph of the very shape of the whole one, whose arcs join nothing."""
         x, arcs, *rest = self.dense
         number = self._num_nodes()
         if not number or not arcs.size(1):
             return None
         nodes = torch.arange(arcs.size(1), device=arcs.device, dtype=arcs.dtype) % number
-        loops = (x, torch.stack([nodes, nodes]), *rest)
-        return None if self._outputs(loops) is None else loops
+        return (x, torch.stack([nodes, nodes]), *rest)
 
-    def _check_order(self, graph: Inputs, train: bool = False) -> None:
-        """Whoever saw the whole graph before must answer as one who saw this one before."""
-        alone = self._outputs(graph)
-        again = self._outputs(graph, before=graph, train=train)
-        if alone is None or again is None or not self._same(alone, again):
-            return  # its state moves by itself, whatever the graph
+    def _check_order(self, graph: Inputs, alone: Tensor, train: bool = False) -> None:
+        """Whoever saw the whole graph before must answer as one who saw this one before, or none."""
         after = self._outputs(graph, before=self.dense, train=train)
-        if after is None or not self._same(after, alone):
+        if (after is None or not self._same(after, alone)) and self._steady(graph, alone, train):
             raise self._remembers("it answers for the whole graph when it is given fewer edges")
 
-    def _check_identity(self) -> None:
+    def _check_identity(self, graph: Inputs, alone: Tensor) -> None:
         """A cache by ``id(edge_index)`` or its address finds a graph that is gone when another takes its place."""
-        loops = self._loops_only()
-        alone, again = (None, None) if loops is None else (self._outputs(loops), self._outputs(loops, before=loops))
-        if loops is None or alone is None or again is None or not self._same(alone, again):
-            return
         x, arcs, *rest = self.dense
         model = self._copy()
         first = arcs.clone()
         names = {id(first), first.data_ptr()}
         self._run(model, (x, first, *rest))
         del first
-        held = [loops[1].clone() for _ in range(_REBIRTHS if arcs.numel() < 1 << 20 else 4)]
+        held = [graph[1].clone() for _ in range(_REBIRTHS if arcs.numel() < 1 << 20 else 4)]
         for reborn in (other for other in held if {id(other), other.data_ptr()} & names):
             outputs = self._run(model, (x, reborn, *rest))
-            if outputs is None or not self._same(outputs, alone):
+            if (outputs is None or not self._same(outputs, alone)) and self._steady(graph, alone):
                 raise self._remembers("it takes another graph for one that was freed, by its id or its address")
 
-    def _check_neighbours(self, graph: Inputs, whole: Tensor) -> None:
+    def _steady(self, graph: Inputs, alone: Tensor, train: bool = False) -> bool:
+        """Whether a second call gives what the first gives: otherwise its state moves by itself, whatever the graph."""
+        again = self._outputs(graph, before=graph, train=train)
+        return again is not None and self._same(again, alone)
+
+    def _check_neighbours(self, graph: Inputs, base: Tensor, whole: Tensor) -> None:
         """Where no edge leads to a node, no other's features may reach it."""
-        base, arcs = self._outputs(graph), graph[1]
-        if base is None:
-            return
+        arcs = graph[1]
         if self.task.kind == "graph":
             self._check_graphs(graph, base, whole)
             return

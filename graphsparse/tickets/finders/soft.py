@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 from torch_geometric.explain.algorithm.utils import set_masks
+from torch_geometric.nn import MessagePassing
 
+from graphsparse.fit import clear_graph_caches
 from graphsparse.fit.distill import Distill
 from graphsparse.fit.task import BaseTask, Evaluation, Session
 from graphsparse.tickets.finders.soft_product import MaskedProducts
@@ -107,13 +109,30 @@ class SoftMasks(nn.Module):
         with_one = torch.cat([edges, edges.new_ones(1)])  # unit -1 reads the one
         number = self._graph_of(edge_index)
         mask = with_one[self.get_buffer(f"_unit_{number}")]
-        outputs = None
-        if self._products is not None:
-            outputs = self._by_product(number, mask, x, edge_index, *rest, **named)
-        if outputs is None:
-            set_masks(self.model, mask, edge_index, apply_sigmoid=False)
-            outputs = self.model(x, edge_index, *rest, **named)
+        clear_graph_caches(self.model)  # what a layer keeps of the step before was made under other masks
+        try:
+            outputs = None
+            if self._products is not None:
+                outputs = self._by_product(number, mask, x, edge_index, *rest, **named)
+            if outputs is None:
+                set_masks(self.model, mask, edge_index, apply_sigmoid=False)
+                outputs = self._by_messages(x, edge_index, *rest, **named)
+        finally:
+            clear_graph_caches(self.model)
         self.outputs = outputs if self.training and torch.is_grad_enabled() else None
+        return outputs
+
+    def _by_messages(self, x: Tensor, edge_index: Tensor, *rest: Any, **named: Any) -> Tensor:
+        """The outputs by masked messages; a ValueError where a layer's messages are not those of the graph's edges."""
+        try:
+            outputs: Tensor = self.model(x, edge_index, *rest, **named)
+        except AssertionError as error:  # PyG's own, without a word: more or fewer messages than masks
+            layer = _layer_of(error)
+            raise ValueError(
+                f"{type(self.model).__name__} sends messages along other edges than the graph's"
+                f"{f', in {layer}' if layer else ''}: each edge can have no mask of its own there (layers by relation, "
+                "pooling, sampling); a method that scores edges works with any model"
+            ) from error
         return outputs
 
     def _by_product(
@@ -228,6 +247,16 @@ class MaskAdam:
         groups = [{"params": weights, "weight_decay": weight_decay}, {"params": masks, "weight_decay": 0.0}]
         fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
         return torch.optim.Adam([group for group in groups if group["params"]], lr=lr, fused=fused)
+
+
+def _layer_of(error: BaseException) -> str | None:
+    """The class of the innermost message-passing layer that an error came through."""
+    found, trace = None, error.__traceback__
+    while trace is not None:
+        owner = trace.tb_frame.f_locals.get("self")
+        found = type(owner).__name__ if isinstance(owner, MessagePassing) else found
+        trace = trace.tb_next
+    return found
 
 
 def _mask_weight(model: nn.Module, name: str, mask: Tensor) -> _WeightMask:
