@@ -18,6 +18,7 @@ from torch_geometric.data import Data
 from graphsparse.edges.transform import edge_mask
 from graphsparse.fit import BaseTask, Distill, FitResult, MessageTask, fit
 from graphsparse.fit.features import clear_graph_caches
+from graphsparse.fit.measure import device_of
 from graphsparse.graphs.interop import open_graph
 from graphsparse.keep_rule import check_seed, whole_number
 from graphsparse.params import Distribution
@@ -180,6 +181,24 @@ class Problem:
             progress=self.progress,
             **options,
         )
+
+    def check_without_edges(self, who: str) -> None:
+        """Raise an error if the model cannot be run on its graph without edges, self-loops excepted, as ``who`` must.
+
+        Raises:
+            ValueError: naming the model, and what it said.
+        """
+        edge_index = self.task.edge_index
+        bare = self.task.with_mask(edge_index[0] == edge_index[1])
+        model = self.fresh_model().eval()
+        try:
+            with torch.no_grad():
+                model(*(v.to(device_of(model)) if isinstance(v, Tensor) else v for v in bare.inputs()))
+        except Exception as error:
+            raise ValueError(
+                f"{type(model).__name__} cannot be run without edges, as {who} needs it "
+                f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); another method can do without"
+            ) from error
 
     def teach(self, dense: FitResult) -> Distill | None:
         """The distillation term from the dense run's outputs, or None when its weight is zero."""

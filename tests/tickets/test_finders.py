@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from torch_geometric.data import Data
+from torch_geometric.nn import GCNConv
 
 import graphsparse as gs
 from graphsparse.errors import TicketError
@@ -15,6 +16,7 @@ from graphsparse.tickets import (
     FINDERS,
     IMP,
     UGS,
+    WDGLT,
     Magnitude,
     OneShot,
     Problem,
@@ -444,6 +446,17 @@ def test_bad_settings_get_one_clear_sentence(blocks, make_plain):
         IMP(weight_step=0.0)
     with pytest.raises(ValueError, match="rewind must be an epoch"):
         IMP(rewind=-1)
+    for finder, options, said in [
+        (UGS, {"edge_penalty": -1}, "edge_penalty is the weight of a penalty, at least 0"),
+        (UGS, {"weight_penalty": math.nan}, "weight_penalty is the weight of a penalty"),
+        (WDGLT, {"distance": math.inf}, "distance is the weight of a term"),
+        (WDGLT, {"attack": -0.1}, "attack is the length of a step"),
+        (WDGLT, {"points": 0}, "points must be at least 1"),
+        (WDGLT, {"points": 1.5}, "points must be a whole number"),
+        (IMP, {"rewind": 1.5}, "rewind must be a whole number"),
+    ]:
+        with pytest.raises(ValueError, match=said):
+            finder(**options)
     problem = problem_of(blocks, make_plain(blocks))
     with pytest.raises(ValueError, match="beyond the training of 4 epochs"):
         IMP(rewind=5)(problem, train_dense(problem), *level_keeps(1))
@@ -461,6 +474,23 @@ def test_a_model_that_no_edge_mask_reaches_is_refused(blocks, method):
 
     with pytest.raises(ValueError, match="no edge mask reaches the outputs of Deaf"):
         gs.find_ticket(Deaf(), blocks, method=method, edge_keep=0.5, **FAST)
+
+
+@pytest.mark.parametrize("method", ["reliance", "no-edges"])
+def test_a_model_that_cannot_run_without_edges_is_told_before_training(blocks, method, monkeypatch):
+    class Steep(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = GCNConv(4, 4)
+
+        def forward(self, x, edge_index):
+            between = int((edge_index[0] != edge_index[1]).sum())
+            return self.conv(x, edge_index) * math.log(between)
+
+    monkeypatch.setattr("graphsparse.tickets.find.train_dense", lambda problem: pytest.fail("it was trained"))
+    said = rf"Steep cannot be run without edges, as {method} needs it \(ValueError: math domain error\)"
+    with pytest.raises(ValueError, match=said):
+        gs.find_ticket(Steep(), blocks, method=method, edge_keep=0.5, **FAST)
 
 
 def test_wd_glt_needs_classes_of_nodes(blocks, make_plain):

@@ -4,10 +4,24 @@ import copy
 
 import pytest
 import torch
-from torch_geometric.nn import GATv2Conv, GCNConv, SAGEConv
+from torch_geometric.nn import (
+    APPNP,
+    ChebConv,
+    EGConv,
+    GATv2Conv,
+    GCN2Conv,
+    GCNConv,
+    GraphUNet,
+    RGCNConv,
+    SAGEConv,
+    SGConv,
+    SSGConv,
+)
 
 import graphsparse as gs
-from graphsparse.tickets.finders.soft import MaskAdam, MaskedGraph, SoftMasks
+from graphsparse.fit import NodeTask
+from graphsparse.tickets import UGS, WDGLT
+from graphsparse.tickets.finders.soft import MaskAdam, MaskedGraph, MaskTask, SoftMasks
 from graphsparse.tickets.finders.ugs import L1Penalty
 
 BACKBONES = ["gcn", "gin", "sage", "gat", "transformer"]
@@ -145,3 +159,67 @@ def test_weight_decay_is_the_weights_alone(ring):
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     assert decay[id(soft.edges)] == decay[id(soft.weight_masks["convs.0.bias"])] == 0
     assert len(decay) == len(list(soft.parameters())) == list(decay.values()).count(0.5) + 2
+
+
+class Reached(torch.nn.Module):
+    """A linear map, then one layer that may cache what it made of the graph, of the features, or of both."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.lin, self.layer = torch.nn.Linear(4, 4), layer
+
+    def forward(self, x, edge_index):
+        if isinstance(self.layer, GCN2Conv):
+            return self.layer(self.lin(x), self.lin(x), edge_index)
+        return self.layer(x if isinstance(self.layer, (SGConv, SSGConv)) else self.lin(x), edge_index)
+
+
+CACHING = {
+    "gcn": lambda: GCNConv(4, 4, cached=True),
+    "sgc": lambda: SGConv(4, 4, K=2, cached=True),
+    "ssgc": lambda: SSGConv(4, 4, alpha=0.1, K=2, cached=True),
+    "cheb": lambda: ChebConv(4, 4, K=3),
+    "appnp": lambda: APPNP(3, 0.1, cached=True),
+    "gcn2": lambda: GCN2Conv(4, 0.1, cached=True),
+    "eg": lambda: EGConv(4, 4, num_heads=2, num_bases=2, cached=True),
+}
+
+
+@pytest.mark.parametrize("name", CACHING)
+@pytest.mark.parametrize("objective", [UGS().objective, WDGLT().objective], ids=["ugs", "wd-glt"])
+def test_layers_that_cache_have_edge_gradients_in_every_step(blocks, name, objective):
+    """SGConv(cached=True) keeps masked features: from the second step on no edge mask had a gradient."""
+    torch.manual_seed(0)
+    task = NodeTask(blocks)
+    loops = blocks.edge_index[0] == blocks.edge_index[1]
+    arcs = torch.cat([blocks.edge_index[:, ~loops], blocks.edge_index[:, loops]], dim=1)
+    unit = torch.where(arcs[0] == arcs[1], -1, torch.arange(arcs.size(1)))
+    soft = SoftMasks(Reached(CACHING[name]()), {}, torch.ones(int((~loops).sum())), [MaskedGraph(arcs, unit)])
+    session = MaskTask(task.with_edges(arcs), soft, objective).start(soft, torch.device("cpu"))
+    for _ in range(3):
+        soft.zero_grad()
+        next(iter(session.losses())).backward()
+        penalty = objective.penalty.edges if hasattr(objective, "penalty") else objective.edges
+        learned = soft.edges.grad - penalty * soft.edges.detach().sign()
+        assert float((learned.abs() > 1e-9).float().mean()) > 0.2
+        with torch.no_grad():
+            soft.edges -= 0.1 * soft.edges.grad.sign()
+
+
+class ByRelation(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = RGCNConv(4, 4, 2)
+
+    def forward(self, x, edge_index):
+        return self.conv(x, edge_index, edge_index.sum(0) % 2)
+
+
+@pytest.mark.parametrize("method", ["ugs", "wd-glt"])
+@pytest.mark.parametrize(
+    ("model", "layer"), [(ByRelation, "RGCNConv"), (lambda: GraphUNet(4, 8, 4, depth=2), "GCNConv")]
+)
+def test_layers_whose_messages_have_no_mask_each_are_told_before_training(blocks, method, model, layer, monkeypatch):
+    monkeypatch.setattr("graphsparse.tickets.find.train_dense", lambda problem: pytest.fail("it was trained"))
+    with pytest.raises(ValueError, match=rf"sends messages along other edges than the graph's, in {layer}: "):
+        gs.find_ticket(model(), blocks, method=method, edge_keep=0.8, epochs=2)

@@ -47,6 +47,9 @@ def no_edges(problem: Problem, dense: FitResult, edge_keep: Fraction, weight_kee
     return replace(found, ignores=IGNORED["no-edges"])
 
 
+no_edges.check = lambda problem: problem.check_without_edges("no-edges")  # type: ignore[attr-defined]
+
+
 @FINDERS.register("all-edges")
 @unguarded
 def all_edges(problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:

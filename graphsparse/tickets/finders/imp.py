@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from graphsparse.keep_rule import whole_number
 from graphsparse.params import prunable
 from graphsparse.tickets.finders.masked import Kept, largest_weights, train_masked
 from graphsparse.tickets.finders.rounds import Course, Iterative, Target
 from graphsparse.tickets.finders.table import FINDERS, options_of
-from graphsparse.tickets.problem import Found
+from graphsparse.tickets.problem import Found, Problem
 
 
 @FINDERS.register("imp")
@@ -57,13 +58,18 @@ class IMP(Iterative):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.rewind < 0:
+        if whole_number(self.rewind, "rewind") < 0:
             raise ValueError(f"rewind must be an epoch, at least 0, got {self.rewind}")
 
     @property
     def takes(self) -> tuple[str, ...]:
         """What it may be told of its edges: the rules, and the options of its score."""
         return options_of(self.edges)
+
+    def check(self, problem: Problem) -> None:
+        """Raise a ValueError for an epoch to rewind to that no training reaches."""
+        if self.rewind > problem.training.epochs:
+            raise ValueError(f"rewind={self.rewind} lies beyond the training of {problem.training.epochs} epochs")
 
     def start(self, course: Course) -> Kept:
         """Everything, after the training that is rewound to."""
@@ -96,8 +102,7 @@ class IMP(Iterative):
         problem, name = course.problem, f"{course.stamp}-rewind"
         if self.rewind == 0:
             return None, 0.0
-        if self.rewind > problem.training.epochs:
-            raise ValueError(f"rewind={self.rewind} lies beyond the training of {problem.training.epochs} epochs")
+        self.check(problem)
         if name not in problem.memory:
             early = dataclasses.replace(problem, training=dataclasses.replace(problem.training, epochs=self.rewind))
             model = early.fresh_model()

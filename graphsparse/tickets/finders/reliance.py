@@ -68,6 +68,14 @@ class Reliance:
         """What its checkpoints are called."""
         return "reliance"
 
+    def check(self, problem: Problem) -> None:
+        """Run the model without edges once, before anything is trained.
+
+        Raises:
+            ValueError: if it cannot be.
+        """
+        problem.check_without_edges("reliance")
+
     def __call__(self, problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
         """Find the ticket that keeps exactly these fractions."""
         edge_mask = self.edge_mask(problem, dense, edge_keep)

@@ -254,7 +254,7 @@ def _layer_of(error: BaseException) -> str | None:
     found, trace = None, error.__traceback__
     while trace is not None:
         owner = trace.tb_frame.f_locals.get("self")
-        found = type(owner).__name__ if isinstance(owner, MessagePassing) else found
+        found = type(owner).__name__.removeprefix("Parametrized") if isinstance(owner, MessagePassing) else found
         trace = trace.tb_next
     return found
 

@@ -8,12 +8,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from graphsparse.fit.rng import generator_for
+from graphsparse.fit.measure import device_of
+from graphsparse.fit.rng import generator_for, preserved, seed_all
 from graphsparse.tickets.finders.masked import Kept, largest_weights
 from graphsparse.tickets.finders.pairs import RemainingPairs
 from graphsparse.tickets.finders.rounds import Course, Iterative, Target
 from graphsparse.tickets.finders.soft import MaskAdam, MaskTask, Objective, SoftMasks
 from graphsparse.tickets.finders.table import EDGE_RULES, FINDERS
+from graphsparse.tickets.problem import Problem, check_number
 
 NOISE = 1e-5
 
@@ -72,8 +74,8 @@ class UGS(Iterative):
         weight_penalty: :math:`\lambda_\theta`.
 
     Raises:
-        ValueError: if a step lies outside (0, 1); when called, if no edge mask can reach the model's messages, or the
-            task calls the model with other graphs than the one to be sparsified.
+        ValueError: if a step lies outside (0, 1) or a penalty is negative; when called, if no edge mask can reach the
+            model's messages, or the task calls the model with other graphs than the one to be sparsified.
 
     Source: Chen, Sui, Chen, Zhang, Wang, "A unified lottery ticket hypothesis for graph neural networks", ICML 2021,
     equation 2 and algorithms 1 and 2.
@@ -90,6 +92,11 @@ class UGS(Iterative):
     edge_penalty: float = 1e-4
     weight_penalty: float = 1e-4
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self.edge_penalty, "edge_penalty", "the weight of a penalty")
+        check_number(self.weight_penalty, "weight_penalty", "the weight of a penalty")
+
     @property
     def takes(self) -> tuple[str, ...]:
         """What it may be told of its edges: no score's options, since no score chooses them."""
@@ -99,6 +106,21 @@ class UGS(Iterative):
     def objective(self) -> Objective:
         """What a round minimises."""
         return L1Penalty(self.edge_penalty, self.weight_penalty)
+
+    def check(self, problem: Problem) -> None:
+        """Take one step with soft masks, so that a model whose messages no mask fits is told before it is trained.
+
+        Raises:
+            ValueError: as said above.
+        """
+        everything = torch.ones(problem.data.edge_index.size(1), dtype=torch.bool)
+        pairs, model = RemainingPairs(problem, everything), problem.fresh_model()
+        where = device_of(model) if problem.training.device is None else torch.device(problem.training.device)
+        soft = SoftMasks(model, {}, pairs.start(NOISE), pairs.graphs()).to(where)
+        with preserved(where):
+            seed_all(problem.seed, where)
+            task = MaskTask(problem.task.with_edges(pairs.edge_index), soft, self.objective)
+            next(iter(task.start(soft, where).losses()))
 
     def prune(self, course: Course, name: str, kept: Kept, before: Target, target: Target) -> Kept:
         """Learn the masks of one round and cut the lowest."""

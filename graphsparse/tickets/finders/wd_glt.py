@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from graphsparse.fit import NodeTask
+from graphsparse.keep_rule import whole_number
 from graphsparse.tickets.finders.masked import Kept
 from graphsparse.tickets.finders.rounds import Course, Target
 from graphsparse.tickets.finders.soft import Objective, SoftMasks
 from graphsparse.tickets.finders.table import FINDERS
 from graphsparse.tickets.finders.ugs import UGS, L1Penalty
+from graphsparse.tickets.problem import Problem, check_number
 
 
 def class_distance(
@@ -151,12 +153,32 @@ class WDGLT(UGS):
         """What a round minimises."""
         return MinMax(L1Penalty(self.edge_penalty, self.weight_penalty), self.distance, self.attack, self.points)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self.distance, "distance", "the weight of a term")
+        check_number(self.attack, "attack", "the length of a step")
+        if whole_number(self.points, "points") < 1:
+            raise ValueError(f"points must be at least 1, got {self.points}")
+
+    def check(self, problem: Problem) -> None:
+        """As in :class:`UGS`, once it is sure that nodes have classes.
+
+        Raises:
+            ValueError: as said above.
+        """
+        _check_classes(problem)
+        super().check(problem)
+
     def prune(self, course: Course, name: str, kept: Kept, before: Target, target: Target) -> Kept:
         """Learn the masks of one round and cut the lowest."""
-        task = course.problem.task
-        if not isinstance(task, NodeTask) or task.custom_loss is not None:
-            raise ValueError(
-                "wd-glt compares the outputs of nodes by their predicted class: it needs a node classification "
-                f"task, not {type(task).__name__}{' with a loss of its own' if isinstance(task, NodeTask) else ''}"
-            )
+        _check_classes(course.problem)
         return super().prune(course, name, kept, before, target)
+
+
+def _check_classes(problem: Problem) -> None:
+    task = problem.task
+    if not isinstance(task, NodeTask) or task.custom_loss is not None:
+        raise ValueError(
+            "wd-glt compares the outputs of nodes by their predicted class: it needs a node classification "
+            f"task, not {type(task).__name__}{' with a loss of its own' if isinstance(task, NodeTask) else ''}"
+        )
