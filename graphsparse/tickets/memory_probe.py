@@ -7,6 +7,7 @@ Where it is held cannot be listed: attributes, dicts, buffers, closures, ``lru_c
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -107,14 +108,20 @@ class _Probe:
 
     def _check_identity(self, graph: Inputs, alone: Tensor) -> None:
         """A cache by ``id(edge_index)`` or its address finds a graph that is gone when another takes its place."""
+        if self.where.type != "cpu":
+            return  # the memory of other devices cannot be taken back on purpose
         x, arcs, *rest = self.dense
-        model = self._copy()
-        first = arcs.clone()
-        names = {id(first), first.data_ptr()}
+        model, memory = self._copy(), arcs.numpy().copy()
+        free = sys.getrefcount(memory)
+        first = torch.from_numpy(memory)
+        name = id(first)
         self._run(model, (x, first, *rest))
         del first
-        held = [graph[1].clone() for _ in range(_REBIRTHS if arcs.numel() < 1 << 20 else 4)]
-        for reborn in (other for other in held if {id(other), other.data_ptr()} & names):
+        if sys.getrefcount(memory) > free:
+            return  # somebody holds the graph itself, so that no other can take its place
+        memory[...] = graph[1].numpy()
+        held = [torch.from_numpy(memory) for _ in range(_REBIRTHS)]  # at the old address, and one with the old id
+        for reborn in (*(other for other in held if id(other) == name), held[-1]):
             outputs = self._run(model, (x, reborn, *rest))
             if (outputs is None or not self._same(outputs, alone)) and self._steady(graph, alone):
                 raise self._remembers("it takes another graph for one that was freed, by its id or its address")
