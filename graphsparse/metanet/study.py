@@ -17,6 +17,7 @@ from rich.console import Console
 from graphsparse.errors import DataError
 from graphsparse.fit import Bars, FitResult, Task, finite_or_none, mean_ci, paired_difference
 from graphsparse.fit.fingerprint import model_hash
+from graphsparse.locking import only_one
 from graphsparse.metanet.graph import NetworkGraph
 from graphsparse.metanet.learn import (
     HEADER,
@@ -79,7 +80,7 @@ class ZooStudy:
     def run(self, out: Path, console: Console) -> list[ZooNetwork]:
         """Train what is missing in ``out`` and print the table of accuracies."""
         recipes = self.recipes()
-        with Bars() as bars:
+        with only_one(out), Bars() as bars:
             bar = bars.add("data models")
             zoo = train_zoo(
                 out, recipes, self.images, jobs=self.jobs, report=lambda done, total, text: bar(done, total, {})
@@ -132,6 +133,11 @@ class TrainStudy:
         """
         if self.objective not in OBJECTIVES:
             raise ValueError(f"there is no objective {self.objective!r}; there are {', '.join(OBJECTIVES)}")
+        written = [out.name, *(out.with_suffix(suffix).name for suffix in (".checkpoint", ".json", ".png"))]
+        with only_one(out.parent, lock=f".{out.name}.lock", files=written):
+            return self._run(out, console)
+
+    def _run(self, out: Path, console: Console) -> MetaNetwork:
         learned, judged, task = self._networks()
         metanet, validation = self._start([*learned, *judged], task), Validation()
         with Bars() as bars:
@@ -264,13 +270,13 @@ class PruneStudy:
         todo = list(itertools.product(networks, self.speedups, methods))
         runs: list[dict[str, Any]] = []
         task_of = functools.cache(Images.task)
-        with Bars() as bars:
+        with only_one(out, files=("metrics.json",)), Bars() as bars:
             bar = bars.add("pruning")
             bar(0, len(todo), {})
             for network, speedup, method in todo:
                 runs.append(self._once(network, speedup, method, metanet, task_of(network.images), out))
                 bar(len(runs), len(todo), {"accuracy": runs[-1]["accuracy"]})
-        return self._publish(runs, methods, _took_part(metanet, networks), out, console)
+            return self._publish(runs, methods, _took_part(metanet, networks), out, console)
 
     def _check(self) -> None:
         if not self.criteria or not self.speedups:

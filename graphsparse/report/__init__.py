@@ -2,16 +2,15 @@
 
 from graphsparse.report.plot import Curve, plot_curves, plot_sparsity
 from graphsparse.report.record import (
-    append_row,
     commit,
     plain,
     provenance,
-    read_rows,
     say,
     unchanged,
     versions,
     write_json,
 )
+from graphsparse.report.rows import append_row, read_rows
 from graphsparse.report.tables import interval, markdown, table
 
 __all__ = [

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -87,52 +86,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def append_row(path: Path, row: Mapping[str, Any]) -> None:
-    """Add one JSON line at once, so that a killed study loses at most the run that it was in."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    line = (json.dumps(row, allow_nan=False) + "\n").encode()
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(descriptor, line)
-    finally:
-        os.close(descriptor)
-
-
-def read_rows(path: Path, key: Sequence[str], older: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-    """All rows of a file of JSON lines; of those with the same values of ``key`` the last.
-
-    A last line that a killed run left torn is cut off the file. ``older`` holds what a row means by leaving a name out,
-    where rows were made before it was written.
-
-    Raises:
-        ValueError: another line is no JSON object with these keys.
-
-    Example:
-        >>> read_rows(Path("nowhere.jsonl"), ["seed"])
-        []
-    """
-    if not path.exists():
-        return []
-    text = path.read_text()
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        with atomic_write(path) as partial:
-            partial.write_text(whole)
-    rows: dict[str, dict[str, Any]] = {}
-    for number, line in enumerate(whole.splitlines(), start=1):
-        name, row = _row(line, key, older or {}, f"line {number} of {path}")
-        rows[name] = row
-    return list(rows.values())
-
-
-def _row(line: str, key: Sequence[str], older: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
-    try:
-        row = {**older, **json.loads(line)}
-        return json.dumps([row[name] for name in key]), row
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{where} is no row of this study: {error!r}") from error
 
 
 def say(console: Console, text: str) -> None:

@@ -17,6 +17,7 @@ from graphsparse.atomic_write import atomic_write
 from graphsparse.cores import usable_cores
 from graphsparse.errors import TicketError
 from graphsparse.fit import Bars
+from graphsparse.locking import only_one
 from graphsparse.parallel import one_thread
 from graphsparse.report import Curve, plot_curves, say, versions, write_json
 from graphsparse.tickets.compare.plan import SETTING, Experiment, Trial, base_of, read_runs, row_key, trials_of
@@ -54,7 +55,13 @@ class Bench:
 
         Raises:
             TicketError: at the end, after the tables, if runs failed or were killed.
+            BusyError: another process works in ``out``.
+            OSError: ``out`` cannot be written, which is told before anything is trained, or its disk is full.
         """
+        with only_one(out, files=(ROWS, "summary.json", "tables.md", FAILED)):
+            return self._run(out, console)
+
+    def _run(self, out: Path, console: Console) -> list[dict[str, Any]]:
         rows = read_runs(out / ROWS)
         work = self._missing(rows)
         total = sum(len(item.runs) for item in work)

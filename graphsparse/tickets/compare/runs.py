@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from graphsparse.atomic_write import DISK
 from graphsparse.data import load
 from graphsparse.fit import FitResult
 from graphsparse.report import append_row, commit, plain, unchanged, versions
@@ -127,6 +128,9 @@ def make_runs(work: Work, out: Path) -> Iterator[Failure | None]:
 
     Trials have checkpoints, which go once all their runs are made; the dense model has none, because it is not alone in
     needing one: other processes train it, too.
+
+    Raises:
+        OSError: the disk is full or broken.
     """
     try:
         problem = _problem(work.experiment, work.seed)
@@ -150,6 +154,8 @@ def make_runs(work: Work, out: Path) -> Iterator[Failure | None]:
                 figures = sparse_figures(trials[own], dense, method, trial, level)
             append_row(out / ROWS, plain(row | figures | about | source))
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in DISK:
+                raise  # no later run could be written down either
             failed.add(own)
             yield Failure.of(f"{work.name}, {method} {dict(trial)} at level {level}", error)
         else:

@@ -11,11 +11,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from torch_geometric.data import Data
 
 from graphsparse.data import load
 from graphsparse.fit import FitResult, mean_ci
+from graphsparse.locking import only_one
 from graphsparse.parallel import one_thread
 from graphsparse.report import Curve, interval, plain, plot_sparsity, table, write_json
 from graphsparse.tickets.compare.search import best_on_validation, sparsest_within, summarise
@@ -79,12 +81,18 @@ class Study:
             out: the folder.
             console: where the table is printed.
             spare_threads: compute on one thread where the work of a step is small; False leaves torch's number alone.
+
+        Raises:
+            BusyError: another process works in ``out``.
+            OSError: ``out`` cannot be written: told before anything is trained.
         """
         keeps = read_keeps(self.edge_keep, self.weight_keep, self.tolerance)
         check_rules(self.method, {"guard": self.guard})
+        _check_device(self.device)
         data = load(self.dataset, split=self.split)
         console.print(_describe(data), highlight=False)
-        with one_thread(spare_threads and _products(data, self.hidden) < SMALL):
+        written = ("ticket.json", "metrics.json", "accuracy.png")
+        with only_one(out, files=written), one_thread(spare_threads and _products(data, self.hidden) < SMALL):
             return self._found(data, keeps, out, console)
 
     def _found(self, data: Data, keeps: Step | None, out: Path, console: Console) -> Ticket:
@@ -193,6 +201,14 @@ def _curve(label: str, curve: Mapping[Step, Mapping[int, Ticket]]) -> Curve:
         [half for _, half in intervals],
         [f"edges {1 - float(edges):.0%}" for edges, _ in steps],
     )
+
+
+def _check_device(name: str) -> None:
+    """Raise ValueError for a device that is not here."""
+    try:
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"the device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
 
 
 def _products(data: Data, hidden: int) -> float:
