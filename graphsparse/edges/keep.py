@@ -146,9 +146,20 @@ def check_rules(keep: Keep | None, per_node: int | None, guard: str | None, fore
         raise ValueError("guard and forest spend the count of keep; per_node has none, and isolates no node anyway")
 
 
+def _as_tensor(scores: Any) -> Tensor:
+    """Scores of any kind as a tensor: torch takes no other byte order, no negative strides and no long doubles."""
+    if isinstance(scores, Tensor):
+        return scores.detach()
+    array = np.asarray(scores)
+    if array.dtype.kind not in "iufb":
+        raise TypeError(f"scores must be real numbers, got {array.dtype}")
+    native = np.dtype(np.float64) if array.dtype.kind == "f" and array.itemsize > 8 else array.dtype.newbyteorder("=")
+    return torch.from_numpy(np.array(array, native, order="C"))
+
+
 def check_scores(graph: EdgeList, scores: Any, registered: bool) -> Tensor:
     """Scores as float32 or float64 ``[E]`` on the graph's device, +inf on loops."""
-    values = torch.as_tensor(scores).detach()
+    values = _as_tensor(scores)
     if values.is_complex() or values.dtype == torch.bool:
         raise TypeError(f"scores must be real numbers, got {values.dtype}")
     if values.shape != (graph.num_edges,):

@@ -18,9 +18,13 @@ from torch_geometric.data import Batch, Data, HeteroData
 
 from graphsparse.graphs.arcs import Survey, compress, survey
 from graphsparse.graphs.labels import label_names
+from graphsparse.keep_rule import whole_number
 
 if TYPE_CHECKING:
     import networkx
+
+MOST_NODES = 1 << 31  # pairs of ids are hashed and packed as two halves of 64 bits
+SPARE_NODES = 1 << 24  # so many nodes are never too many; above, at most 4,096 a node of an edge
 
 Array = npt.NDArray[Any]
 Names = npt.NDArray[np.uint64]
@@ -126,7 +130,9 @@ def open_graph(graph: Any, undirected: bool | None = None, *, weight: str | None
         >>> opened.cut(torch.tensor([False, False, True]))
         tensor([[2], [2]])
     """
-    if isinstance(graph, (Data, Batch, HeteroData)):
+    if isinstance(graph, HeteroData):
+        raise TypeError(_hetero(graph))
+    if isinstance(graph, (Data, Batch)):
         return _DataGraph(graph, undirected, weight)
     if isinstance(graph, Tensor):
         return _BareGraph(graph, undirected)
@@ -134,9 +140,10 @@ def open_graph(graph: Any, undirected: bool | None = None, *, weight: str | None
         return _ScipyGraph(graph, undirected)
     if _is_networkx(graph):
         return _NetworkXGraph(graph, undirected, weight)
+    hint = "; torch.as_tensor(...) makes an edge_index of it" if isinstance(graph, (list, tuple, np.ndarray)) else ""
     raise TypeError(
         "a graph must be a torch_geometric Data, a networkx graph, a scipy sparse matrix or an edge_index tensor, "
-        f"got {type(graph).__name__}"
+        f"got {type(graph).__name__}{hint}"
     )
 
 
@@ -167,8 +174,12 @@ def edge_list(
             ``undirected=True``.
     """
     check_edge_index(edge_index)
+    if undirected not in (None, True, False):
+        raise TypeError(f"undirected must be True, False or None, got {undirected!r}")
     if num_nodes is None:
         num_nodes = max(0, int(edge_index.max()) + 1) if edge_index.numel() else 0
+    num_nodes = whole_number(num_nodes, "num_nodes", 0)
+    _check_size(num_nodes, edge_index.size(1))
     if names is not None and names.dtype != np.uint64:
         raise TypeError(f"names must be uint64, got {names.dtype}")
     if names is not None and names.shape != (num_nodes,):
@@ -191,6 +202,16 @@ def check_edge_index(edge_index: Tensor) -> None:
         raise TypeError(f"edge_index must hold int64 or int32 node ids, got {edge_index.dtype}")
     if edge_index.dim() != 2 or edge_index.size(0) != 2:
         raise ValueError(f"edge_index must have the shape [2, num_edges], got {list(edge_index.shape)}")
+
+
+def _check_size(num_nodes: int, num_edges: int) -> None:
+    """Refuse ids that ask for node vectors far beyond what the edges are worth: they are labels, no positions."""
+    if num_nodes > MOST_NODES or (num_nodes > SPARE_NODES and num_nodes > SPARE_NODES * num_edges // 4096):
+        raise ValueError(
+            f"the graph has {num_edges:,} edges and, by its largest id, {num_nodes:,} nodes; ids are positions, and "
+            f"one number for each takes {num_nodes * 8 / 1e9:,.1f} GB: relabel the nodes as 0, 1, 2 ..., as "
+            "torch.unique(edge_index, return_inverse=True)[1] does"
+        )
 
 
 def _check_pairs_once(edge_index: Tensor) -> None:
@@ -252,14 +273,26 @@ class _DataGraph(OpenGraph):
         return data
 
 
+def _hetero(graph: HeteroData) -> str:
+    """What to do with a graph of several types of nodes and edges."""
+    names = ", ".join(str(kind) for kind in graph.edge_types) or "none"
+    return (
+        f"got HeteroData with the edge types {names}: sparsify one at a time, data[edge_type].edge_index; where it "
+        "joins two types of nodes, first add the number of nodes of the first type to the ids in row 1, so that the two sides "
+        "share no ids, and take it off afterwards"
+    )
+
+
 def _check_data(data: Any) -> None:
     if isinstance(data, Batch):
         raise TypeError("got a Batch of graphs: sparsify each graph (batch.to_data_list()) and batch the results")
-    if isinstance(data, HeteroData):
-        raise TypeError("got HeteroData: sparsify one edge type at a time (data[edge_type].edge_index)")
     for key in ("adj_t", "adj"):
         if key in data:
-            raise TypeError(f"the graph holds its edges in {key}; give a Data with edge_index and without {key}")
+            raise TypeError(
+                f"the graph holds its edges in {key}; give a Data with edge_index and without {key}: "
+                f"torch_geometric.utils.to_edge_index(data.{key}) gives its entries and weights (a transpose holds "
+                "the heads in row 0: flip it)"
+            )
     if data.edge_index is None:
         raise TypeError("the Data has no edge_index")
 
@@ -267,9 +300,9 @@ def _check_data(data: Any) -> None:
 def _is_edge_level(data: Data, key: str, value: Any, edges: EdgeList) -> bool:
     """Whether an attribute has one entry for each edge, by PyG's rule: size, and the name where N = E.
 
-    Other lists of node ids (``edge_label_index``, ``face``) and the labels of such lists are their own.
+    Other lists of node ids (``edge_label_index``, ``face``) are their own, and so are the labels of such a list.
     """
-    if "index" in key or "edge_label" in key or key == "face":
+    if "index" in key or key == "face" or ("edge_label" in key and f"{key}_index" in data):
         return False
     if isinstance(value, (list, tuple)):
         size = len(value)
@@ -324,6 +357,13 @@ class _NetworkXGraph(OpenGraph):
             pairs_once=not graph.is_directed(),
         )
 
+    def _copied(self) -> networkx.Graph:
+        """The graph as networkx copies it; where its class cannot be made without arguments, a deep copy."""
+        try:
+            return self.graph.copy()
+        except TypeError:
+            return copy.deepcopy(self.graph)
+
     def _weights(self, asked: bool) -> Tensor | None:
         values = [data.get(self.weight) for _, _, data in self.graph.edges(data=True)]
         if not asked and all(value is None for value in values):
@@ -331,7 +371,7 @@ class _NetworkXGraph(OpenGraph):
         return torch.tensor([1.0 if value is None else _number(value) for value in values], dtype=torch.float64)
 
     def cut(self, mask: Tensor, edge_weight: Tensor | None = None) -> networkx.Graph:
-        small = self.graph.copy()
+        small = self._copied()
         keep = mask.tolist()
         small.remove_edges_from([edge for edge, kept in zip(self.listed, keep, strict=True) if not kept])
         if edge_weight is not None:
@@ -355,6 +395,7 @@ class _ScipyGraph(OpenGraph):
     def __init__(self, matrix: Any, undirected: bool | None) -> None:
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
             raise ValueError(f"the matrix of a graph must be square, got the shape {tuple(matrix.shape)}")
+        _check_compressed(matrix)
         self.matrix = matrix
         coo = matrix.tocoo()
         if matrix.format == "bsr":  # the padding of its blocks is no edge
@@ -373,6 +414,24 @@ class _ScipyGraph(OpenGraph):
         values = self.coo.data if edge_weight is None else edge_weight.cpu().numpy()
         cut = _cut_compressed if self.matrix.format in ("csr", "csc") else _cut_coo
         return cut(self.matrix, self.coo, values, keep)
+
+
+def _check_compressed(matrix: Any) -> None:
+    """scipy trusts the arrays of a compressed matrix; wrong ones crash the process or invent edges."""
+    if matrix.format not in ("csr", "csc", "bsr"):
+        return
+    rows, columns = matrix.blocksize if matrix.format == "bsr" else (1, 1)
+    major, minor = matrix.shape[0] // rows, matrix.shape[1] // columns  # square: the same for csc
+    starts, ids = matrix.indptr, matrix.indices
+    sound = (
+        starts.shape == (major + 1,)
+        and starts[0] == 0
+        and starts[-1] == len(ids) == len(matrix.data)
+        and bool((starts[1:] >= starts[:-1]).all())
+        and (len(ids) == 0 or (int(ids.min()) >= 0 and int(ids.max()) < minor))
+    )
+    if not sound:
+        raise ValueError(f"the {matrix.format} matrix is damaged: its indptr and indices do not fit its shape")
 
 
 def _cut_compressed(matrix: Any, coo: Any, values: Array, keep: Array) -> Any:
