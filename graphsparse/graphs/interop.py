@@ -278,8 +278,8 @@ def _hetero(graph: HeteroData) -> str:
     names = ", ".join(str(kind) for kind in graph.edge_types) or "none"
     return (
         f"got HeteroData with the edge types {names}: sparsify one at a time, data[edge_type].edge_index; where it "
-        "joins two types of nodes, first add the number of nodes of the first type to the ids in row 1, so that the two sides "
-        "share no ids, and take it off afterwards"
+        "joins two types of nodes, first add the number of nodes of the first type to the ids in row 1, so that "
+        "the two sides share no ids, and take it off afterwards"
     )
 
 
