@@ -321,6 +321,9 @@ def bench_tickets(
         raise failed
 
 
+_warned: set[str] = set()
+
+
 def _words(given: list[str] | None, default: str) -> list[str]:
     """What an option that may be repeated, or hold commas, lists: each word once."""
     words = [word.strip() for part in given or [default] for word in part.split(",")]
@@ -377,7 +380,10 @@ def _say_stopped() -> None:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-    _say("warning", "yellow", str(message))
+    """A warning as one line, said once: a command trains many models that are warned of alike."""
+    if str(message) not in _warned:
+        _warned.add(str(message))
+        _say("warning", "yellow", str(message))
 
 
 if __name__ == "__main__":

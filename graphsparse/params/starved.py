@@ -17,7 +17,7 @@ class Starved:
 
     A tensor is starved when nothing of it is kept; a layer (the tensors of one module) when it keeps less than 1 %, and
     less than half of what all layers keep on average: a model that is to keep 1 % is not warned of each layer. A bias
-    is passed over: without it a layer still works, and it still learns.
+    and a single number are passed over: without them a layer still works, and they still learn.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ def starved(kept: Mapping[str, int], sizes: Mapping[str, int]) -> dict[str, str]
         >>> starved(kept, {"0.weight": 4000, "0.bias": 20, "2.weight": 4000, "2.bias": 20, "4.weight": 200})
         {'2': "layer '2' (4 of 4020 weights)", '4.weight': "'4.weight' (0 of 200 weights)"}
     """
-    names = [name for name, size in sizes.items() if size and not _is_bias(name)]
+    names = [name for name, size in sizes.items() if size > 1 and not _is_bias(name)]
     empty = {name: f"{name!r} (0 of {sizes[name]} weights)" for name in names if kept[name] == 0}
     layers: dict[str, list[str]] = {}
     for name in sizes:
@@ -67,7 +67,8 @@ def starved(kept: Mapping[str, int], sizes: Mapping[str, int]) -> dict[str, str]
     found: dict[str, str] = {}
     for layer, members in layers.items():
         left, size = (sum(counts[name] for name in members) for counts in (kept, sizes))
-        if layer and left < floor * size and not any(name in empty for name in members):
+        weighty = any(name in names for name in members)  # a module that holds a bias alone passes signals without it
+        if layer and weighty and left < floor * size and not any(name in empty for name in members):
             found[layer] = f"layer {layer!r} ({left} of {size} weights)"
         found |= {name: empty[name] for name in members if name in empty}
     return found

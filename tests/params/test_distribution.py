@@ -227,6 +227,19 @@ def test_an_empty_tensor_is_said_and_an_empty_bias_is_not() -> None:
     assert "0.bias" not in str(caught[0].message)
 
 
+def test_a_module_that_holds_a_bias_or_a_number_alone_is_not_warned_of() -> None:
+    """PyG's layers keep their bias beside the linear map, GIN its eps: without them signals pass."""
+    from torch_geometric.nn import GCNConv, GINConv
+
+    net = nn.ModuleList([GCNConv(8, 8), GINConv(nn.Linear(8, 8), train_eps=True)])
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            parameter.fill_(0.0 if "bias" in name or "eps" in name else 1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        project_l0_(net, 0.5)
+
+
 @pytest.mark.parametrize(
     ("keep", "distribution"), [(0.1, "uniform"), (0.1, "erk"), (0.005, "uniform"), (0.6, "global")]
 )
