@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from graphsparse.parallel import over_slices, slices
+from graphsparse.parallel import slices
 
 Keep = float | str | Fraction | Decimal
 Names = npt.NDArray[np.uint64]
@@ -251,61 +251,18 @@ def _threshold_partition(values: npt.NDArray[Any], k: int) -> Threshold:
 
 
 def _threshold_radix(values: npt.NDArray[Any], k: int) -> Threshold:
-    from graphsparse import float_bits
+    from graphsparse.float_bits import kth_largest
 
-    n, integer = len(values), np.dtype(f"i{values.dtype.itemsize}").type
-    bits, low = values.view(integer), np.iinfo(integer).max
-    infinity = values.dtype.type(np.inf).view(integer)
-    parts = over_slices(lambda a, b: float_bits.histogram(bits, a, b, integer(low), infinity), n)
-    nans = [first for _, first in parts if first >= 0]
-    if nans:
-        _raise_nan(nans[0])
-    counts = np.stack([count for count, _ in parts])
-    digit, above = _bin_of_rank(counts.sum(0), k)
-    starts = np.concatenate([[0], np.cumsum(counts[:, digit])])
-    keys = np.empty(starts[-1], integer)
-    offsets = dict(zip(slices(n), starts, strict=False))
-    over_slices(lambda a, b: float_bits.collect(bits, a, b, integer(low), digit, keys, offsets[a, b]), n)
-    key, more_above, equal = _kth_key(keys, k - above, 8 * bits.itemsize - float_bits.DIGIT)
-    pattern = integer(key if key >= 0 else -int(key) | ~int(low))
-    return Threshold(float(pattern.view(values.dtype)), above + more_above, equal)
-
-
-def _bin_of_rank(counts: npt.NDArray[np.int64], k: int) -> tuple[int, int]:
-    """The bin that holds the k-th largest element, and how many elements lie in higher bins."""
-    from_top = np.cumsum(counts[::-1])
-    rank = int(np.searchsorted(from_top, k))
-    return len(counts) - 1 - rank, int(from_top[rank] - counts[::-1][rank])
-
-
-def _kth_key(keys: npt.NDArray[Any], k: int, bits_left: int) -> tuple[Any, int, int]:
-    """The k-th largest of integer keys that agree above ``bits_left`` bits; how many are larger; how many equal."""
-    above = 0
-    while len(keys) >= RADIX_FROM and bits_left > 0:
-        bits_left -= 16
-        digits = (keys >> bits_left) & 0xFFFF
-        digit, higher = _bin_of_rank(np.bincount(digits, minlength=1 << 16), k)
-        keys, k, above = keys[digits == digit], k - higher, above + higher
-    key = keys[0] if bits_left <= 0 else np.partition(keys, len(keys) - k)[len(keys) - k]
-    return key, above + int((keys > key).sum()), int((keys == key).sum())
+    integer = np.dtype(f"i{values.dtype.itemsize}").type
+    cuts = slices(len(values))
+    pieces = [values[a:b].view(integer) for a, b in cuts]
+    key, above, equal = kth_largest(pieces, k, len(cuts), lambda: check_no_nan(torch.from_numpy(values)))
+    pattern = integer(key if key >= 0 else -key | ~int(np.iinfo(integer).max))
+    return Threshold(float(pattern.view(values.dtype)), above, equal)
 
 
 def _threshold_torch(scores: Tensor, k: int) -> Threshold:
-    """The same in torch's own operations, for devices that numba does not reach."""
+    """The same on devices that numba does not reach: torch's own selection, and two counts."""
     check_no_nan(scores)
-    wide = scores.dtype == torch.float64
-    low = (1 << 63) - 1 if wide else (1 << 31) - 1
-    bits = (scores + 0.0).view(torch.int64 if wide else torch.int32)
-    keys = torch.where(bits >= 0, bits, -(bits & low)).to(torch.int64)
-    bits_left, above = 64 if wide else 32, 0
-    while bits_left > 0:
-        bits_left -= 16
-        digits = keys >> bits_left
-        digits = digits + 32768 if bits_left == (48 if wide else 16) else digits & 0xFFFF
-        from_top = torch.bincount(digits, minlength=1 << 16).flip(0).cumsum(0)
-        rank = int(torch.searchsorted(from_top, k))
-        higher = int(from_top[rank - 1]) if rank else 0
-        keys, k, above = keys[digits == 65535 - rank], k - higher, above + higher
-    key = int(keys[0])
-    pattern = torch.tensor(key if key >= 0 else -key | ~low, dtype=bits.dtype)
-    return Threshold(float(pattern.view(scores.dtype)), above, len(keys))
+    value = scores.kthvalue(len(scores) - k + 1).values
+    return Threshold(float(value) + 0.0, int((scores > value).sum()), int((scores == value).sum()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +11,7 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from graphsparse.keep_rule import RADIX_FROM, top_mask
-from graphsparse.parallel import over_slices, slices
+from graphsparse.parallel import over_slices
 
 Pieces = list[tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]]
 
@@ -96,37 +95,15 @@ def _mark_numba(
 
 def _threshold(pieces: Pieces, k: int, parts: int, tensors: Mapping[str, Tensor]) -> tuple[int, int | None]:
     """Bits of the k-th largest magnitude, and how many of its equals are kept (None: all)."""
+    from graphsparse.float_bits import kth_largest
     from graphsparse.params import kernels
 
-    def count(a: int, b: int) -> Any:
-        rows = np.zeros((4, kernels.BINS), np.int32)
-        for bits, _ in pieces[a:b]:
-            kernels.count_bins(bits, rows)
-        return rows[0].astype(np.int64) + rows[1] + rows[2] + rows[3]
-
-    counts = over_slices(count, len(pieces), parts)
-    in_bin = sum(counts[1:], start=counts[0])
-    if in_bin[kernels.INFINITY >> int(kernels.BIN_SHIFT) :].any():
-        check_numbers(tensors)
     if k == 0:
+        check_numbers(tensors)
         return kernels.INFINITY + 1, None
-    from_top = np.cumsum(in_bin[::-1])
-    rank = int(np.searchsorted(from_top, k))
-    digit = kernels.BINS - 1 - rank
-    keys = np.empty(in_bin[digit], np.int32)
-    ends = np.cumsum([part[digit] for part in counts])
-    starts = dict(zip(slices(len(pieces), parts), [0, *ends[:-1]], strict=True))
-
-    def collect(a: int, b: int) -> None:
-        offset = starts[a, b]
-        for bits, _ in pieces[a:b]:
-            offset = kernels.collect(bits, np.int32(digit), keys, offset)
-
-    over_slices(collect, len(pieces), parts)
-    k -= int(from_top[rank] - in_bin[digit])
-    key = np.partition(keys, len(keys) - k)[len(keys) - k]
-    wanted = k - int(np.count_nonzero(keys > key))
-    return int(key), None if wanted == int(np.count_nonzero(keys == key)) else wanted
+    bits = [piece for piece, _ in pieces]
+    key, above, equal = kth_largest(bits, k, parts, lambda: check_numbers(tensors), magnitude=True)
+    return key, None if k - above == equal else k - above
 
 
 def _least_kept(
