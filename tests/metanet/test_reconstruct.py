@@ -198,7 +198,7 @@ def test_transposed_and_circular_convolutions_stay():
     assert torch.equal(new[3].weight, net[3].weight)
 
 
-@pytest.mark.parametrize("option", [{"ridge": 0.0}, {"ridge": float("nan")}, {"examples": 0}, {"rows": 0}])
+@pytest.mark.parametrize("option", [{"ridge": 0.0}, {"ridge": float("nan")}, {"examples": 0}, {"samples": 0}])
 def test_options_out_of_range(option):
     graph = NetworkGraph.from_module(nn.Linear(2, 2), torch.zeros(1, 2))
     with pytest.raises(ValueError, match="above 0"):
