@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -78,8 +79,8 @@ def unpack_bits(packed: Tensor, shape: Sequence[int]) -> Tensor:
         >>> unpack_bits(torch.tensor([160], dtype=torch.uint8), (3,))
         tensor([ True, False,  True])
     """
-    count = int(np.prod(shape))
+    count = math.prod(shape)
+    if packed.numel() != -(-count // 8):  # numpy would fill up what is missing, at any size
+        raise ValueError(f"{packed.numel()} bytes where {count} bits need {-(-count // 8)}")
     bits = np.unpackbits(packed.numpy(), count=count)
-    if len(bits) != count:
-        raise ValueError(f"{len(bits)} bits where {count} are needed")
     return torch.from_numpy(bits.astype(bool)).reshape(tuple(shape))

@@ -35,7 +35,8 @@ def check_found(
         may_ignore: the keeps that the finder need not obey: a control's.
     """
     _check_ignored(found, may_ignore)
-    _check_edges(problem, found.edge_mask, None if "edge_keep" in found.ignores else edge_keep)
+    graph, keep = open_graph(problem.data).edges, None if "edge_keep" in found.ignores else edge_keep
+    check_edges(graph, found.edge_mask, problem.task.graph_of, keep, "finder")
     _check_weights(problem, found.weight_masks, None if "weight_keep" in found.ignores else weight_keep)
     result, task = found.result, problem.task.with_mask(found.edge_mask)
     for name, mask in found.weight_masks.items():
@@ -77,23 +78,23 @@ def _check_ignored(found: Found, may_ignore: Collection[str]) -> None:
         raise TicketError("a finder's own metrics cannot be called 'ignores': only the controls ignore a keep")
 
 
-def _check_edges(problem: Problem, mask: Tensor, keep: Fraction | None) -> None:
-    graph = open_graph(problem.data).edges
+def check_edges(graph: EdgeList, mask: Tensor, graph_of: Tensor | None, keep: Fraction | None, who: str) -> None:
+    """A TicketError unless a mask of edges keeps whole pairs, all self-loops, and at most what ``keep`` allows."""
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != (graph.num_edges,):
         what = f"{mask.dtype} {list(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
-        raise TicketError(f"the finder's edge mask must be bool [{graph.num_edges}], got {what}")
+        raise TicketError(f"the {who}'s edge mask must be bool [{graph.num_edges}], got {what}")
     edge_index, mask = graph.edge_index.cpu(), mask.cpu()
     tails, heads = edge_index
     if not bool(mask[tails == heads].all()):
-        raise TicketError("the finder dropped self-loops, which are no edges to be counted: they stay")
+        raise TicketError(f"the {who} dropped self-loops, which are no edges to be counted: they stay")
     left = edge_index[:, mask]
     if graph.mirrored and not survey(left, graph.num_nodes).symmetric:
-        raise TicketError("the finder kept one arc of an undirected edge and dropped the other")
+        raise TicketError(f"the {who} kept one arc of an undirected edge and dropped the other")
     if keep is not None:
-        _check_counts(graph, left, problem.task.graph_of, keep)
+        _check_counts(graph, left, graph_of, keep, who)
 
 
-def _check_counts(graph: EdgeList, left: Tensor, graph_of: Tensor | None, keep: Fraction) -> None:
+def _check_counts(graph: EdgeList, left: Tensor, graph_of: Tensor | None, keep: Fraction, who: str) -> None:
     def countable(arcs: Tensor) -> Tensor:
         tails, heads = arcs
         counted: Tensor = tails[tails < heads if graph.mirrored else tails != heads]
@@ -106,7 +107,14 @@ def _check_counts(graph: EdgeList, left: Tensor, graph_of: Tensor | None, keep: 
     if (kept > allowed).any():
         number = int(np.argmax(kept > allowed))
         where = "" if graph_of is None else f" of graph {number}"
-        raise TicketError(f"the finder kept {kept[number]} edges{where}, but {allowed[number]} were asked for")
+        raise TicketError(f"the {who} kept {kept[number]} edges{where}, but {allowed[number]} were asked for")
+
+
+def check_weight_count(masks: Mapping[str, Tensor], total: int, keep: Fraction, who: str) -> None:
+    """A TicketError if masks keep more than ``keep`` of ``total`` weights."""
+    kept, allowed = sum(int(mask.sum()) for mask in masks.values()), kept_count(keep, total)
+    if kept > allowed:
+        raise TicketError(f"the {who} kept {kept} weights, but {allowed} were asked for")
 
 
 def _check_weights(problem: Problem, masks: Mapping[str, Tensor], keep: Fraction | None) -> None:
@@ -119,7 +127,5 @@ def _check_weights(problem: Problem, masks: Mapping[str, Tensor], keep: Fraction
     if keep is None:
         return
     counted = prunable(problem.model, problem.training.which)
-    kept = sum(int(masks[name].sum()) if name in masks else value.numel() for name, value in counted.items())
-    allowed = kept_count(keep, sum(value.numel() for value in counted.values()))
-    if kept > allowed:
-        raise TicketError(f"the finder kept {kept} weights, but {allowed} were asked for")
+    whole = {name: masks.get(name, torch.ones_like(value, dtype=torch.bool)) for name, value in counted.items()}
+    check_weight_count(whole, sum(value.numel() for value in counted.values()), keep, "finder")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,16 +13,19 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from graphsparse.atomic_write import atomic_write
 from graphsparse.errors import TicketError
 from graphsparse.fit import MessageTask
+from graphsparse.graphs.interop import EdgeList, open_graph
+from graphsparse.keep_rule import keep_fraction
 from graphsparse.params import weights_kept
 from graphsparse.tickets.canonical import canonical_order, digest, graph_hash, pack_bits, unpack_bits
-from graphsparse.tickets.check import check_claims, check_outputs, scores
+from graphsparse.tickets.check import check_claims, check_edges, check_outputs, check_weight_count, scores
+from graphsparse.tickets.finders.controls import IGNORED
 from graphsparse.tickets.kinds import task_class
 from graphsparse.tickets.memory_probe import check_forgets
+from graphsparse.tickets.ticket_files import grouped, read_files, write_files
+from graphsparse.untrusted import reading
 
-FORMAT = 2
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -48,6 +49,7 @@ class Ticket:
         config: how it was found (keeps, seed, training settings, task).
         metrics: flat figures, see :func:`graphsparse.find_ticket`.
         versions: versions of the libraries that found it.
+        source: the file that it was read from, for errors; no part of what makes tickets equal.
     """
 
     method: str
@@ -61,6 +63,7 @@ class Ticket:
     config: Mapping[str, Any]
     metrics: Mapping[str, Any]
     versions: Mapping[str, str] = field(default_factory=dict)
+    source: str = field(default="the ticket", compare=False)
 
     @property
     def hash(self) -> str:
@@ -81,8 +84,6 @@ class Ticket:
         Raises:
             TicketError: if ``data`` is not the graph that the ticket was found on.
         """
-        from graphsparse.graphs.interop import open_graph
-
         self._check_graph(data)
         return open_graph(data).cut(self._mask_for(data.edge_index))
 
@@ -149,52 +150,66 @@ class Ticket:
             >>> ticket.verify(data, model=net)["graph_hash"] == ticket.graph_hash
             True
         """
+        if not isinstance(data, Data):
+            raise TypeError(f"data must be a PyG Data, got {type(data).__name__}")
+        if model is not None and not isinstance(model, nn.Module):
+            raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+        with reading(self.source, TicketError, "a ticket that verifies"):
+            return self._verified(data, model, expected_hash, task)
+
+    def _verified(
+        self, data: Data, model: nn.Module | None, expected_hash: str | None, task: MessageTask | None
+    ) -> dict[str, Any]:
         if expected_hash is not None and expected_hash != self.hash:
             raise TicketError(f"the ticket's hash is {self.hash}, not the expected {expected_hash}")
         self._check_graph(data)
         task = task if task is not None else self._task(data)
+        if not bool(self.logits.isfinite().all()):
+            raise TicketError("the stored outputs are not finite")
         figures, mask = scores(task, self.logits), self._mask_for(data.edge_index)
         named = {f"{part}_accuracy": value for part, value in figures.items() if f"{part}_accuracy" in self.metrics}
         kept = kept_figures(data.edge_index, mask, self.weight_masks)
         check_claims({**figures, **named}, self.metrics, "stored outputs", "ticket")
         check_claims(kept, self.metrics, "stored masks", "ticket")
+        self._check_keeps(open_graph(data).edges, mask, task)
         report: dict[str, Any] = {"hash": self.hash, "graph_hash": self.graph_hash, **figures}
         if model is not None:
             check_forgets(model, task)
             report["max_output_error"] = check_outputs(task.with_mask(mask), self.apply_to(model), self.logits)
         return report
 
+    def _check_keeps(self, graph: EdgeList, mask: Tensor, task: MessageTask) -> None:
+        """No more is kept than the config says, unless the method is a control, which says so."""
+        ignored = IGNORED.get(self.method, ())
+        if self.metrics.get("ignores", "") not in ("", ", ".join(ignored)):
+            raise TicketError(
+                f"the ticket ignores {self.metrics['ignores']!r:.50}, which is not what {self.method} may"
+            )
+        if "edge_keep" in self.config and "edge_keep" not in ignored:
+            check_edges(graph, mask, task.graph_of, keep_fraction(self.config["edge_keep"]), "ticket")
+        if "weight_keep" in self.config and "weight_keep" not in ignored and self.config.get("which") == "all":
+            total = sum(bits.numel() for bits in self.weight_masks.values())
+            check_weight_count(self.weight_masks, total, keep_fraction(self.config["weight_keep"]), "ticket")
+
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write ``ticket.json`` and a safetensors file into ``folder``; an earlier ticket there is replaced at once.
 
-        The tensors are written first under a name of their own, then ``ticket.json`` is renamed into place: a killed
-        run leaves the old ticket or the new one.
-        """
-        from safetensors.torch import save as to_bytes
+        A killed run leaves the old ticket or the new one.
 
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        blob, own_hash = to_bytes(self._tensors()), self.hash
-        tensors_name = f"tensors-{own_hash[:16]}.safetensors"
+        Raises:
+            TicketError: for a setting or figure of the caller's own that JSON cannot say.
+        """
         about = {
-            "format": FORMAT,
-            "hash": own_hash,
+            "hash": self.hash,
             "method": self.method,
             "graph_hash": self.graph_hash,
             "num_edges": self.edge_mask.numel(),
             "shapes": {name: list(mask.shape) for name, mask in self.weight_masks.items()},
-            "tensors": {"file": tensors_name, "sha256": hashlib.sha256(blob).hexdigest()},
             "config": dict(self.config),
             "metrics": dict(self.metrics),
             "versions": dict(self.versions),
         }
-        about["sha256"] = _checksum(about)
-        _replace(folder / tensors_name, blob)
-        _replace(folder / "ticket.json", (json.dumps(about, indent=2) + "\n").encode())
-        for old in folder.glob("tensors-*.safetensors"):
-            if old.name != tensors_name:
-                old.unlink(missing_ok=True)
-        return folder
+        return write_files(folder, about, self._tensors())
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Ticket:
@@ -203,46 +218,35 @@ class Ticket:
         Raises:
             TicketError: if a file is missing, damaged, altered or of an unknown format.
         """
-        from safetensors.torch import load as from_bytes
-
         path = Path(folder)
         path = path if path.suffix == ".json" else path / "ticket.json"
-        about = _read_json(path)
-        try:
-            if about["format"] != FORMAT:
-                raise TicketError(f"{path} has ticket format {about['format']}, this version reads {FORMAT}")
-            if _checksum(about) != about["sha256"]:
-                raise TicketError(f"{path} is damaged or altered: its checksum is not that of what it says")
-            file = path.parent / Path(about["tensors"]["file"]).name
-            blob = _read(file)
-            if hashlib.sha256(blob).hexdigest() != about["tensors"]["sha256"]:
-                raise TicketError(f"{file} is damaged or altered: its checksum is not the one in {path.name}")
-            ticket = cls._from_parts(about, from_bytes(blob))
-        except TicketError:
-            raise
-        except Exception as error:
-            raise TicketError(f"{path} is not a readable ticket: {error}") from error
-        if ticket.hash != about["hash"]:
-            raise TicketError(f"{path} is damaged or altered: its contents hash to {ticket.hash}, not {about['hash']}")
+        with reading(path, TicketError, "a readable ticket"):
+            about, tensors = read_files(path)
+            ticket = cls._from_parts(about, tensors, str(path))
+            if ticket.hash != about["hash"]:
+                raise TicketError(f"{path} is damaged or altered: it hashes to {ticket.hash}, not {about['hash']:.64}")
         return ticket
 
     @classmethod
-    def _from_parts(cls, about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Ticket:
-        def group(prefix: str) -> dict[str, Tensor]:
-            return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
-
+    def _from_parts(cls, about: Mapping[str, Any], tensors: Mapping[str, Tensor], source: str) -> Ticket:
+        masks = {name: unpack_bits(bits, about["shapes"][name]) for name, bits in grouped(tensors, "mask/").items()}
+        for prefix in ("theta0/", "weight/"):
+            for name, values in grouped(tensors, prefix).items():
+                if values.shape != (int(masks[name].sum()),) or not values.is_floating_point():
+                    raise TicketError(f"{source} is no readable ticket: {prefix}{name} is not what its mask keeps")
         return cls(
             method=about["method"],
             edge_mask=unpack_bits(tensors["edge_mask"], (about["num_edges"],)),
-            weight_masks={name: unpack_bits(bits, about["shapes"][name]) for name, bits in group("mask/").items()},
-            theta0=group("theta0/"),
-            weights=group("weight/"),
-            state=group("state/"),
+            weight_masks=masks,
+            theta0=grouped(tensors, "theta0/"),
+            weights=grouped(tensors, "weight/"),
+            state=grouped(tensors, "state/"),
             logits=tensors["logits"],
             graph_hash=about["graph_hash"],
             config=about["config"],
             metrics=about["metrics"],
             versions=about["versions"],
+            source=source,
         )
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -253,6 +257,10 @@ class Ticket:
         return tensors
 
     def _mask_for(self, edge_index: Tensor) -> Tensor:
+        if self.edge_mask.numel() != edge_index.size(1):
+            raise TicketError(
+                f"the ticket says which of {self.edge_mask.numel()} edges stay, {edge_index.size(1)} are there"
+            )
         mask = torch.empty_like(self.edge_mask)
         mask[canonical_order(edge_index)] = self.edge_mask
         return mask
@@ -298,31 +306,3 @@ def _complain_names(name: str, in_model: bool, model: nn.Module) -> None:
         f"{type(model).__name__} but not in the ticket" if in_model else f"the ticket but not in {type(model).__name__}"
     )
     raise TicketError(f"{name} is in {where}; build the model as the one that the ticket was found with")
-
-
-def _replace(path: Path, content: bytes) -> None:
-    with atomic_write(path) as partial:
-        partial.write_bytes(content)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise TicketError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-def _checksum(about: Mapping[str, Any]) -> str:
-    """SHA-256 of what a ticket's JSON says, whatever its layout, without the checksum itself."""
-    said = {name: value for name, value in about.items() if name != "sha256"}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        about = json.loads(_read(path))
-    except ValueError as error:
-        raise TicketError(f"{path} is damaged: it is not JSON ({error})") from error
-    if not isinstance(about, dict):
-        raise TicketError(f"{path} is not a ticket: it holds no JSON object")
-    return about

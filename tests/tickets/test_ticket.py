@@ -45,7 +45,7 @@ def test_saving_over_an_old_ticket_leaves_one(ticket, tmp_path, blocks, model):
 
 
 def test_a_kill_between_the_two_files_leaves_the_old_ticket(ticket, tmp_path, blocks, model, monkeypatch):
-    from graphsparse.tickets import ticket as module
+    from graphsparse.tickets import ticket_files as module
 
     ticket.save(tmp_path)
     other = gs.find_ticket(model, blocks, edge_keep=0.7, weight_keep=0.3, epochs=3)
@@ -166,7 +166,7 @@ def test_a_path_in_the_json_cannot_leave_the_folder(ticket, tmp_path):
     del content["sha256"]
     content["sha256"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()  # a forger's
     about.write_text(json.dumps(content))
-    with pytest.raises(TicketError, match="cannot read"):
+    with pytest.raises(TicketError, match="its tensors lie in its own folder"):
         gs.Ticket.load(tmp_path / "a")
 
 
