@@ -42,6 +42,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __init__(self, noun: str, *, folder: str | None = None, check: Callable[[str, Any], T] | None = None) -> None:
         self.noun = noun
+        self._a_noun = f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
         self._folder = folder
         self._check = check
         self._entries: dict[str, T] = {}
@@ -61,13 +62,13 @@ class Registry(Mapping[str, T], Generic[T]):
             ValueError: the name is taken, empty, or holds a colon, which marks entries that are imported.
         """
         if not isinstance(name, str):
-            raise TypeError(f"the name of a {self.noun} is a string, got {type(name).__name__}")
+            raise TypeError(f"the name of {self._a_noun} is a string, got {type(name).__name__}")
         if not name or ":" in name:
-            raise ValueError(f"{name!r} cannot name a {self.noun}: a name is not empty and holds no colon")
+            raise ValueError(f"{name!r} cannot name {self._a_noun}: a name is not empty and holds no colon")
         if entry is None:
             return lambda given: self.register(name, given)
         if name in self:
-            raise ValueError(f"there is already a {self.noun} {name!r}; choose another name")
+            raise ValueError(f"there is already {self._a_noun} {name!r}; choose another name")
         self._entries[name] = entry if self._check is None else self._check(name, entry)
         return entry
 
@@ -83,7 +84,7 @@ class Registry(Mapping[str, T], Generic[T]):
     def key(self, name: str) -> str:
         """The name as it is registered (``"Digits_kNN"`` gives ``"digits-knn"``); raises as :meth:`find` does."""
         if not isinstance(name, str):
-            raise TypeError(f"a {self.noun} is named by a string, got {type(name).__name__}")
+            raise TypeError(f"{self._a_noun} is named by a string, got {type(name).__name__}")
         self._scan()
         if ":" in name:
             return name

@@ -2,7 +2,7 @@
 
 from graphsparse.edges.keep import keep_mask
 from graphsparse.edges.sampling import sample
-from graphsparse.edges.scores import SCORES, register, score
+from graphsparse.edges.score_table import SCORES, register, score
 from graphsparse.edges.transform import SparsifyEdges, sparsify
 
 __all__ = ["SCORES", "SparsifyEdges", "keep_mask", "register", "sample", "score", "sparsify"]

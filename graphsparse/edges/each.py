@@ -26,7 +26,7 @@ def mask_each(
     guard: Guard | None = None,
     forest: bool = False,
     seed: int = 0,
-    registered: bool = False,
+    symmetric: bool = False,
 ) -> Tensor:
     r"""Turn scores of a disjoint union into the mask of the edges that stay.
 
@@ -41,7 +41,7 @@ def mask_each(
         guard: as in `keep_mask`.
         forest: as in `keep_mask`.
         seed: of the ties.
-        registered: that the scores come from a registered score.
+        symmetric: as in `mask_edges`.
 
     Returns:
         bool ``[E]``, aligned with ``graph.edge_index``.
@@ -56,7 +56,7 @@ def mask_each(
         tensor([False, False,  True,  True,  True,  True])
     """
     check_rules(keep, None, guard, forest)
-    values = check_scores(graph, scores, registered)
+    values = check_scores(graph, scores, symmetric)
     check_no_nan(values)
     units = find_units(graph, values, seed)
     of_units, counts = counts_by_graph(units.low, graph.num_nodes, batch, keep)

@@ -81,7 +81,7 @@ def mask_edges(
     guard: Guard | None = None,
     forest: bool = False,
     seed: int = 0,
-    registered: bool = False,
+    symmetric: bool = False,
 ) -> Tensor:
     """Do what `keep_mask` does on the inner form.
 
@@ -93,17 +93,17 @@ def mask_edges(
         guard: see there.
         forest: see there.
         seed: see there.
-        registered: that the scores come from a registered score, and so are equal on both arcs and +inf on loops.
+        symmetric: that the scores are known to be equal on both arcs of a pair and +inf on loops.
     """
     check_rules(keep, per_node, guard, forest)
-    values = check_scores(graph, scores, registered)
+    values = check_scores(graph, scores, symmetric)
     total = graph.num_countable
     count = total if keep is None else kept_count(keep, total)
     if keep is not None and count == total:
         check_no_nan(values)
         return torch.ones(graph.num_edges, dtype=torch.bool, device=graph.edge_index.device)
     plain = per_node is None and guard is None and not forest
-    if plain and (registered or not graph.mirrored or symmetric_scores(graph, values)):
+    if plain and (symmetric or not graph.mirrored or symmetric_scores(graph, values)):
         return _mask_by_threshold(graph, values, count, seed)
     check_no_nan(values)
     units = find_units(graph, values, seed)
@@ -157,7 +157,7 @@ def _as_tensor(scores: Any) -> Tensor:
     return torch.from_numpy(np.array(array, native, order="C"))
 
 
-def check_scores(graph: EdgeList, scores: Any, registered: bool) -> Tensor:
+def check_scores(graph: EdgeList, scores: Any, symmetric: bool) -> Tensor:
     """Scores as float32 or float64 ``[E]`` on the graph's device, +inf on loops."""
     values = _as_tensor(scores)
     if values.is_complex() or values.dtype == torch.bool:
@@ -167,7 +167,7 @@ def check_scores(graph: EdgeList, scores: Any, registered: bool) -> Tensor:
     values = values.to(graph.edge_index.device)
     if values.dtype not in (torch.float32, torch.float64):
         values = values.to(torch.float64)
-    if registered or not graph.survey.loops:
+    if symmetric or not graph.survey.loops:
         return values
     check_no_nan(values)
     return values.masked_fill(graph.edge_index[0] == graph.edge_index[1], torch.inf)

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from graphsparse.edges.keep import check_scores
+from graphsparse.edges.score_table import SCORES, is_symmetric
 from graphsparse.edges.transform import Method, score_edges
 from graphsparse.edges.units import Units, find_units
 from graphsparse.graphs.interop import EdgeList, open_graph
-from graphsparse.keep_rule import Keep, check_no_nan, keep_fraction, kept_count
+from graphsparse.keep_rule import Keep, check_no_nan, check_seed, keep_fraction, kept_count
 
 Floats = npt.NDArray[np.float64]
 
@@ -66,12 +67,13 @@ def sample(
         (torch.Size([2, 4]), True)
     """
     keep_fraction(keep)
+    check_seed(seed)
     opened = open_graph(graph, undirected)
     edges = opened.edges
     weight = edges.checked_weight()
-    sizes = check_scores(edges, score_edges(edges, method, seed, options), isinstance(method, str)).to(torch.float64)
+    sizes = check_scores(edges, score_edges(edges, method, seed, options), is_symmetric(method)).to(torch.float64)
     check_no_nan(sizes)
-    if method == "effective_resistance":
+    if isinstance(method, str) and SCORES.key(method) == "effective_resistance":
         sizes = sizes * weight.abs()
     units = find_units(edges, sizes, seed ^ STREAM)
     _check_sizes(units)

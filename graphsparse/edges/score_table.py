@@ -1,29 +1,46 @@
-"""The table of scores: where a score registers under its name, and how it is called with checked options."""
+"""The table of edge scores, the folder ``scores`` in it, and the door to them: any graph in, a number for each edge."""
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from torch import Tensor
 
-from graphsparse.graphs.interop import EdgeList
+from graphsparse.graphs.interop import EdgeList, open_graph
+from graphsparse.keep_rule import check_seed
+from graphsparse.registry import Registry
 
 ScoreFunction = Callable[..., Tensor]
 F = TypeVar("F", bound=ScoreFunction)
 
-SCORES: dict[str, ScoreFunction] = {}
+FOLDER = "graphsparse.edges.scores"
+
+
+def _score(name: str, found: Any) -> ScoreFunction:
+    """What was registered or imported, once it is sure that it can be called with a graph alone."""
+    try:
+        inspect.signature(found).bind("graph")
+    except (TypeError, ValueError):
+        raise TypeError(f"{name!r} is no edge score, called as score(graph: EdgeList, **options)") from None
+    function: ScoreFunction = found
+    return function
+
+
+# Sources: the functions' own docstrings.
+SCORES: Registry[ScoreFunction] = Registry("edge score", folder=FOLDER, check=_score)
 
 
 def register(name: str) -> Callable[[F], F]:
-    """Register a score ``f(graph: EdgeList, **options) -> Tensor [E]`` under a name.
+    """Register a score ``f(graph: EdgeList, **options) -> Tensor [E]`` under a name; a decorator.
 
-    A score is float64 ``[E]`` on the graph's device, higher = keep, +inf for self-loops, the same on both arcs of an
-    undirected pair, and independent of the order of the edges. It takes ``seed`` if it draws random numbers.
+    A score is real numbers ``[E]``, higher = keep, and should not depend on the order of the edges. Where the two arcs
+    of an undirected pair differ the larger score counts, and those of self-loops are not read. It takes ``seed`` if it
+    draws random numbers. A function that is not registered is called by ``"module:function"``.
 
     Raises:
+        TypeError: if it cannot be called with a graph alone.
         ValueError: if the name is taken.
 
     Example:
@@ -36,14 +53,38 @@ def register(name: str) -> Callable[[F], F]:
         tensor([2.], dtype=torch.float64)
         >>> del SCORES["constant"]
     """
-    if name in SCORES:
-        raise ValueError(f"a score named {name!r} is registered already")
+    return SCORES.register(name)
 
-    def add(function: F) -> F:
-        SCORES[name] = function
-        return function
 
-    return add
+def score(
+    graph: Any, method: str = "teddy", *, undirected: bool | None = None, seed: int = 0, **options: Any
+) -> Tensor:
+    """Score every edge of any graph; higher = keep.
+
+    Args:
+        graph: PyG ``Data``, networkx graph, scipy sparse matrix or ``edge_index`` ``[2, E]``.
+        method: a name in ``SCORES``: ``teddy``, ``random``, ``dspar``, ``local_degree``, ``rank_degree``, ``jaccard``,
+            ``scan``, ``cosine``, ``effective_resistance``; or a function of one's own, ``"module:function"``.
+        undirected: whether pairs count (True) or arcs (False); None: as the graph says.
+        seed: reaches the scores that draw random numbers or break ties.
+        **options: the score's own options.
+
+    Returns:
+        float64 ``[E]``, aligned with ``edge_index`` (networkx: with ``graph.edges``; scipy: with the entries of
+        ``tocoo()``); self-loops +inf.
+
+    Raises:
+        ValueError: for an unknown method, or what the score refuses (such as missing features).
+        TypeError: for an unknown option or kind of graph.
+
+    Example:
+        >>> import torch
+        >>> path = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
+        >>> score(path, "dspar")
+        tensor([1.5000, 1.5000, 1.5000, 1.5000], dtype=torch.float64)
+    """
+    check_options(method, options)  # a misspelt name should not wait for a large graph to be read
+    return compute(open_graph(graph, undirected).edges, method, seed=seed, **options)
 
 
 def compute(graph: EdgeList, method: str, *, seed: int = 0, **options: Any) -> Tensor:
@@ -56,15 +97,17 @@ def compute(graph: EdgeList, method: str, *, seed: int = 0, **options: Any) -> T
         **options: the score's own options.
 
     Returns:
-        float64 ``[E]``, aligned with ``graph.edge_index``; higher = keep, self-loops +inf.
+        what the score returns ``[E]``, aligned with ``graph.edge_index``; of this package's own float64, higher = keep,
+        self-loops +inf, both arcs of a pair the same.
 
     Raises:
-        ValueError: for an unknown method (names the closest), or what the score itself refuses.
+        ValueError: for an unknown method (names the closest), a seed that is no whole number, or what the score itself
+            refuses.
         TypeError: for an unknown option (names those that there are).
     """
     if "seed" in check_options(method, options):
-        options["seed"] = seed
-    return find_score(method)(graph, **options)
+        options["seed"] = check_seed(seed)
+    return SCORES.find(method)(graph, **options)
 
 
 def check_options(method: str, options: Iterable[str]) -> list[str]:
@@ -74,26 +117,22 @@ def check_options(method: str, options: Iterable[str]) -> list[str]:
         >>> check_options("random", [])
         ['seed']
     """
-    takes = list(inspect.signature(find_score(method)).parameters)[1:]
-    known = [name for name in takes if name != "seed"]
+    takes = list(inspect.signature(SCORES.find(method)).parameters.values())[1:]
+    known = [option.name for option in takes if option.name != "seed" and option.kind is not option.VAR_KEYWORD]
     unknown = sorted(set(options) - set(known))
-    if unknown:
+    if unknown and not any(option.kind is option.VAR_KEYWORD for option in takes):
         offers = f"its options are {', '.join(known)}" if known else "it has no options"
-        raise TypeError(f"score {method!r} does not take {', '.join(unknown)}; {offers}")
-    return takes
+        raise TypeError(f"edge score {method!r} does not take {', '.join(unknown)}; {offers}")
+    return [option.name for option in takes]
 
 
-def find_score(method: str) -> ScoreFunction:
-    """Look a score up by its name.
+def is_symmetric(method: Any) -> bool:
+    """Whether scores of that method are sure to be equal on both arcs of a pair and +inf on loops: this package's own.
 
-    Raises:
-        ValueError: for an unknown name; names the closest.
-        TypeError: if the name is no string.
+    What others hand over or register is looked at instead.
+
+    Example:
+        >>> is_symmetric("teddy"), is_symmetric(print)
+        (True, False)
     """
-    if not isinstance(method, str):
-        raise TypeError(f"method must be the name of a score, got {type(method).__name__}")
-    if method not in SCORES:
-        close = difflib.get_close_matches(method, SCORES, cutoff=0.5)
-        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"choose from {', '.join(sorted(SCORES))}"
-        raise ValueError(f"unknown score {method!r}; {hint}")
-    return SCORES[method]
+    return isinstance(method, str) and getattr(SCORES.find(method), "__module__", "").startswith(f"{FOLDER}.")

@@ -14,7 +14,7 @@ from torch_geometric.transforms import BaseTransform
 
 from graphsparse.edges.each import mask_each
 from graphsparse.edges.keep import Guard, mask_edges
-from graphsparse.edges.score_table import compute, find_score
+from graphsparse.edges.score_table import SCORES, compute, is_symmetric
 from graphsparse.graphs.interop import EdgeList, open_graph
 from graphsparse.keep_rule import Keep, keep_fraction
 
@@ -87,8 +87,8 @@ def edge_mask(
     """
     scores = score_edges(edges, method, seed, options)
     if batch is not None:
-        return mask_each(edges, scores, batch, seed=seed, registered=isinstance(method, str), **rules)
-    return mask_edges(edges, scores, seed=seed, registered=isinstance(method, str), **rules)
+        return mask_each(edges, scores, batch, seed=seed, symmetric=is_symmetric(method), **rules)
+    return mask_edges(edges, scores, seed=seed, symmetric=is_symmetric(method), **rules)
 
 
 def score_edges(edges: EdgeList, method: Method, seed: int, options: dict[str, Any]) -> Tensor | npt.NDArray[Any]:
@@ -123,7 +123,7 @@ class SparsifyEdges(BaseTransform):  # type: ignore[misc]
 
     def __init__(self, method: Method = "teddy", *, keep: Keep | None = None, **rules: Any) -> None:
         if isinstance(method, str):
-            find_score(method)
+            SCORES.find(method)
         if keep is not None:
             keep_fraction(keep)
         self.method, self.keep, self.rules = method, keep, rules

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch_geometric.data import Data
 
-from graphsparse.edges.score_table import SCORES, compute, register
-from graphsparse.edges.scores import score
+import graphsparse as gs
+from graphsparse.edges.score_table import SCORES, compute, register, score
 from graphsparse.graphs.interop import EdgeList
 from graphsparse.keep_rule import mix64
 
@@ -176,11 +176,11 @@ class TestDoor:
 
     def test_unknown_method_names_the_closest(self) -> None:
         edge = torch.tensor([[0], [1]])
-        with pytest.raises(ValueError, match=r"unknown score 'jacard'; did you mean 'jaccard'"):
+        with pytest.raises(ValueError, match=r"unknown edge score 'jacard' \(did you mean 'jaccard'\?\); known are"):
             score(edge, "jacard")
-        with pytest.raises(ValueError, match=r"choose from .*teddy"):
+        with pytest.raises(ValueError, match=r"unknown edge score 'qqqq'; known are .*teddy"):
             score(edge, "qqqq")
-        with pytest.raises(TypeError, match="method must be the name"):
+        with pytest.raises(TypeError, match="an edge score is named by a string, got int"):
             score(edge, 3)  # type: ignore[arg-type]
 
     def test_unknown_option_names_those_that_there_are(self) -> None:
@@ -197,10 +197,51 @@ class TestDoor:
 
         try:
             assert score(torch.tensor([[0], [1]]), "own", seed=3, factor=2.0).tolist() == [6.0]
-            with pytest.raises(ValueError, match="registered already"):
+            with pytest.raises(ValueError, match="already an edge score 'own'"):
                 register("own")(own)
         finally:
             del SCORES["own"]
+
+    def test_the_folder_is_the_table(self) -> None:
+        names = {"teddy", "dspar", "local_degree", "rank_degree", "jaccard", "scan", "cosine", "effective_resistance"}
+        assert set(SCORES) == names | {"random"}
+        edge = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
+        assert torch.equal(score(edge, "Local-Degree"), score(edge, "local_degree"))
+        data = Data(edge_index=edge, num_nodes=3, edge_weight=torch.tensor([1.0, 1.0, 4.0, 4.0]))
+        by_leverage = gs.edges.sample(data, "Effective-Resistance", keep=0.5, seed=2)
+        assert torch.equal(
+            by_leverage.edge_index, gs.edges.sample(data, "effective_resistance", keep=0.5, seed=2).edge_index
+        )
+
+    def test_what_cannot_score_a_graph_is_refused(self) -> None:
+        for found in (3, lambda: 0, lambda graph, other: 0):
+            with pytest.raises(TypeError, match="'bad' is no edge score, called as score"):
+                register("bad")(found)
+        assert "bad" not in SCORES
+
+    def test_options_of_any_name_reach_a_score_that_takes_them(self) -> None:
+        @register("own")
+        def own(graph: EdgeList, **options: float) -> Tensor:
+            return torch.full((graph.num_edges,), options["factor"], dtype=torch.float64)
+
+        try:
+            assert score(torch.tensor([[0], [1]]), "own", factor=2.0).tolist() == [2.0]
+        finally:
+            del SCORES["own"]
+
+    def test_a_score_of_one_s_own_is_looked_at(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It may score the arcs of a pair unlike and loops by any number: both were taken as this package's own."""
+        lines = "def by_head(edges):\n    return edges.edge_index[1] + 0.5 * edges.edge_index[0]\n"
+        (tmp_path / "mine_of_heads.py").write_text(lines)
+        monkeypatch.syspath_prepend(tmp_path)
+        arcs = torch.tensor([[0, 1, 1, 2, 2, 0, 0, 2], [1, 0, 2, 1, 0, 2, 0, 2]])
+        expected = gs.sparsify(arcs, score(arcs, "mine_of_heads:by_head"), keep=0.3)
+        assert expected.tolist() == [[1, 2, 0, 2], [2, 1, 0, 2]]
+        assert torch.equal(gs.sparsify(arcs, "mine_of_heads:by_head", keep=0.3), expected)
+        weight = gs.edges.sample(arcs, "mine_of_heads:by_head", keep=0.3)[1]
+        assert weight[-2:].tolist() == [1.0, 1.0]
+        with pytest.raises(ValueError, match="has no 'by_tail'"):
+            gs.SparsifyEdges("mine_of_heads:by_tail", keep=0.3)
 
 
 class TestTeddy:

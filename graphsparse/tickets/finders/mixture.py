@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from graphsparse.edges.keep import mask_edges
-from graphsparse.edges.score_table import compute, find_score
+from graphsparse.edges.score_table import SCORES, compute
 from graphsparse.edges.units import find_units
 from graphsparse.fit import FitResult
 from graphsparse.graphs.interop import EdgeList
@@ -88,7 +88,7 @@ class Mixture:
 
     def __post_init__(self) -> None:
         for name in self.criteria:
-            find_score(name)
+            SCORES.find(name)
         if not 1 <= self.top <= 3 * len(self.criteria):
             raise ValueError(
                 f"top must lie in 1 ... {3 * len(self.criteria)}, the number of the experts, not {self.top}"

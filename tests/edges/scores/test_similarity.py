@@ -16,9 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from graphsparse.edges import similarity
-from graphsparse.edges.score_table import compute
-from graphsparse.edges.scores import score
+from graphsparse.edges.score_table import compute, score
+from graphsparse.edges.scores import similarity
 from graphsparse.graphs.interop import EdgeList
 
 

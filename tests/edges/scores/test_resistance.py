@@ -13,9 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphsparse.edges import resistance
-from graphsparse.edges.score_table import compute
-from graphsparse.edges.scores import score
+from graphsparse.edges.score_table import compute, score
+from graphsparse.edges.scores import resistance
 from graphsparse.errors import GraphsparseError
 from graphsparse.graphs.interop import EdgeList
 

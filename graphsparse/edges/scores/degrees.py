@@ -1,0 +1,103 @@
+"""Scores that read degrees alone: TEDDY's two-hop statistic, and DSpar's sum of reciprocals."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from graphsparse.edges import kernels
+from graphsparse.edges.pairs import Floats
+from graphsparse.edges.score_table import register
+from graphsparse.graphs.interop import EdgeList
+
+FIXED_POINT = 2.0**32  # neighbour sums are integers, so they do not depend on the order of summation
+
+
+@register("teddy")
+def teddy(graph: EdgeList, *, normalization: str = "degree") -> Tensor:
+    r"""Score an edge by the two-hop degree statistics of its ends: low-degree neighbourhoods are kept.
+
+    .. math:: \bar g(v) = \frac{1}{d_v} \sum_{u \in N(v)} d_u^{-1/2}, \quad \tilde g(v) = \bar g(v) / d_v,
+              \quad T(u, v) = \tilde g(u) \, \tilde g(v)
+
+    Degrees leave self-loops out and count parallel copies; where a degree is 0 the statistic is 0. The neighbour sum
+    is one of integers, :math:`round(2^{32} / \sqrt{d})`, exact in any order. O(N + E).
+
+    A directed arc u -> v reads the graph as a bipartite one, tails on one side and heads on the other:
+    :math:`\tilde g_{out}(u)` averages :math:`d_{in}^{-1/2}` over the out-neighbours of u, :math:`\tilde g_{in}(v)`
+    averages :math:`d_{out}^{-1/2}` over the in-neighbours of v. A symmetric digraph scores as the undirected graph.
+
+    Args:
+        graph: the graph.
+        normalization: what the node itself is divided by in :math:`\tilde g`: ``"degree"`` for :math:`d_v`, as in the
+            paper's formula, ``"sqrt"`` for :math:`\sqrt{d_v}`, as in its figure.
+
+    Returns:
+        float64 ``[E]`` in (0, 1]; self-loops +inf.
+
+    Raises:
+        ValueError: for another normalization.
+
+    Source: Seo, Yun, Yang, "TEDDY: Trimming Edges with Degree-based Discrimination strategY", ICLR 2024, section 4.1.
+
+    Example:
+        >>> star = EdgeList(torch.tensor([[0, 0, 0, 0], [1, 2, 3, 4]]), 5, undirected=True, mirrored=False)
+        >>> teddy(star)[0]  # centre: (4/4) / 4, leaf: (1/sqrt(4)) / 1
+        tensor(0.1250, dtype=torch.float64)
+    """
+    if normalization not in ("degree", "sqrt"):
+        raise ValueError(f"normalization must be 'degree' or 'sqrt', got {normalization!r}")
+    deg_out, deg_in = kernels.incident_degrees(graph)
+    sum_out, sum_in = kernels.neighbour_sums(graph, _inverse_root(deg_out), _inverse_root(deg_in))
+    of_tails = _two_hop(sum_out, deg_out, normalization)
+    of_heads = of_tails if graph.undirected else _two_hop(sum_in, deg_in, normalization)
+    return kernels.edge_products(graph, of_tails, of_heads)
+
+
+@register("dspar")
+def dspar(graph: EdgeList) -> Tensor:
+    r"""Score an edge by the reciprocal degrees of its ends: :math:`1/d_u + 1/d_v`.
+
+    The sum bounds the effective resistance of an unweighted edge up to the spectral gap, at the cost of two look-ups.
+    A directed arc u -> v scores :math:`1/d_{out}(u) + 1/d_{in}(v)`, which on a symmetric digraph is the same.
+
+    Returns:
+        float64 ``[E]`` in (0, 2]; self-loops +inf.
+
+    Source: Liu et al., "DSpar: An Embarrassingly Simple Strategy for Efficient GNN training and inference via
+    Degree-based Sparsification", TMLR 2023, equation 2.
+
+    Example:
+        >>> star = EdgeList(torch.tensor([[0, 0], [1, 2]]), 3, undirected=True, mirrored=False)
+        >>> dspar(star)
+        tensor([1.5000, 1.5000], dtype=torch.float64)
+    """
+    deg_out, deg_in = kernels.incident_degrees(graph)
+    tail, head = graph.edge_index
+    scores = _reciprocal(deg_out)[tail] + _reciprocal(deg_in)[head]
+    return scores.masked_fill_(tail == head, torch.inf)
+
+
+def _inverse_root(degrees: Tensor) -> Tensor:
+    """``round(2^32 / sqrt(d))`` as int64 ``[N]``, 0 where the degree is 0; sums of up to 2^31 of them fit."""
+    wide = _at_least_one(degrees)
+    root = np.rint(FIXED_POINT / np.sqrt(wide)).astype(np.int64)
+    root[degrees.cpu().numpy() == 0] = 0
+    return torch.from_numpy(root).to(degrees.device)
+
+
+def _two_hop(sums: Tensor, degrees: Tensor, normalization: str) -> Tensor:
+    wide = _at_least_one(degrees)
+    mean = sums.cpu().numpy().astype(np.float64) / FIXED_POINT / wide
+    return torch.from_numpy(mean / (wide if normalization == "degree" else np.sqrt(wide))).to(degrees.device)
+
+
+def _at_least_one(degrees: Tensor) -> Floats:
+    """In numpy: waking torch's threads for arrays of one number a node takes longer than the arithmetic."""
+    floats: Floats = np.maximum(degrees.cpu().numpy(), 1).astype(np.float64)
+    return floats
+
+
+def _reciprocal(degrees: Tensor) -> Tensor:
+    return degrees.clamp(min=1).to(torch.float64).reciprocal()
