@@ -68,7 +68,7 @@ class ByNeighbours(nn.Module):
         return self.net(x, edge_index)
 
 
-def test_nodes_come_to_listen_to_the_criterion_that_serves_them(monkeypatch):
+def test_nodes_come_to_listen_to_the_criterion_that_serves_them(request):
     """Each node has neighbours of its own class and as many of the other; one criterion finds the first kind."""
     generator = torch.Generator().manual_seed(0)
     y = torch.arange(120) % 2
@@ -85,8 +85,9 @@ def test_nodes_come_to_listen_to_the_criterion_that_serves_them(monkeypatch):
     def alike(graph):
         return (y[graph.edge_index[0]] == y[graph.edge_index[1]]).double()
 
-    monkeypatch.setitem(SCORES, "alike", alike)
-    monkeypatch.setitem(SCORES, "unlike", lambda graph: -alike(graph))
+    SCORES.register("alike", alike)
+    SCORES.register("unlike", lambda graph: -alike(graph))
+    request.addfinalizer(lambda: [SCORES.__delitem__(name) for name in ("alike", "unlike")])
     torch.manual_seed(0)
     problem = Problem(ByNeighbours(), data, NodeTask(data), Training(epochs=60))
     found = Mixture(("unlike", "alike"), top=1, balance=0.0)(problem, train_dense(problem), Fraction(1, 2), Fraction(1))
