@@ -103,7 +103,7 @@ class Projection:
         self._now()  # a schedule that cannot work fails here, not in the first step
         self._pruned = TorchMasks(model)
         self._masks = {name: empty_mask(p).fill_(True) for name, p in self.parameters.items()}
-        self._starved = Starved()
+        self._starved = Starved({name: p.numel() for name, p in self.parameters.items()})
         self._handle: RemovableHandle | None = None
 
     def attach(self, optimizer: Optimizer) -> Self:

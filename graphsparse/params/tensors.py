@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -62,6 +63,15 @@ def filled_in(tensors: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dic
 def empty_mask(tensor: Tensor) -> Tensor:
     """An unfilled bool mask of a tensor's shape, on its device, laid out in order of position."""
     return torch.empty(tensor.shape, dtype=torch.bool, device=tensor.device)
+
+
+def count_kept(masks: Mapping[str, Tensor]) -> dict[str, int]:
+    """True elements of bool masks by name; on the CPU many times faster than torch's sum, elsewhere one wait."""
+    if all(mask.device.type == "cpu" for mask in masks.values()):
+        return {name: int(np.count_nonzero(mask.numpy())) for name, mask in masks.items()}
+    device = next(iter(masks.values())).device
+    counts = torch.stack([mask.count_nonzero().to(device) for mask in masks.values()])
+    return dict(zip(masks, counts.tolist(), strict=True))
 
 
 def check_tensor(name: str, tensor: Tensor) -> None:

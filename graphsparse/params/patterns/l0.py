@@ -13,7 +13,7 @@ from graphsparse.keep_rule import Keep, keep_fraction, kept_count
 from graphsparse.params.distribution import Distribution, allot, check_distribution, plain_distribution
 from graphsparse.params.largest import check_numbers, mark_largest
 from graphsparse.params.patterns.pattern import Pattern, zero_outside
-from graphsparse.params.tensors import empty_mask
+from graphsparse.params.tensors import count_kept, empty_mask
 
 
 @dataclass(frozen=True)
@@ -74,16 +74,19 @@ class L0(Pattern):
     ) -> None:
         """Write the masks, see :meth:`Pattern.write`."""
         k = kept_count(self.keep, sum(tensor.numel() for tensor in tensors.values()))
-        limits = None if within is None else {name: int(within[name].sum()) for name in tensors}
+        limits = None if within is None else count_kept({name: within[name] for name in tensors})
         if limits is not None:
             k = min(k, sum(limits.values()))
-        counts = allot(self.distribution, {name: tensor.shape for name, tensor in tensors.items()}, k, limits)
+        counts = None
+        if self.distribution != "global":  # which needs no shapes
+            counts = allot(self.distribution, {name: tensor.shape for name, tensor in tensors.items()}, k, limits)
         if counts is None:
-            _mark(tensors, masks, within, k, zero)
+            _mark(tensors, masks, within, k, zero, whole=limits is not None and k == sum(limits.values()))
             return
         check_numbers(tensors)
         for name, tensor in tensors.items():
-            _mark({name: tensor}, masks, within, counts[name], zero)
+            whole = limits is not None and counts[name] == limits[name]
+            _mark({name: tensor}, masks, within, counts[name], zero, whole=whole)
 
 
 def _mark(
@@ -92,14 +95,17 @@ def _mark(
     within: Mapping[str, Tensor] | None,
     k: int,
     zero: bool,
+    *,
+    whole: bool,
 ) -> None:
-    """Mark the ``k`` largest of tensors together."""
+    """Mark the ``k`` largest of tensors together; ``whole``: they are all that ``within`` holds."""
     if within is None:
         mark_largest(tensors, [masks[name] for name in tensors], k, zero=zero)
         return
     for name in tensors:
-        masks[name].copy_(within[name])
-    if k < sum(int(masks[name].sum()) for name in tensors):
+        if masks[name] is not within[name]:
+            masks[name].copy_(within[name])
+    if not whole:
         left = {name: tensor[masks[name]] for name, tensor in tensors.items()}
         kept = {name: empty_mask(weights) for name, weights in left.items()}
         try:
