@@ -21,7 +21,7 @@ from graphsparse.tickets.check import check_found
 from graphsparse.tickets.cost import isolated_nodes, macs
 from graphsparse.tickets.finders.controls import IGNORED
 from graphsparse.tickets.finders.table import finder_name, finder_of
-from graphsparse.tickets.problem import Found, Problem
+from graphsparse.tickets.problem import Found, Problem, on_device
 from graphsparse.tickets.ticket import Ticket, kept_figures
 
 
@@ -106,7 +106,7 @@ def _costs(problem: Problem, dense: FitResult, found: Found) -> dict[str, Any]:
         ("", found.result, problem.task.with_mask(found.edge_mask)),
     ):
         model = problem.trained_model(result)
-        figures[f"{prefix}macs"] = macs(model, *task.inputs())
-        runs.append(torch.no_grad()(partial(run, model, *task.inputs_for(model))))
+        figures[f"{prefix}macs"] = macs(model, *on_device(task.inputs(), model))
+        runs.append(torch.no_grad()(partial(run, model, *on_device(task.inputs_for(model), model))))
     dense_ms, sparse_ms = inference_ms(runs)
     return figures | {"dense_inference_ms": dense_ms, "inference_ms": sparse_ms}

@@ -118,7 +118,7 @@ class Problem:
 
     Attributes:
         model: the initial model (theta0); never trained, only copied.
-        data: the dense graph, or many as one disjoint union.
+        data: the dense graph, or many as one disjoint union; a copy on the CPU, where edges are chosen.
         task: what is learned on it.
         training: how.
         seed: drives dropout, ties and random scores.
@@ -144,6 +144,7 @@ class Problem:
     memory: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "data", _on_cpu(self.data))
         object.__setattr__(self, "seed", check_seed(self.seed))
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must be a whole number from 0 to 2^63 - 1, got {self.seed}")
@@ -193,7 +194,7 @@ class Problem:
         model = self.fresh_model().eval()
         try:
             with torch.no_grad():
-                model(*(v.to(device_of(model)) if isinstance(v, Tensor) else v for v in bare.inputs()))
+                model(*on_device(bare.inputs(), model))
         except Exception as error:
             raise ValueError(
                 f"{type(model).__name__} cannot be run without edges, as {who} needs it "
@@ -208,6 +209,17 @@ class Problem:
         if self.training.device is not None:
             teacher.to(self.training.device)
         return self.task.teach(teacher, dense.logits, self.training.distill)
+
+
+def _on_cpu(data: Data) -> Data:
+    tensors = [value for value in data.to_dict().values() if isinstance(value, Tensor)]
+    return data if all(value.device.type == "cpu" for value in tensors) else copy.copy(data).cpu()
+
+
+def on_device(inputs: tuple[Any, ...], model: nn.Module) -> tuple[Any, ...]:
+    """What a model is called with, moved to where the model is."""
+    where = device_of(model)
+    return tuple(value.to(where) if isinstance(value, Tensor) else value for value in inputs)
 
 
 class Finder(Protocol):

@@ -15,6 +15,7 @@ from torch_geometric.nn import MessagePassing
 
 from graphsparse.fit import clear_graph_caches
 from graphsparse.fit.distill import Distill
+from graphsparse.fit.measure import device_of
 from graphsparse.fit.task import BaseTask, Evaluation, Session
 from graphsparse.tickets.finders.soft_product import MaskedProducts
 
@@ -86,6 +87,7 @@ class SoftMasks(nn.Module):
             self.register_buffer(f"_arcs_{number}", graph.edge_index, persistent=False)
             self.register_buffer(f"_unit_{number}", graph.unit, persistent=False)
         self._count = len(graphs)
+        self.to(device_of(model))
         self._products = MaskedProducts(model) if MaskedProducts.serve(model) else None  # type: ignore[arg-type]
         self.register_state_dict_post_hook(_own_keys_only)  # type: ignore[no-untyped-call]
 
@@ -262,7 +264,7 @@ def _layer_of(error: BaseException) -> str | None:
 def _mask_weight(model: nn.Module, name: str, mask: Tensor) -> _WeightMask:
     """Multiply a weight by a mask wherever it is used: under each of its names, if it is tied."""
     weight = model.get_parameter(name)
-    module = _WeightMask(mask)
+    module = _WeightMask(mask.to(weight.device))
     for owner in list(model.modules()):
         for attribute, value in list(owner.named_parameters(recurse=False, remove_duplicate=False)):
             if value is weight:
