@@ -64,6 +64,8 @@ def check_outputs(task: MessageTask, model: nn.Module, stored: Tensor) -> float:
     outputs, stored = task.predict(model).cpu(), stored.cpu()
     if outputs.shape != stored.shape:
         raise TicketError(f"the weights give outputs {list(outputs.shape)}, those stored are {list(stored.shape)}")
+    if not bool(stored.isfinite().all()):  # an infinite output would allow any difference
+        raise TicketError("the stored outputs are not finite")
     error = float((outputs - stored).abs().max())
     if not error <= 1e-3 * max(float(stored.abs().max()), 1.0):
         raise TicketError(f"the weights give outputs that differ from the stored ones by up to {error:.3g}")

@@ -164,8 +164,6 @@ class Ticket:
             raise TicketError(f"the ticket's hash is {self.hash}, not the expected {expected_hash}")
         self._check_graph(data)
         task = task if task is not None else self._task(data)
-        if not bool(self.logits.isfinite().all()):
-            raise TicketError("the stored outputs are not finite")
         figures, mask = scores(task, self.logits), self._mask_for(data.edge_index)
         named = {f"{part}_accuracy": value for part, value in figures.items() if f"{part}_accuracy" in self.metrics}
         kept = kept_figures(data.edge_index, mask, self.weight_masks)

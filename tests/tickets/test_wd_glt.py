@@ -82,3 +82,90 @@ def test_a_task_of_several_steps_an_epoch_is_refused():
     with pytest.raises(ValueError, match="whole graph in every step"):
         list(MaskTask(Steps(), model, Plain()).start(model, torch.device("cpu")).losses())
     assert WDGLT().objective.full_batch
+
+
+class Toy(torch.nn.Module):
+    """Outputs that are linear in two edge masks and a weight, so that every gradient can be had by hand."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.edges = torch.nn.Parameter(torch.tensor([0.9, 0.4]))
+        self.weight = torch.nn.Parameter(torch.tensor(1.5))
+        self.mask = torch.nn.Parameter(torch.tensor([0.5, -2.0]))
+        self.parts = torch.randn(2, 12, 3, generator=generator)
+        self.outputs = self.forced = None
+
+    @property
+    def weight_masks(self):
+        return {"w": self.mask}
+
+    def loss(self):
+        edges = self.edges if self.forced is None else self.forced
+        self.outputs = self.weight * (edges[:, None, None] * self.parts).sum(0)
+        return self.outputs.square().mean() + (self.outputs * torch.arange(3)).mean()
+
+
+def test_the_edge_mask_descends_on_the_loss_minus_the_distance_and_the_weights_on_the_worst_loss():
+    objective, toy = MinMax(L1Penalty(0.25, 0.125), distance=0.7, attack=0.1, points=100), Toy()
+    loss = toy.loss()
+    (of_loss,) = torch.autograd.grad(loss, toy.edges, retain_graph=True)
+    (of_distance,) = torch.autograd.grad(distance(toy.outputs, points=100), toy.edges, retain_graph=True)
+    assert of_distance.abs().min() > 1e-3
+    hostile = toy.edges.detach() + 0.1 * of_loss / of_loss.square().mean().sqrt()
+    whole = objective(toy, loss, toy.loss, torch.Generator().manual_seed(0))
+    whole.backward()
+    assert torch.allclose(toy.edges.grad, of_loss - 0.7 * of_distance + 0.25 * toy.edges.detach().sign(), atol=1e-6)
+    assert torch.allclose(toy.mask.grad, 0.125 * toy.mask.detach().sign())
+    assert toy.forced is None
+    other = Toy()
+    other.forced = hostile.clamp(0, 1)
+    worst = other.loss()
+    worst.backward()
+    assert torch.allclose(toy.weight.grad, other.weight.grad, atol=1e-6)
+    assert float(worst.detach()) > float(loss.detach())  # the adversary climbs
+    penalty = 0.25 * 1.3 + 0.125 * 2.5
+    assert float(whole.detach()) == pytest.approx(float(worst.detach()) + penalty, rel=1e-5)
+
+
+def test_outputs_of_one_class_have_no_distance_and_the_loss_goes_on():
+    toy = Toy()
+    toy.parts = toy.parts.abs() * torch.tensor([1.0, 0.0, 0.0])
+    objective = MinMax(L1Penalty(0.0, 0.0), distance=1.0, attack=0.0, points=10)
+    loss = toy.loss()
+    (of_loss,) = torch.autograd.grad(loss, toy.edges, retain_graph=True)
+    objective(toy, loss, toy.loss, torch.Generator()).backward()
+    assert torch.allclose(toy.edges.grad, of_loss)
+
+
+def test_an_adversary_that_fails_leaves_no_mask_behind():
+    toy = Toy()
+
+    def again():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        MinMax(L1Penalty(0.0, 0.0), 0.1, 0.1, 10)(toy, toy.loss(), again, torch.Generator())
+    assert toy.forced is None
+
+
+def test_the_adversarys_step_has_the_length_that_was_asked_for():
+    objective = MinMax(L1Penalty(0.0, 0.0), distance=0.0, attack=0.2, points=5)
+    gradient = torch.tensor([3.0, -1.0, 2.0, -4.0])
+    step = objective.hostile(torch.full((4,), 0.5), gradient) - 0.5
+    assert float(step.square().mean().sqrt()) == pytest.approx(0.2, rel=1e-5)
+    assert torch.equal(step.sign(), gradient.sign())
+
+
+def test_the_settings_reach_the_objective():
+    finder = WDGLT(edge_penalty=0.5, weight_penalty=0.25, distance=0.75, attack=0.125, points=9)
+    assert finder.objective == MinMax(L1Penalty(0.5, 0.25), 0.75, 0.125, 9)
+
+
+def test_few_points_are_drawn_of_each_side():
+    apart = torch.cat([torch.tensor([[9.0, -9.0]]).repeat(50, 1), torch.tensor([[-9.0, 9.0]]).repeat(50, 1)])
+    for points in (1, 3, 200):
+        assert float(distance(apart, points=points)) == pytest.approx(4.0, rel=1e-3)
+    mixed = torch.randn(100, 2, generator=torch.Generator().manual_seed(1))
+    values = {round(float(distance(mixed, points=1, seed=seed)), 5) for seed in range(8)}
+    assert len(values) > 4
