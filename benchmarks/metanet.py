@@ -16,16 +16,17 @@ import argparse
 import copy
 import dataclasses
 import json
-import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from common import append_row, provenance, read_rows, write_json
+
+from graphsparse.cores import usable_cores
+from graphsparse.workers import in_processes
 
 HERE = Path(__file__).parent
 ROWS = HERE / "results" / "metanet.jsonl"
@@ -158,7 +159,6 @@ def run(arguments: argparse.Namespace) -> None:
     """All stages of a study; what is there is not made again."""
     from rich.progress import Progress
 
-    os.environ["OMP_NUM_THREADS"] = "1"
     study, work = STUDIES[arguments.study], arguments.work / arguments.study
     with Progress() as progress:
         for stage, jobs in (
@@ -169,13 +169,20 @@ def run(arguments: argparse.Namespace) -> None:
         ):
             todo = list(jobs(study, work, arguments))
             bar = progress.add_task(stage, total=len(todo))
-            with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
-                for future in as_completed([pool.submit(function, *args) for function, *args in todo]):
-                    progress.console.print(future.result(), highlight=False)
+            with closing(in_processes(do, todo, arguments.jobs)) as ends:
+                for end in ends:
+                    progress.console.print(end.result(), highlight=False)
                     progress.advance(bar)
 
 
 Job = tuple[Any, ...]
+
+
+def do(job: Job) -> str:
+    """Call the function of a job; returns what there is to say."""
+    function, *args = job
+    said: str = function(*args)
+    return said
 
 
 def zoo_jobs(study: Study, work: Path, arguments: argparse.Namespace) -> Iterator[Job]:
@@ -550,7 +557,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=("run", "table", "ship"))
     parser.add_argument("--study", choices=tuple(STUDIES), default="fashion")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--jobs", type=int, default=usable_cores())
     parser.add_argument("--methods", help="run only these in this sitting, comma separated")
     parser.add_argument("--seeds", type=int, default=3, help="metanetworks of an objective in this sitting")
     parser.add_argument("--work", type=Path, default=Path("metanet-study"), help="where zoo and metanetworks lie")

@@ -22,7 +22,9 @@ class BusyError(GraphsparseError):
 
 
 @contextmanager
-def only_one(folder: Path, *, lock: str = ".lock", files: Sequence[str] = ()) -> Iterator[None]:
+def only_one(
+    folder: Path, *, lock: str = ".lock", files: Sequence[str] = (), folders: Sequence[str] = ()
+) -> Iterator[None]:
     """Make the folder, keep other processes out of it, and see that it can be written; afterwards an empty one goes.
 
     The system releases the lock when the process ends, however it ends; what is then left of the file does not matter.
@@ -30,7 +32,7 @@ def only_one(folder: Path, *, lock: str = ".lock", files: Sequence[str] = ()) ->
     Args:
         folder: made with those above it.
         lock: name of the lock's file.
-        files: names that will be written in it.
+        files, folders: names that will be written in it.
 
     Raises:
         BusyError: another process is in it; says which.
@@ -48,7 +50,7 @@ def only_one(folder: Path, *, lock: str = ".lock", files: Sequence[str] = ()) ->
         _remove_empty(made)
         raise
     try:
-        _check(folder, files)
+        _check(folder, files, folders)
         clear_leftovers(folder, age=0)
         yield
     finally:
@@ -102,10 +104,14 @@ def _me() -> str:
     return f"process {os.getpid()} on {platform.node()} ({words}), since {time.strftime('%Y-%m-%d %H:%M:%S')},\n"
 
 
-def _check(folder: Path, files: Sequence[str]) -> None:
-    for path in (folder, *(folder / name for name in files)):
-        if path != folder and path.is_dir():
+def _check(folder: Path, files: Sequence[str], folders: Sequence[str]) -> None:
+    for path in (folder / name for name in files):
+        if path.is_dir():
             raise IsADirectoryError(f"cannot write {path}: it is a folder; choose another place")
+    for path in (folder / name for name in folders):
+        if path.exists() and not path.is_dir():
+            raise NotADirectoryError(f"cannot write into {path}: it is no folder; choose another place")
+    for path in (folder, *(folder / name for name in (*files, *folders))):
         if path.exists() and not os.access(path, os.W_OK):
             raise PermissionError(f"cannot write {path}: it is read-only; choose another place")
 

@@ -92,8 +92,8 @@ def _start(call: Callable[[Any], Any]) -> tuple[Any, Connection]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(call, theirs))
-    with _environment(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1"):  # two processes beat two threads of one
-        process.start()
+    with _environment(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1"), _deaf_to_the_keyboard():
+        process.start()  # of one thread: two processes beat two threads of one
     theirs.close()  # so that its end is seen here as the end of what it sends
     return process, ours
 
@@ -135,6 +135,19 @@ def _end(processes: Sequence[Any]) -> None:
 
 
 @contextlib.contextmanager
+def _deaf_to_the_keyboard() -> Iterator[None]:
+    """Processes that are started inside never hear Ctrl-C, which reaches the whole group: the parent decides."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
 def _environment(**names: str) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(names)
@@ -150,20 +163,22 @@ def _environment(**names: str) -> Iterator[None]:
 
 def _serve(call: Callable[[Any], Any], connection: Connection) -> None:
     """What a process does: items in, results out, until there are no more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
     _die_with_parent()
-    while True:
-        try:
+    try:
+        while True:
             item = connection.recv()
-        except EOFError:
-            return
-        answer: tuple[Any, Exception | None, str]
-        try:
-            answer = (call(item), None, "")
-        except Exception as error:
-            answer = (None, error, traceback.format_exc())
-        connection.send_bytes(_packed(answer))
+            answer: tuple[Any, Exception | None, str]
+            try:
+                answer = (call(item), None, "")
+            except Exception as error:
+                answer = (None, error, traceback.format_exc())
+            connection.send_bytes(_packed(answer))
+    except (EOFError, BrokenPipeError):
+        return
+    except SystemExit as told:
+        os._exit(told.code if isinstance(told.code, int) else 1)  # what libraries do at an exit takes seconds
 
 
 def _packed(answer: tuple[Any, Exception | None, str]) -> bytes:
@@ -179,6 +194,7 @@ def _packed(answer: tuple[Any, Exception | None, str]) -> bytes:
 
 
 def _leave(*_: Any) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(128 + signal.SIGTERM)  # what is half written is removed on the way
 
 

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+# Before torch is loaded: beside other work, threads that spin while they wait make a run ten times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:

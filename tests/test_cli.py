@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -104,6 +105,7 @@ def test_a_killed_run_resumes_to_the_same_ticket(tmp_path):
         (["ticket", "--edge-keep", "1.5"], "(0, 1]"),
         (["ticket", "--weight-keep", "x"], "number"),
         (["ticket", "--edge-keep", "0.5", "--tolerance", "0.1"], "not both"),
+        (["ticket", "--device", "gpu"], "the device 'gpu' cannot be used"),
         (["sparsify", "missing.csv", "out.csv", "--keep", "0.5"], "missing.csv"),
     ],
 )
@@ -114,6 +116,38 @@ def test_bad_words_get_one_sentence_and_no_traceback(tmp_path, words, message):
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_brackets_of_an_error_are_printed_and_mean_nothing(capsys, monkeypatch):
+    from graphsparse import cli
+
+    monkeypatch.setattr(cli, "app", lambda: (_ for _ in ()).throw(ValueError("take [red] or [/x], in (0, 1]")))
+    with pytest.raises(SystemExit, match="1"):
+        cli.main()
+    assert capsys.readouterr().err == "error: take [red] or [/x], in (0, 1]\n"
+
+
+def test_errors_of_the_system_name_the_file_first_and_warnings_are_a_line(capsys, monkeypatch):
+    from graphsparse import cli
+
+    def full():
+        warnings.warn("half of it is gone", stacklevel=1)
+        raise OSError(28, "No space left on device", "out/rows.jsonl")
+
+    monkeypatch.setattr(cli, "app", full)
+    with pytest.raises(SystemExit, match="1"):
+        cli.main()
+    said = capsys.readouterr()
+    assert said.err == "warning: half of it is gone\nerror: out/rows.jsonl: No space left on device\n"
+    assert said.out == ""
+
+
+def test_a_place_that_cannot_be_written_is_told_before_training(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = run("ticket", "--epochs", 100_000, "--json", "--out", tmp_path / "file", timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "it is no folder; choose another place" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_help_lists_the_commands():

@@ -85,6 +85,9 @@ def test_what_cannot_be_written_is_told_at_once(tmp_path):
     (tmp_path / "out" / "metrics.json").mkdir(parents=True)
     with pytest.raises(OSError, match=r"cannot write .*metrics\.json: it is a folder"):
         enter(tmp_path / "out", files=["metrics.json"])
+    (tmp_path / "out" / "checkpoints").write_text("")
+    with pytest.raises(OSError, match=r"cannot write into .*checkpoints: it is no folder"):
+        enter(tmp_path / "out", folders=["checkpoints"])
     with pytest.raises(OSError, match=r"cannot write into /proc/graphsparse"):
         enter(tmp_path / "/proc/graphsparse")
     with pytest.raises(OSError, match=r"cannot write into .*: File name too long"):

@@ -338,6 +338,24 @@ def test_an_edited_finder_of_ones_own_is_another(tmp_path, monkeypatch):
     assert asked_rows([asked], rows_of(out))[1:] == [new]
 
 
+def test_an_edited_data_set_of_ones_own_is_another(tmp_path, monkeypatch):
+    file = tmp_path / "edited_data.py"
+    text = "import graphsparse as gs\ndef graph():\n    data = gs.data.load('digits-knn')\n    return data\n"
+    file.write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    asked = dataclasses.replace(SMALL, dataset="edited_data:graph", methods=("teddy",), levels=(10,), seeds=1)
+    out = tmp_path / "out"
+    run(out, asked)
+    run(out, asked)
+    assert [row["method"] for row in rows_of(out)] == ["dense", "teddy"]
+    file.write_text(text.replace("    return", "    data.x = data.x.flip(1)\n    return"))
+    del sys.modules["edited_data"]
+    assert asked_rows([asked], rows_of(out)) == []
+    run(out, asked)
+    assert [row["method"] for row in asked_rows([asked], rows_of(out))] == ["dense", "teddy"]
+    assert len({row["source"] for row in rows_of(out)}) == 2
+
+
 def test_an_edit_while_a_finder_runs_does_not_name_what_runs(tmp_path, monkeypatch):
     file = tmp_path / "running_finder.py"
     file.write_text("from graphsparse.tickets import OneShot\nown = OneShot('teddy')\n")

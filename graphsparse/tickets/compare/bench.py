@@ -58,7 +58,7 @@ class Bench:
             BusyError: another process works in ``out``.
             OSError: ``out`` cannot be written, which is told before anything is trained, or its disk is full.
         """
-        with only_one(out, files=(ROWS, "summary.json", "tables.md", FAILED)):
+        with only_one(out, files=(ROWS, "summary.json", "tables.md", FAILED), folders=("checkpoints",)):
             return self._run(out, console)
 
     def _run(self, out: Path, console: Console) -> list[dict[str, Any]]:
@@ -134,29 +134,27 @@ class Bench:
 def asked_rows(experiments: Sequence[Experiment], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows of the experiments' settings, whatever their method, level and seed; of every method as many trials.
 
-    Where experiments of a setting differ in their trials, the fewest count. Rows of a finder that is not at hand, or
-    whose source has changed since, are left out.
+    Where experiments of a setting differ in their trials, the fewest count. Rows of a finder or a data set that is not
+    at hand, or whose source has changed since, are left out.
     """
     count: dict[str, int] = {}
     for experiment in experiments:
         name = json.dumps(experiment.setting)
         count[name] = min(count.get(name, experiment.trials), experiment.trials)
-    known = {method: _at_hand(method) for method in {row["method"] for row in rows}}
+    known = {named: _at_hand(*named) for named in {(row["method"], row["dataset"]) for row in rows}}
     asked = []
     for row in rows:
-        trials, source = known[row["method"]]
+        trials, source = known[row["method"], row["dataset"]]
         tried = trials[: count.get(json.dumps({name: row[name] for name in SETTING}), 0)]
         if row["trial"] in tried and row.get("source") == source.get("source"):
             asked.append(row)
     return asked
 
 
-def _at_hand(method: str) -> tuple[Sequence[Trial], dict[str, str]]:
-    """The trials of a method and where it comes from; no trials where it cannot be had."""
-    if method == "dense":
-        return [{}], {}
+def _at_hand(method: str, dataset: str) -> tuple[Sequence[Trial], dict[str, str]]:
+    """The trials of a method and where it and its data come from; no trials where either cannot be had."""
     try:
-        return trials_of(base_of(method)), made_by(method)
+        return [{}] if method == "dense" else trials_of(base_of(method)), made_by(method, dataset)
     except (ValueError, ImportError):
         return [], {}
 

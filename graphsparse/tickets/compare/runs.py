@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from graphsparse.atomic_write import DISK
-from graphsparse.data import load
+from graphsparse.data import DATASETS, load
 from graphsparse.fit import FitResult
 from graphsparse.report import append_row, commit, plain, unchanged, versions
 from graphsparse.tickets.compare.anatomy import anatomy
@@ -113,14 +113,16 @@ def missing_runs(experiment: Experiment, seed: int, done: set[str]) -> list[Run]
     return [
         (method, trial, level)
         for method, trial, level in runs
-        if row_key(shared | {"method": method, "trial": trial, "level": level} | made_by(method)) not in done
+        if row_key(shared | {"method": method, "trial": trial, "level": level} | made_by(method, experiment.dataset))
+        not in done
     ]
 
 
-def made_by(method: str) -> dict[str, str]:
-    """Of a finder of one's own: what it was made by; such rows are not those of another source."""
-    source = None if method == "dense" else FINDERS.source_hash(base_of(method))
-    return {} if source is None else {"source": source}
+def made_by(method: str, dataset: str) -> dict[str, str]:
+    """Of a finder or a data set of one's own: what it was made by; such rows are not those of another source."""
+    finder = None if method == "dense" else FINDERS.source_hash(base_of(method))
+    sources = [source for source in (finder, DATASETS.source_hash(dataset)) if source is not None]
+    return {"source": "+".join(sources)} if sources else {}
 
 
 def make_runs(work: Work, out: Path) -> Iterator[Failure | None]:
@@ -142,7 +144,7 @@ def make_runs(work: Work, out: Path) -> Iterator[Failure | None]:
     about = {"commit": commit(), "clean": unchanged(), "versions": versions()}
     for method, trial, level in work.runs:
         row = work.experiment.setting | {"seed": work.seed, "method": method, "trial": dict(trial), "level": level}
-        source = made_by(method)
+        source = made_by(method, work.experiment.dataset)
         own = _short([method, trial, source])
         try:
             if method == "dense":

@@ -92,7 +92,10 @@ class Study:
         data = load(self.dataset, split=self.split)
         console.print(_describe(data), highlight=False)
         written = ("ticket.json", "metrics.json", "accuracy.png")
-        with only_one(out, files=written), one_thread(spare_threads and _products(data, self.hidden) < SMALL):
+        with (
+            only_one(out, files=written, folders=("checkpoints",)),
+            one_thread(spare_threads and _products(data, self.hidden) < SMALL),
+        ):
             return self._found(data, keeps, out, console)
 
     def _found(self, data: Data, keeps: Step | None, out: Path, console: Console) -> Ticket:
