@@ -20,9 +20,8 @@ from graphsparse.params import Distribution, L0Projection
 from graphsparse.params.reparametrized import check_unpruned
 from graphsparse.tickets.compare.search import sparsest_within
 from graphsparse.tickets.finders.table import EDGE_RULES, check_rules, finder_of
-from graphsparse.tickets.kinds import KINDS
 from graphsparse.tickets.make import make_ticket
-from graphsparse.tickets.problem import Problem, Training, train_dense
+from graphsparse.tickets.problem import KINDS, Problem, Training, train_dense
 from graphsparse.tickets.ticket import Ticket
 
 

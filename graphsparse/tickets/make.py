@@ -1,24 +1,26 @@
-"""From what a finder found to a ticket: the metrics, and the parts that are stored."""
+"""From what a finder found to a ticket: the parts that are stored, the metrics, and what it saves and costs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from fractions import Fraction
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch_geometric.nn import MessagePassing
+from torch_geometric.nn.dense.linear import Linear as PygLinear
 
 from graphsparse.errors import TicketError
 from graphsparse.fit import FitResult
 from graphsparse.fit.features import run
-from graphsparse.fit.measure import inference_ms
+from graphsparse.fit.measure import evaluating, inference_ms
 from graphsparse.params import plain_distribution, prunable
 from graphsparse.report import versions
 from graphsparse.tickets.canonical import canonical_order, graph_hash
 from graphsparse.tickets.check import check_found
-from graphsparse.tickets.cost import isolated_nodes, macs
 from graphsparse.tickets.finders.controls import IGNORED
 from graphsparse.tickets.finders.table import finder_name, finder_of
 from graphsparse.tickets.problem import Found, Problem, on_device
@@ -110,3 +112,56 @@ def _costs(problem: Problem, dense: FitResult, found: Found) -> dict[str, Any]:
         runs.append(torch.no_grad()(partial(run, model, *on_device(task.inputs_for(model), model))))
     dense_ms, sparse_ms = inference_ms(runs)
     return figures | {"dense_inference_ms": dense_ms, "inference_ms": sparse_ms}
+
+
+def macs(model: nn.Module, *inputs: Any) -> int:
+    r"""Multiply-accumulates of one forward pass that skips absent edges and zero weights.
+
+    Every linear map counts :math:`rows \cdot \mathrm{nnz}(W)`, every message-passing layer the elements of its
+    messages (one weighted sum each). Pointwise functions, norms and attention scores are left out; a zero input
+    feature counts as a number.
+
+    Args:
+        model: called as ``model(*inputs)``.
+        inputs: such as node features ``[N, F]``, dense, and ``edge_index`` ``[2, E]``.
+
+    Example:
+        >>> lin = torch.nn.Linear(4, 2, bias=False)
+        >>> class Net(torch.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.lin = lin
+        ...     def forward(self, x, edge_index):
+        ...         return self.lin(x)
+        >>> macs(Net(), torch.ones(3, 4), torch.empty(2, 0, dtype=torch.long))
+        24
+    """
+    counts: list[int] = []
+
+    def linear(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        counts.append(output.numel() // max(output.size(-1), 1) * int(module.weight.count_nonzero()))
+
+    def message(module: Any, inputs: Any, output: Tensor) -> None:
+        counts.append(output.numel())
+
+    with ExitStack() as stack, torch.no_grad(), evaluating(model):
+        for module in model.modules():
+            if isinstance(module, (nn.Linear, PygLinear)):
+                stack.callback(module.register_forward_hook(linear).remove)
+            elif isinstance(module, MessagePassing):
+                stack.callback(module.register_message_forward_hook(message).remove)
+        model(*inputs)
+    return sum(counts)
+
+
+def isolated_nodes(edge_index: Tensor, num_nodes: int) -> int:
+    """Number of nodes without a neighbour; a self-loop is no neighbour.
+
+    Example:
+        >>> isolated_nodes(torch.tensor([[0, 1, 2], [1, 0, 2]]), 4)
+        2
+    """
+    linked = torch.zeros(num_nodes, dtype=torch.bool, device=edge_index.device)
+    between = edge_index[:, edge_index[0] != edge_index[1]]
+    linked[between.reshape(-1)] = True
+    return num_nodes - int(linked.sum())

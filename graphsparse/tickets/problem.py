@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from graphsparse.edges.transform import edge_mask
-from graphsparse.fit import BaseTask, Distill, FitResult, MessageTask, fit
+from graphsparse.errors import TicketError
+from graphsparse.fit import BaseTask, Distill, FitResult, GraphTask, LinkTask, MessageTask, NodeTask, fit
 from graphsparse.fit.features import clear_graph_caches
 from graphsparse.fit.measure import device_of
 from graphsparse.graphs.interop import open_graph
@@ -25,6 +26,23 @@ from graphsparse.params import Distribution
 from graphsparse.tickets.memory_probe import check_forgets
 
 T = TypeVar("T")
+
+KINDS: dict[str, type[MessageTask]] = {task.kind: task for task in (NodeTask, LinkTask, GraphTask)}
+
+
+def task_class(kind: str) -> type[MessageTask]:
+    """The task of a kind, as a ticket's config names it.
+
+    Raises:
+        TicketError: if there is no such kind.
+
+    Example:
+        >>> task_class("graph").__name__
+        'GraphTask'
+    """
+    if kind not in KINDS:
+        raise TicketError(f"there are tickets for {', '.join(KINDS)}, not for {kind!r}")
+    return KINDS[kind]
 
 
 def check_number(value: Any, name: str, what: str, above: float | None = None) -> None:

@@ -21,8 +21,8 @@ from graphsparse.params import weights_kept
 from graphsparse.tickets.canonical import canonical_order, digest, graph_hash, pack_bits, unpack_bits
 from graphsparse.tickets.check import check_claims, check_edges, check_outputs, check_weight_count, scores
 from graphsparse.tickets.finders.controls import IGNORED
-from graphsparse.tickets.kinds import task_class
 from graphsparse.tickets.memory_probe import check_forgets
+from graphsparse.tickets.problem import task_class
 from graphsparse.tickets.ticket_files import grouped, read_files, write_files
 from graphsparse.untrusted import reading
 

@@ -17,7 +17,7 @@ from graphsparse.atomic_write import atomic_write
 from graphsparse.errors import TicketError
 from graphsparse.keep_rule import keep_fraction
 from graphsparse.report import plain
-from graphsparse.tickets.kinds import KINDS
+from graphsparse.tickets.problem import KINDS
 from graphsparse.untrusted import LARGEST_JSON, read_bytes, read_json_object
 
 FORMAT = 2

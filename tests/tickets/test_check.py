@@ -16,7 +16,7 @@ from graphsparse.fit import GraphTask, NodeTask
 from graphsparse.graphs.interop import open_graph
 from graphsparse.tickets import OneShot, Problem, Training, train_dense
 from graphsparse.tickets.check import check_claims, check_edges, check_found, check_outputs, scores
-from graphsparse.tickets.cost import isolated_nodes, macs
+from graphsparse.tickets.make import isolated_nodes, macs
 
 EDGES, WEIGHTS = Fraction(1, 2), Fraction(1, 2)
 

@@ -161,6 +161,12 @@ def test_a_ticket_that_is_just_within_the_tolerance_counts(blocks, make_plain, m
         assert sparsest_within(problem, dataclasses.replace(dense, val=right / 500), "teddy", 0.01) is ticket
 
 
+def test_a_summary_says_what_a_control_ignores(blocks, make_plain):
+    for method, ignored in (("no-edges", "edge_keep"), ("dense-student", "edge_keep, weight_keep"), ("teddy", None)):
+        ticket = gs.find_ticket(make_plain(blocks), blocks, method=method, edge_keep=0.5, weight_keep=0.5, epochs=1)
+        assert gs.tickets.summarise({0: ticket}).get("ignores") == ignored
+
+
 def test_tolerance_that_no_level_reaches_names_the_closest(blocks, make_plain):
     from graphsparse.fit import NodeTask
     from graphsparse.tickets import Problem, Training, sparsest_within, train_dense

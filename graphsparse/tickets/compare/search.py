@@ -55,11 +55,14 @@ def summarise(tickets: Mapping[int, Ticket]) -> dict[str, Any]:
         tickets: the ticket of each seed.
 
     Returns:
-        ``metric``, a mean and a half width for each figure, ``seeds`` (one object each), and ``ticket_hash`` of the
-        ticket with the best validation metric; the test part plays no role in that choice.
+        ``metric``, of a control what it ``ignores``, a mean and a half width for each figure, ``seeds`` (one object
+        each), and ``ticket_hash`` of the ticket with the best validation metric; the test part plays no role in that
+        choice.
     """
     first = next(iter(tickets.values())).metrics
     summary: dict[str, Any] = {"metric": first["metric"]}
+    if "ignores" in first:  # a control: what it was asked to keep and did not
+        summary["ignores"] = first["ignores"]
     for key in (key for key, value in first.items() if isinstance(value, (int, float))):
         mean, half_width = mean_ci([ticket.metrics[key] for ticket in tickets.values()])
         summary |= {key: mean, f"{key}_ci95": half_width}

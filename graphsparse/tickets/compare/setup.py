@@ -8,8 +8,7 @@ from torch import nn
 from torch_geometric.data import Data
 
 from graphsparse.nn import make, make_link_net, make_molecule_net
-from graphsparse.tickets.kinds import task_class
-from graphsparse.tickets.problem import Problem, Training
+from graphsparse.tickets.problem import Problem, Training, task_class
 
 
 def problem_of(

@@ -191,7 +191,8 @@ def _rows(summary: Mapping[str, Any]) -> list[list[str]]:
 
 def _title(study: Study, summary: Mapping[str, Any]) -> str:
     seeds = ", ".join(str(each["seed"]) for each in summary["seeds"])
-    return f"{study.model}-{study.hidden} on {study.dataset}, {study.method}; mean ± 95 % interval over seeds {seeds}"
+    method = f"{study.method} (ignores {summary['ignores']})" if "ignores" in summary else study.method
+    return f"{study.model}-{study.hidden} on {study.dataset}, {method}; mean ± 95 % interval over seeds {seeds}"
 
 
 def _curve(label: str, curve: Mapping[Step, Mapping[int, Ticket]]) -> Curve:

@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from graphsparse.keep_rule import whole_number
 from graphsparse.params import prunable
 from graphsparse.tickets.finders.masked import Kept, largest_weights, train_masked
-from graphsparse.tickets.finders.rounds import Course, Iterative, Target
+from graphsparse.tickets.finders.rounds import Course, Iterative, Keeps
 from graphsparse.tickets.finders.table import FINDERS, options_of
 from graphsparse.tickets.problem import Found, Problem
 
@@ -75,7 +75,7 @@ class IMP(Iterative):
         """Everything, after the training that is rewound to."""
         return dataclasses.replace(super().start(course), seconds=self._early(course)[1])
 
-    def prune(self, course: Course, name: str, kept: Kept, before: Target, target: Target) -> Kept:
+    def prune(self, course: Course, name: str, kept: Kept, before: Keeps, target: Keeps) -> Kept:
         """Train under the masks of this round, and drop the smallest weights."""
         result = self.last_run(course, kept, before).result
         magnitudes = {key: result.state[key].abs() for key in kept.weights}
@@ -83,7 +83,7 @@ class IMP(Iterative):
         distribution = course.problem.training.distribution
         return Kept(edges, largest_weights(magnitudes, target[1], kept.weights, distribution), result.seconds)
 
-    def last_run(self, course: Course, kept: Kept, target: Target) -> Found:
+    def last_run(self, course: Course, kept: Kept, target: Keeps) -> Found:
         """The run under these masks: a ticket, and what the next round is cut from."""
         name = f"{course.stamp}-{target[0]}-{target[1]}"
         memory = course.problem.memory

@@ -18,7 +18,7 @@ from graphsparse.params import prunable
 from graphsparse.tickets.finders.masked import Kept, train_masked
 from graphsparse.tickets.problem import Found, Problem
 
-Target = tuple[Fraction, Fraction]  # edge keep, weight keep
+Keeps = tuple[Fraction, Fraction]  # edge keep, weight keep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Iterative(ABC):
         found = self.last_run(course, kept, (edge_keep, weight_keep))
         return dataclasses.replace(found, seconds=kept.seconds + found.result.seconds)
 
-    def targets(self, edge_keep: Fraction, weight_keep: Fraction) -> Iterator[Target]:
+    def targets(self, edge_keep: Fraction, weight_keep: Fraction) -> Iterator[Keeps]:
         """What each round leaves of all edges and of all weights.
 
         Example:
@@ -80,14 +80,14 @@ class Iterative(ABC):
         return Kept(edges, {name: torch.ones(value.shape, dtype=torch.bool) for name, value in parameters.items()})
 
     @abstractmethod
-    def prune(self, course: Course, name: str, kept: Kept, before: Target, target: Target) -> Kept:
+    def prune(self, course: Course, name: str, kept: Kept, before: Keeps, target: Keeps) -> Kept:
         """One round: train from theta0 on what is ``kept`` (``before`` of the whole), and cut it to ``target``.
 
         The checkpoint ``name`` is removed when the round is done. The outcome's ``seconds`` are those of its training,
         whenever that was done: another level may have done it.
         """
 
-    def last_run(self, course: Course, kept: Kept, target: Target) -> Found:
+    def last_run(self, course: Course, kept: Kept, target: Keeps) -> Found:
         """Train the ticket: theta0 on the sparse graph under fixed masks."""
         name = f"{course.stamp}-{target[0]}-{target[1]}"
         return train_masked(course.problem, course.dense, kept, target[1], name)
@@ -116,7 +116,7 @@ class Course:
         own = hashlib.sha256(repr(sorted(self.run.items())).encode()).hexdigest()[:12]
         self.stamp = f"{type(finder).__name__.lower()}-{own}"  # finders with other options never meet in a folder
 
-    def round(self, number: int, kept: Kept, before: Target, target: Target) -> Kept:
+    def round(self, number: int, kept: Kept, before: Keeps, target: Keeps) -> Kept:
         """The round's outcome: from memory, from its file, or made now."""
         came_from = tensor_hash(kept.edges, *kept.weights.values())
         own = hashlib.sha256(f"{came_from} {target}".encode()).hexdigest()[:12]
@@ -126,7 +126,7 @@ class Course:
         remembered: Kept = self.problem.memory[name]
         return remembered
 
-    def _from_file(self, name: str, kept: Kept, before: Target, target: Target) -> Kept:
+    def _from_file(self, name: str, kept: Kept, before: Keeps, target: Keeps) -> Kept:
         folder, run = self.problem.folder, self.run | {"round": name}
         file = None if folder is None else folder / f"{name}.masks"
         if file is not None and file.exists():

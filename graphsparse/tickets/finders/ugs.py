@@ -12,7 +12,7 @@ from graphsparse.fit.measure import device_of
 from graphsparse.fit.rng import generator_for, preserved, seed_all
 from graphsparse.tickets.finders.masked import Kept, largest_weights
 from graphsparse.tickets.finders.pairs import RemainingPairs
-from graphsparse.tickets.finders.rounds import Course, Iterative, Target
+from graphsparse.tickets.finders.rounds import Course, Iterative, Keeps
 from graphsparse.tickets.finders.soft import MaskAdam, MaskTask, Objective, SoftMasks
 from graphsparse.tickets.finders.table import EDGE_RULES, FINDERS
 from graphsparse.tickets.problem import Problem, check_number
@@ -122,7 +122,7 @@ class UGS(Iterative):
             task = MaskTask(problem.task.with_edges(pairs.edge_index), soft, self.objective)
             next(iter(task.start(soft, where).losses()))
 
-    def prune(self, course: Course, name: str, kept: Kept, before: Target, target: Target) -> Kept:
+    def prune(self, course: Course, name: str, kept: Kept, before: Keeps, target: Keeps) -> Kept:
         """Learn the masks of one round and cut the lowest."""
         problem = course.problem
         pairs = RemainingPairs(problem, kept.edges)

@@ -11,7 +11,7 @@ from torch import Tensor
 from graphsparse.fit import NodeTask
 from graphsparse.keep_rule import whole_number
 from graphsparse.tickets.finders.masked import Kept
-from graphsparse.tickets.finders.rounds import Course, Target
+from graphsparse.tickets.finders.rounds import Course, Keeps
 from graphsparse.tickets.finders.soft import Objective, SoftMasks
 from graphsparse.tickets.finders.table import FINDERS
 from graphsparse.tickets.finders.ugs import UGS, L1Penalty
@@ -169,7 +169,7 @@ class WDGLT(UGS):
         _check_classes(problem)
         super().check(problem)
 
-    def prune(self, course: Course, name: str, kept: Kept, before: Target, target: Target) -> Kept:
+    def prune(self, course: Course, name: str, kept: Kept, before: Keeps, target: Keeps) -> Kept:
         """Learn the masks of one round and cut the lowest."""
         _check_classes(course.problem)
         return super().prune(course, name, kept, before, target)
