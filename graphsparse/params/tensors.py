@@ -12,6 +12,7 @@ from graphsparse.params.counting import prunable
 from graphsparse.params.memory import check_apart, place
 from graphsparse.params.reparametrized import TorchMasks, check_plain
 
+Named = Mapping[str, Tensor]
 Tensors = nn.Module | Mapping[str, Tensor] | Iterable[Tensor]
 Masks = dict[str, Tensor] | list[Tensor]
 

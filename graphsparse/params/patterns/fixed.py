@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from graphsparse.params.patterns.pattern import Pattern, zero_outside
+from graphsparse.params.tensors import Named
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +60,7 @@ class Fixed(Pattern):
             return Fixed({name: torch.ones_like(mask) for name, mask in self.masks.items()})
         raise ValueError("fixed masks come all at once: their schedule is 'constant' or Constant(begin=...)")
 
-    def check(self, tensors: Mapping[str, Tensor]) -> None:
+    def check(self, tensors: Named) -> None:
         """Raise a ValueError for a mask that is not of one of the tensors, or not of its shape."""
         for name, mask in self.masks.items():
             if name not in tensors:
@@ -75,14 +76,7 @@ class Fixed(Pattern):
             found.update(np.packbits(mask.cpu().numpy()).tobytes())
         return {"pattern": type(self).__name__, "sha256": found.hexdigest()}
 
-    def write(
-        self,
-        tensors: Mapping[str, Tensor],
-        masks: Mapping[str, Tensor],
-        within: Mapping[str, Tensor] | None,
-        *,
-        zero: bool,
-    ) -> None:
+    def write(self, tensors: Named, masks: Named, within: Named | None, *, zero: bool) -> None:
         """Write the masks, see :meth:`Pattern.write`; the weights are not looked at."""
         for name in tensors:
             own = self.masks.get(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 from graphsparse.keep_rule import Keep, keep_fraction, kept_count, top_mask, whole_number
 from graphsparse.params.largest import check_numbers
 from graphsparse.params.patterns.pattern import Pattern, check_dimension, zero_outside
+from graphsparse.params.tensors import Named
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Groups(Pattern):
         """The largest ``keep`` of all groups."""
         return replace(self, keep=keep)
 
-    def check(self, tensors: Mapping[str, Tensor]) -> None:
+    def check(self, tensors: Named) -> None:
         """Raise a ValueError for a tensor without the dimension."""
         check_dimension(tensors, self.dim)
 
@@ -55,14 +55,7 @@ class Groups(Pattern):
         """The sparsity and the dimension."""
         return {**super().settings(), "dim": self.dim}
 
-    def write(
-        self,
-        tensors: Mapping[str, Tensor],
-        masks: Mapping[str, Tensor],
-        within: Mapping[str, Tensor] | None,
-        *,
-        zero: bool,
-    ) -> None:
+    def write(self, tensors: Named, masks: Named, within: Named | None, *, zero: bool) -> None:
         """Write the masks, see :meth:`Pattern.write`; a group of which ``within`` holds nothing is removed."""
         check_numbers(tensors)
         norms = {name: _norms(tensor.detach(), self.dim) for name, tensor in tensors.items()}

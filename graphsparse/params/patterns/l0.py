@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
-
-from torch import Tensor
 
 from graphsparse.keep_rule import Keep, keep_fraction, kept_count
 from graphsparse.params.distribution import Distribution, allot, check_distribution, plain_distribution
 from graphsparse.params.largest import check_numbers, mark_largest
 from graphsparse.params.patterns.pattern import Pattern, zero_outside
-from graphsparse.params.tensors import count_kept, empty_mask
+from graphsparse.params.tensors import Named, count_kept, empty_mask
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class L0(Pattern):
         """The largest ``keep`` of all weights."""
         return replace(self, keep=keep)
 
-    def check(self, tensors: Mapping[str, Tensor]) -> None:
+    def check(self, tensors: Named) -> None:
         """Raise a ValueError if the distribution has not exactly the tensors' names."""
         allot(self.distribution, {name: tensor.shape for name, tensor in tensors.items()}, 0)
 
@@ -64,14 +61,7 @@ class L0(Pattern):
         own = {} if self.distribution == "global" else {"distribution": plain_distribution(self.distribution)}
         return {"sparsity": str(1 - self.kept), **own}
 
-    def write(
-        self,
-        tensors: Mapping[str, Tensor],
-        masks: Mapping[str, Tensor],
-        within: Mapping[str, Tensor] | None,
-        *,
-        zero: bool,
-    ) -> None:
+    def write(self, tensors: Named, masks: Named, within: Named | None, *, zero: bool) -> None:
         """Write the masks, see :meth:`Pattern.write`."""
         k = kept_count(self.keep, sum(tensor.numel() for tensor in tensors.values()))
         limits = None if within is None else count_kept({name: within[name] for name in tensors})
@@ -89,15 +79,7 @@ class L0(Pattern):
             _mark({name: tensor}, masks, within, counts[name], zero, whole=whole)
 
 
-def _mark(
-    tensors: Mapping[str, Tensor],
-    masks: Mapping[str, Tensor],
-    within: Mapping[str, Tensor] | None,
-    k: int,
-    zero: bool,
-    *,
-    whole: bool,
-) -> None:
+def _mark(tensors: Named, masks: Named, within: Named | None, k: int, zero: bool, *, whole: bool) -> None:
     """Mark the ``k`` largest of tensors together; ``whole``: they are all that ``within`` holds."""
     if within is None:
         mark_largest(tensors, [masks[name] for name in tensors], k, zero=zero)

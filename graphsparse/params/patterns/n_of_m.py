@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from graphsparse.keep_rule import whole_number
 from graphsparse.params.largest import check_numbers
 from graphsparse.params.patterns.pattern import Pattern, check_dimension, zero_outside
+from graphsparse.params.tensors import Named
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class NofM(Pattern):
         """As many of every ``m`` as ``keep`` leaves, rounded up: 4:4, 3:4, 2:4 on the way to 2:4."""
         return replace(self, n=math.ceil(keep * self.m))
 
-    def check(self, tensors: Mapping[str, Tensor]) -> None:
+    def check(self, tensors: Named) -> None:
         """Raise a ValueError for a tensor without the dimension."""
         check_dimension(tensors, self.dim)
 
@@ -80,14 +80,7 @@ class NofM(Pattern):
         """The three numbers."""
         return {"pattern": type(self).__name__, "n": self.n, "m": self.m, "dim": self.dim}
 
-    def write(
-        self,
-        tensors: Mapping[str, Tensor],
-        masks: Mapping[str, Tensor],
-        within: Mapping[str, Tensor] | None,
-        *,
-        zero: bool,
-    ) -> None:
+    def write(self, tensors: Named, masks: Named, within: Named | None, *, zero: bool) -> None:
         """Write the masks, see :meth:`Pattern.write`."""
         check_numbers(tensors)
         for name, tensor in tensors.items():

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from graphsparse.params.starved import warn_starved
-from graphsparse.params.tensors import Chosen, Masks, Tensors, empty_mask
+from graphsparse.params.tensors import Chosen, Masks, Named, Tensors, empty_mask
 
 
 class Pattern(ABC):
@@ -31,14 +31,7 @@ class Pattern(ABC):
         """The same pattern with another fraction kept, at least that of its own: what a schedule passes through."""
 
     @abstractmethod
-    def write(
-        self,
-        tensors: Mapping[str, Tensor],
-        masks: Mapping[str, Tensor],
-        within: Mapping[str, Tensor] | None,
-        *,
-        zero: bool,
-    ) -> None:
+    def write(self, tensors: Named, masks: Named, within: Named | None, *, zero: bool) -> None:
         """Write the masks of checked tensors; nothing is written for a NaN.
 
         Args:
@@ -50,7 +43,7 @@ class Pattern(ABC):
         """
 
     @abstractmethod
-    def check(self, tensors: Mapping[str, Tensor]) -> None:
+    def check(self, tensors: Named) -> None:
         """Raise a ValueError for tensors that the pattern cannot be made of."""
 
     def settings(self) -> dict[str, Any]:
@@ -101,14 +94,14 @@ class Pattern(ABC):
         return chosen.arranged(masks)
 
 
-def check_dimension(tensors: Mapping[str, Tensor], dim: int) -> None:
+def check_dimension(tensors: Named, dim: int) -> None:
     """Raise a ValueError for a tensor that has no dimension ``dim``."""
     for name, tensor in tensors.items():
         if not -tensor.dim() <= dim < tensor.dim():
             raise ValueError(f"{name} has shape {[*tensor.shape]} and no dimension {dim}; select the tensors that have")
 
 
-def zero_outside(tensors: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None:
+def zero_outside(tensors: Named, masks: Named) -> None:
     """Set to zero, in place, what the masks do not keep."""
     for name, tensor in tensors.items():
         tensor.masked_fill_(~masks[name], 0)
