@@ -255,3 +255,12 @@ def test_tensors_without_a_module_are_not_warned_of() -> None:
         warnings.simplefilter("error")
         masks: list[Tensor] = project_l0_([torch.ones(5), torch.full((5,), 0.1)], 0.5)
     assert not masks[1].any()
+
+
+@pytest.mark.parametrize("size", [10, 70_000])
+def test_a_tensor_that_gets_nothing_keeps_not_even_an_infinity(size: int) -> None:
+    tensors = [torch.full((size,), torch.inf), torch.arange(float(size))]
+    masks = project_l0_(tensors, 0.5, {"tensor 0": 1, "tensor 1": 10**9})
+    assert not masks[0].any()
+    assert not tensors[0].any()
+    assert masks[1].all()
