@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors.torch import load as from_bytes
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
@@ -32,13 +32,55 @@ from graphsparse.metanet.features import (
     wiring,
 )
 from graphsparse.metanet.graph import Kernel, NetworkGraph, kernel_name
+from graphsparse.untrusted import read_bytes, read_json_object, reading
 
 Mode = Literal["change", "repair"]
-FORMAT = "graphsparse.metanet.metanetwork/1"
+FORMAT = "graphsparse.metanet.metanetwork/2"
+# Files of format 1 do not name what their encoders stand for; it was this.
+_FORMAT_1 = "graphsparse.metanet.metanetwork/1"
+_OF_FORMAT_1: dict[str, Any] = {
+    "relations": [
+        "add", "align", "broadcast", "depthwise", "grouped", "k-v", "multiply", "q-k", "reduce", "score", "shared",
+    ],
+    "features": ["beta", "bias", "gamma", "running_mean", "running_var", "scale", "shift", "slope", "token"],
+}  # fmt: skip
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 _LARGEST_CHANGE = 0.3  # of a kernel, in units of its tensor's root mean square, per unit of the decoder's output
 _LEAST_SCALE = 0.1  # of a node feature: a fresh norm (gamma 1, beta 0) must be able to move
+
+
+def _check_names(what: str, names: Sequence[str], known: Sequence[str]) -> None:
+    """Raise ValueError unless these are some of the known names, once each."""
+    strange = [name for name in names if name not in known]
+    if strange:
+        raise ValueError(f"{strange[0]!r} is no {what} of this version, which knows {', '.join(known)}")
+    if isinstance(names, str) or not names or len(set(names)) < len(names):
+        raise ValueError(f"the {what}s must be some of {', '.join(known)}, once each, got {names!r}")
+
+
+def _hashed(metadata: Mapping[str, str]) -> str:
+    return f"{metadata['format']}\n{metadata['config']}\n{metadata['notes']}"
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """The words beside the tensors of a safetensors file."""
+    length = int.from_bytes(content[:8], "little")
+    found = read_json_object(content[8 : 8 + length]).get("__metadata__", {})
+    return {str(name): str(value) for name, value in found.items()}
+
+
+def _check_sizes(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Raise ValueError where settings ask for more than the file holds, before anything of that size is made."""
+    for name in ("hidden", "layers", "chunk_edges"):
+        if name in config and type(config[name]) is not int:
+            raise ValueError(f"{name} is no whole number")
+    there = {"hidden": len(tensors["node_encoder.bias"]), "layers": sum(n.endswith(".norm.bias") for n in tensors)}
+    there["kernels"] = sum(n.startswith("edge_encoders.") and n.endswith(".bias") for n in tensors)
+    for name, count in there.items():
+        said = len(config[name]) if name == "kernels" else config[name]
+        if said != count:
+            raise ValueError(f"its settings say {said} {name}, and it holds weights of {count}")
 
 
 class NetworkConv(MessagePassing):  # type: ignore[misc]
@@ -146,6 +188,11 @@ class MetaNetwork(nn.Module):
         hidden: width H of node and edge features, even.
         layers: number of message-passing layers.
         chunk_edges: with more edges than this, edges are worked on in parts, to save memory.
+        relations: types of relations that it tells apart, in the order of its encoder's columns.
+        features: kinds of node features that it reads.
+
+    Raises:
+        ValueError: an option is out of range, or no version of this package makes such a relation or feature.
 
     ``notes`` holds what `save` was told to write beside the weights, once `load` has read it.
 
@@ -167,6 +214,8 @@ class MetaNetwork(nn.Module):
         hidden: int = 32,
         layers: int = 4,
         chunk_edges: int = 1 << 20,
+        relations: Sequence[str] = RELATIONS,
+        features: Sequence[str] = KINDS,
     ) -> None:
         super().__init__()
         if mode not in ("change", "repair"):
@@ -176,18 +225,21 @@ class MetaNetwork(nn.Module):
                 f"hidden must be even and at least 2, layers and chunk_edges at least 1; "
                 f"got {hidden}, {layers}, {chunk_edges}"
             )
+        _check_names("relation", relations, RELATIONS)
+        _check_names("node feature", features, KINDS)
+        self.relations, self.features = tuple(relations), tuple(features)
         self.kernels = tuple(sorted(set(kernels)))
         self.mode, self.hidden, self.layers, self.chunk_edges = mode, hidden, layers, chunk_edges
         self.notes: dict[str, Any] = {}
         flags = 2 if mode == "repair" else 0
         sizes = {kernel_name(kernel): int(torch.Size(kernel).numel()) for kernel in self.kernels}
         self.node_encoder = nn.Linear(NODE_FIGURES + flags, hidden)
-        self.bank_encoders = nn.ModuleDict({kind: nn.Linear(1, hidden, bias=False) for kind in KINDS})
+        self.bank_encoders = nn.ModuleDict({kind: nn.Linear(1, hidden, bias=False) for kind in features})
         self.edge_encoders = nn.ModuleDict({n: nn.Linear(size + 1 + flags, hidden) for n, size in sizes.items()})
-        self.relation_encoder = nn.Linear(len(RELATIONS) + flags, hidden)
+        self.relation_encoder = nn.Linear(len(relations) + flags, hidden)
         self.convs = nn.ModuleList([NetworkConv(hidden) for _ in range(layers)])
         outputs = 2 if mode == "repair" else 1
-        self.bank_decoders = nn.ModuleDict({k: nn.Linear(hidden, 1) for k in KINDS if not k.startswith("running_")})
+        self.bank_decoders = nn.ModuleDict({k: nn.Linear(hidden, 1) for k in features if not k.startswith("running_")})
         self.edge_decoders = nn.ModuleDict({n: nn.Linear(hidden, outputs * size) for n, size in sizes.items()})
         for decoder in [*self.bank_decoders.values(), *self.edge_decoders.values()]:
             nn.init.zeros_(cast(nn.Linear, decoder).weight)
@@ -235,10 +287,13 @@ class MetaNetwork(nn.Module):
             "mode": self.mode,
             "hidden": self.hidden,
             "layers": self.layers,
+            "chunk_edges": self.chunk_edges,
+            "relations": list(self.relations),
+            "features": list(self.features),
         }
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         metadata = {"format": FORMAT, "config": json.dumps(config), "notes": json.dumps(notes, allow_nan=False)}
-        metadata["sha256"] = digest(metadata["config"], tensors)
+        metadata["sha256"] = digest(_hashed(metadata), tensors)
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as partial:
             partial.write_bytes(save(tensors, metadata))
@@ -248,22 +303,28 @@ class MetaNetwork(nn.Module):
         """Read what `save` wrote.
 
         Raises:
-            DataError: the file is missing, damaged, or no metanetwork.
+            DataError: the file is missing, damaged, no metanetwork, or one that tells relations or features apart that
+                this version does not know.
         """
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if metadata.get("format") != FORMAT:
+        with reading(path, DataError, "an undamaged metanetwork"):
+            content = read_bytes(path)
+            tensors, metadata = from_bytes(content), _metadata(content)
+            if metadata.get("format") not in (FORMAT, _FORMAT_1):
                 raise DataError(f"{path} is no metanetwork of this version")
-            if "sha256" in metadata and metadata["sha256"] != digest(metadata["config"], tensors):
+            old = metadata["format"] == _FORMAT_1
+            hashed = metadata["config"] if old else _hashed(metadata)
+            if (not old or "sha256" in metadata) and metadata["sha256"] != digest(hashed, tensors):
                 raise DataError(f"{path} is damaged: its hash differs")
-            config = json.loads(metadata["config"])
-            found = MetaNetwork([tuple(kernel) for kernel in config.pop("kernels")], **config)
+            config = read_json_object(metadata["config"].encode()) | (_OF_FORMAT_1 if old else {})
+            config["kernels"] = [tuple(kernel) for kernel in config["kernels"]]
+            _check_sizes(config, tensors)
+            with torch.device("meta"):  # whatever shapes the settings ask for, nothing of their size is made yet
+                asked = MetaNetwork(**config).state_dict()
+            if {name: tensor.shape for name, tensor in asked.items()} != {n: t.shape for n, t in tensors.items()}:
+                raise DataError(f"{path} is damaged: its weights are not those that its settings ask for")
+            found = MetaNetwork(**config)
             found.load_state_dict(tensors)
-            found.notes = json.loads(metadata.get("notes", "{}"))
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            raise DataError(f"{path} is missing or no undamaged metanetwork ({error})") from error
+            found.notes = read_json_object(metadata.get("notes", "{}").encode())
         return found
 
     @staticmethod
@@ -290,6 +351,12 @@ class MetaNetwork(nn.Module):
             )
         if keep is not None:
             check_mask(graph, keep)
+        others = [f"relations of type {kind}" for kind in graph.relations if kind not in self.relations]
+        others += [f"node features {name}" for name in graph.banks if name.split(".")[0] not in self.features]
+        if others:
+            raise ValueError(
+                f"the network has {', '.join(others)}, which this metanetwork does not know: train another"
+            )
         missing = [kernel_name(kernel) for kernel in graph.edges if kernel not in self.kernels]
         if missing:
             raise ValueError(
@@ -322,8 +389,8 @@ class MetaNetwork(nn.Module):
             described = torch.cat([edges.values / scale, scale.log()], dim=1)
             parts.append((self.edge_encoders[kernel_name(kernel)], kernel, described.to(self.dtype)))
         for kind, pairs in graph.relations.items():
-            one_hot = src.new_zeros(pairs.shape[1], len(RELATIONS), dtype=self.dtype)
-            one_hot[:, RELATIONS.index(kind)] = 1.0
+            one_hot = src.new_zeros(pairs.shape[1], len(self.relations), dtype=self.dtype)
+            one_hot[:, self.relations.index(kind)] = 1.0
             parts.append((self.relation_encoder, kind, one_hot))
         encoded = []
         for encoder, key, columns in parts:

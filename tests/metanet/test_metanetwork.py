@@ -1,13 +1,17 @@
 """The metanetwork: the identity at first, the same for permuted networks, exact on disk, clear about what it lacks."""
 
+import json
+
 import pytest
 import torch
 from metanet_networks import MLP, NETWORKS, ResNet, graph_of, images, make, same_bits
+from safetensors.torch import load as from_bytes
+from safetensors.torch import save
 from torch import nn
 
 from graphsparse.errors import DataError
-from graphsparse.metanet import Channels, MetaNetwork, NetworkGraph, masked
-from graphsparse.metanet.features import group_rank, wiring
+from graphsparse.metanet import Channels, MetaNetwork, NetworkGraph, masked, metanetwork
+from graphsparse.metanet.features import KINDS, RELATIONS, group_rank, wiring
 
 
 def some_mask(graph, seed=0, share=0.3):
@@ -335,3 +339,119 @@ def test_the_wiring_lists_every_edge_once():
             assert (wires.tensor_of[kernel][start:stop] == number).all()
     for kind, pairs in graph.relations.items():
         assert torch.equal(wires.edge_index[:, wires.slices[kind]], pairs)
+
+
+def rewritten(path, **changes):
+    """A saved metanetwork whose settings somebody changed and signed again."""
+    content = path.read_bytes()
+    metadata, tensors = metanetwork._metadata(content), from_bytes(content)
+    metadata["config"] = json.dumps({**json.loads(metadata["config"]), **changes})
+    metadata["sha256"] = metanetwork.digest(metanetwork._hashed(metadata), tensors)
+    path.write_bytes(save(tensors, metadata))
+
+
+def test_what_the_columns_stand_for_lies_in_the_file(tmp_path, monkeypatch):
+    """A version that lists its relations and features otherwise gets the same outputs from a saved metanetwork."""
+    _, _, graph = graph_of("mobilenet")
+    assert len(graph.relations) > 1
+    metanet = random_metanet(graph)
+    metanet.save(tmp_path / "m.safetensors")
+    monkeypatch.setattr(metanetwork, "RELATIONS", ("brand-new", *reversed(RELATIONS)))
+    monkeypatch.setattr(metanetwork, "KINDS", ("brand-new", *reversed(KINDS)))
+    again = MetaNetwork.load(tmp_path / "m.safetensors").eval()
+    assert (again.relations, again.features) == (RELATIONS, KINDS)
+    with torch.no_grad():
+        assert same_values(again(graph, some_mask(graph)), metanet(graph, some_mask(graph)))
+
+
+def test_relations_in_another_order_are_saved_in_it(tmp_path):
+    _, _, graph = graph_of("mobilenet")
+    metanet = random_metanet(graph)
+    turned = MetaNetwork(metanet.kernels, hidden=8, layers=2, relations=RELATIONS[::-1]).eval()
+    state = metanet.state_dict()
+    columns = len(RELATIONS)
+    weight = state["relation_encoder.weight"]
+    state["relation_encoder.weight"] = torch.cat([weight[:, :columns].flip(1), weight[:, columns:]], dim=1)
+    turned.load_state_dict(state)
+    turned.save(tmp_path / "m.safetensors")
+    again = MetaNetwork.load(tmp_path / "m.safetensors").eval()
+    assert again.relations == RELATIONS[::-1]
+    with torch.no_grad():
+        keep = some_mask(graph)
+        assert same_values(again(graph, keep), metanet(graph, keep))
+
+
+def test_relations_and_features_of_another_version_are_refused(tmp_path):
+    path = tmp_path / "m.safetensors"
+    MetaNetwork([()], hidden=4, layers=1).save(path)
+    rewritten(path, relations=["telepathy", *RELATIONS[1:]])
+    with pytest.raises(DataError, match=r"m\.safetensors .*'telepathy' is no relation of this version"):
+        MetaNetwork.load(path)
+    rewritten(path, relations=list(RELATIONS), features=["mood", *KINDS[1:]])
+    with pytest.raises(DataError, match="'mood' is no node feature of this version"):
+        MetaNetwork.load(path)
+    with pytest.raises(ValueError, match="once each"):
+        MetaNetwork([()], relations=["add", "add"])
+
+
+def test_a_network_of_relations_that_it_was_made_without_is_told():
+    _, _, graph = graph_of("mobilenet")
+    there = sorted(graph.relations)
+    metanet = MetaNetwork(graph.edges, hidden=4, layers=1, relations=there[1:])
+    with pytest.raises(ValueError, match=f"relations of type {there[0]}, which this metanetwork does not know"):
+        metanet(graph, some_mask(graph))
+    metanet = MetaNetwork(graph.edges, hidden=4, layers=1, features=[kind for kind in KINDS if kind != "gamma"])
+    with pytest.raises(ValueError, match="node features gamma"):
+        metanet(graph, some_mask(graph))
+
+
+def test_the_size_of_its_parts_is_kept(tmp_path):
+    MetaNetwork([()], hidden=4, layers=1, chunk_edges=77).save(tmp_path / "m.safetensors")
+    assert MetaNetwork.load(tmp_path / "m.safetensors").chunk_edges == 77
+
+
+def test_the_pretrained_one_of_the_format_before_is_read():
+    metanet = MetaNetwork.from_pretrained("resnet-tiny")
+    assert metanet.relations == RELATIONS
+    assert metanet.chunk_edges == 1 << 20
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hidden": 10**9},
+        {"hidden": 4.0},
+        {"hidden": "4"},
+        {"layers": 10**9},
+        {"layers": True},
+        {"chunk_edges": None},
+        {"kernels": [[10**9, 10**9]]},
+        {"kernels": [[]] * 5},
+        {"kernels": 3},
+        {"kernels": {"a": 1}},
+        {"mode": "destroy"},
+        {"relations": "add"},
+        {"relations": []},
+        {"features": [[]]},
+        {"colour": 1},
+    ],
+    ids=str,
+)
+def test_settings_that_lie_are_refused(tmp_path, changes):
+    path = tmp_path / "m.safetensors"
+    MetaNetwork([()], hidden=4, layers=1).save(path)
+    rewritten(path, **changes)
+    with pytest.raises(DataError, match=r"m\.safetensors"):
+        MetaNetwork.load(path)
+
+
+def test_devices_and_changed_notes_are_refused(tmp_path):
+    path = tmp_path / "m.safetensors"
+    MetaNetwork([()], hidden=4, layers=1).save(path, area=0.5)
+    path.write_bytes(path.read_bytes().replace(b"0.5", b"0.9"))
+    with pytest.raises(DataError, match="its hash differs"):
+        MetaNetwork.load(path)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(DataError, match="no regular file"):
+        MetaNetwork.load(path)

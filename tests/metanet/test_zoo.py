@@ -1,6 +1,7 @@
 """The zoo: what is trained once stays, comes back bit for bit, and is refused when it is damaged or of another kind."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -21,6 +22,7 @@ from graphsparse.metanet import (
     save_pruned,
     train_zoo,
 )
+from graphsparse.metanet.learn import zoo as zoo_files
 from graphsparse.metanet.learn.zoo import HEADER, WEIGHTS, load_network, read_header
 from graphsparse.nn.cnn import make_cnn
 
@@ -230,7 +232,7 @@ def test_a_pruned_network_of_any_class_is_restored_on_that_class(tmp_path):
         restore(tmp_path / "deep" / "net", Custom(4))
     with pytest.raises(DataError, match="do not fit"):
         restore(tmp_path / "deep" / "net", Custom(classes=3))
-    with pytest.raises(DataError, match="no network of a zoo"):
+    with pytest.raises(DataError, match="not a network of a zoo"):
         load_network(tmp_path / "deep" / "net")
 
 
@@ -241,3 +243,105 @@ def test_restoring_changes_no_other_network(made):
     load_network(folder / RECIPES[2].name)
     assert same_bits(fresh.state_dict(), before)
     assert same_bits(restore(folder / RECIPES[2].name, fresh).state_dict(), zoo[2].module.state_dict())
+
+
+def forged(folder, **changes):
+    """A header that somebody changed and signed again."""
+    path = folder / HEADER
+    header = {**json.loads(path.read_text()), **changes}
+    header["checksum"] = zoo_files._checksum(header)
+    path.write_text(json.dumps(header))
+
+
+BIG = {"shape": [1, 1, 8, 8], "dtype": "float32"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"recipe": {"arch": "resnet8", "width": 3000}},
+        {"recipe": {"arch": "resnet8", "width": 3000, "speedup": 2.0}},
+        {"recipe": {"arch": "resnet8", "width": 10**12}},
+        {"recipe": {"arch": "resnet8", "width": -4}},
+        {"recipe": {"arch": "resnet8", "width": 4.0}},
+        {"recipe": {"arch": "resnet8", "width": "4"}},
+        {"recipe": {"arch": "resnet8", "width": True}},
+        {"recipe": {"arch": "resnet600000002", "width": 4}},
+        {"recipe": {"arch": ["resnet8"], "width": 4}},
+        {"recipe": {"arch": "resnet8", "width": 4, "epochs": 1, "seed": [0]}},
+        {"recipe": []},
+        {"images": {"name": "digits", "train": "all"}},
+        {"images": [1, 2]},
+        {"figures": {"val": 0.5}},
+        {"figures": {"val": [0.5], "test": 0.5}},
+        {"outputs": 10**9},
+        {"outputs": None},
+        {"inputs": [{**BIG, "shape": [1, 10**9, 8, 8]}]},
+        {"inputs": {}},
+        {"kept": {"conv": [0.5]}, "inputs": [BIG]},
+        {"kept": {"conv": [0, 0]}, "inputs": [BIG]},
+        {"kept": {"nowhere": [0]}, "inputs": [BIG]},
+        {"kept": {"conv": [0]}, "inputs": [{**BIG, "shape": [1, 1, 10**5, 10**5]}]},
+        {"kept": {"conv": [0]}, "inputs": [{**BIG, "shape": [1, 1, True, 8]}]},
+        {"kept": {"conv": [0]}, "inputs": [{**BIG, "dtype": "nn"}]},
+        {"kept": {"conv": [0]}, "inputs": [3]},
+    ],
+    ids=str,
+)
+def test_a_forged_header_is_refused_before_anything_of_its_size_is_made(copied, changes, monkeypatch):
+    made = []
+    real = zoo_files.make_cnn
+
+    def watched(*args, **options):
+        net = real(*args, **options)
+        made.append(sum(p.numel() for p in net.parameters() if p.device.type != "meta"))
+        return net
+
+    monkeypatch.setattr(zoo_files, "make_cnn", watched)
+    folder = copied / RECIPES[0].name
+    forged(folder, **changes)
+    with pytest.raises(DataError, match=RECIPES[0].name):
+        load_network(folder)
+    assert max(made, default=0) < 100_000
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, '{"format": 1e999}', '{"n": 1' + "0" * 5000 + "}"])
+def test_a_header_of_deep_or_huge_json_is_refused(copied, text):
+    (copied / RECIPES[0].name / HEADER).write_text(text)
+    with pytest.raises(DataError, match=RECIPES[0].name):
+        load_zoo(copied)
+
+
+def test_the_header_is_guarded_by_a_checksum(copied):
+    folder = copied / RECIPES[0].name
+    path = folder / HEADER
+    path.write_text(path.read_text().replace('"epochs": 1', '"epochs": 2'))
+    with pytest.raises(DataError, match="its checksum differs"):
+        read_header(folder)
+
+
+def test_a_network_of_the_format_before_is_still_read(copied):
+    path = copied / RECIPES[0].name / HEADER
+    header = json.loads(path.read_text())
+    del header["checksum"]
+    path.write_text(json.dumps({**header, "format": "graphsparse.metanet.network/1"}))
+    assert load_network(path.parent).recipe == RECIPES[0]
+    path.write_text(json.dumps(header))
+    with pytest.raises(DataError, match="checksum"):
+        load_network(path.parent)
+
+
+@pytest.mark.parametrize("name", [HEADER, WEIGHTS])
+@pytest.mark.parametrize("to", ["device", "pipe", "outside", "folder"])
+def test_links_and_devices_are_not_followed(copied, tmp_path, name, to):
+    path = copied / RECIPES[0].name / name
+    shutil.copy(path, tmp_path / "elsewhere")
+    path.unlink()
+    if to == "pipe":
+        os.mkfifo(path)
+    elif to == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero" if to == "device" else tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=RECIPES[0].name):
+        load_network(path.parent)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
-from collections.abc import Callable, Generator, Iterable
+import math
+import re
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load as from_bytes
+from safetensors.torch import save_file
 from torch import nn
 
 from graphsparse.atomic_write import atomic_write
@@ -24,10 +27,16 @@ from graphsparse.fit.tree import digest
 from graphsparse.metanet.channels import KeptChannels, cut
 from graphsparse.metanet.pruning import FineTune, PruneResult, prune
 from graphsparse.nn.cnn import make_cnn
+from graphsparse.untrusted import read_bytes, read_json_object, reading
 from graphsparse.workers import in_processes
 
-FORMAT = "graphsparse.metanet.network/1"
+_P = TypeVar("_P")
+
+FORMAT = "graphsparse.metanet.network/2"
+_FORMAT_1 = "graphsparse.metanet.network/1"  # without a checksum of the header
 WEIGHTS, HEADER = "weights.safetensors", "network.json"
+_LARGEST_INPUT = 1 << 23  # numbers in an example that a header asks for: the file holds its shape only
+_MOST_CUT = 25  # weights before mild pruning over those after: a fifth of the channels on either side stays
 
 
 @dataclass(frozen=True)
@@ -228,19 +237,43 @@ def load_network(folder: str | Path, images: Images | None = None) -> ZooNetwork
         DataError: it is missing or damaged, or was trained on other images than ``images``.
     """
     header = read_header(folder)
-    try:
-        recipe, learned = Recipe(**header["recipe"]), Images(**header["images"])
-        classes, channels = header["outputs"], header["inputs"][0]["shape"][1]
-        figures = {"val": float(header["figures"]["val"]), **header["figures"]}
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise DataError(f"{folder} is no network of a zoo ({error})") from error
-    if images is not None and images != learned:
-        raise DataError(f"{folder} was trained on {learned}, not on {images}: choose another folder")
-    try:
-        net = make_cnn(recipe.arch, width=recipe.width, in_channels=channels, num_classes=classes, seed=recipe.seed)
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{folder} is no network of a zoo ({error})") from error
-    return ZooNetwork(restore(folder, net).eval(), recipe, learned, figures)
+    with reading(folder, DataError, "a network of a zoo"):
+        recipe, learned = _plain(Recipe, header["recipe"]), _plain(Images, header["images"])
+        figures = {**header["figures"], **{part: float(header["figures"][part]) for part in ("val", "test")}}
+        if images is not None and images != learned:
+            raise DataError(f"{folder} was trained on {learned}, not on {images}: choose another folder")
+        shape = {"in_channels": header["inputs"][0]["shape"][1], "num_classes": header["outputs"]}
+        make = partial(make_cnn, recipe.arch, width=recipe.width, seed=recipe.seed, **shape)
+        _check_size(recipe, make, _weights(folder, header))
+        return ZooNetwork(restore(folder, make()).eval(), recipe, learned, figures)
+
+
+def _plain(kind: type[_P], values: dict[str, Any]) -> _P:
+    """A recipe of plain values, each of the type that its option has."""
+    found = kind(**values)
+    for option in dataclasses.fields(found):  # type: ignore[arg-type]
+        value, usual = getattr(found, option.name), option.default
+        optional = usual is None and (value is None or type(value) in (int, float))
+        if not (optional or type(value) is type(usual) or (type(usual) is float and type(value) is int)):
+            raise ValueError(f"{option.name} is no {type(usual).__name__} but {value!r:.50}")
+    return found
+
+
+def _check_size(recipe: Recipe, make: Callable[[], nn.Module], state: dict[str, torch.Tensor]) -> None:
+    """Raise ValueError unless the weights that are there can be those of the network that a recipe asks for.
+
+    What is asked for is made without memory (device "meta") first, so that a header cannot have at will.
+    """
+    depth = max([0, *map(int, re.findall(r"\d+", recipe.arch))])
+    if depth > len(state):
+        raise ValueError(f"{recipe.arch} has more layers than there are weights")
+    with torch.device("meta"):
+        asked = make().state_dict()
+    there, size = (sum(tensor.numel() for tensor in tensors.values()) for tensors in (state, asked))
+    if asked.keys() != state.keys() or size > there * (1 if recipe.speedup is None else _MOST_CUT):
+        raise ValueError(
+            f"its weights ({there} numbers) are not those of {recipe.arch} of width {recipe.width} ({size})"
+        )
 
 
 def save_network(
@@ -274,10 +307,17 @@ def save_network(
         "outputs": outputs.shape[-1] if isinstance(outputs, torch.Tensor) else None,
         "sha256": digest("", state),
     }
-    with atomic_write(folder / WEIGHTS) as partial:
-        save_file(state, partial)
-    with atomic_write(folder / HEADER) as partial:
-        partial.write_text(json.dumps(described, indent=1, allow_nan=False) + "\n")
+    described["checksum"] = _checksum(described)
+    with atomic_write(folder / WEIGHTS) as unfinished:
+        save_file(state, unfinished)
+    with atomic_write(folder / HEADER) as unfinished:
+        unfinished.write_text(json.dumps(described, indent=1, allow_nan=False) + "\n")
+
+
+def _checksum(header: Mapping[str, Any]) -> str:
+    """SHA-256 of all that a header says but this."""
+    rest = {key: value for key, value in header.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def save_pruned(folder: str | Path, result: PruneResult, header: dict[str, Any] | None = None) -> None:
@@ -306,22 +346,41 @@ def restore(folder: str | Path, net: nn.Module) -> nn.Module:
         True
     """
     header = read_header(folder)
-    try:
-        inputs = tuple(torch.zeros(part["shape"], dtype=getattr(torch, part["dtype"])) for part in header["inputs"])
-        kept = header["kept"]
-        state = load_file(Path(folder) / WEIGHTS)
-        stays = {str(name): [int(channel) for channel in channels] for name, channels in kept.items()}
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise DataError(f"{folder} holds no undamaged network ({error})") from error
-    if header.get("sha256", digest("", state)) != digest("", state):
-        raise DataError(f"{folder} is damaged: the weights are not those that {HEADER} was written for")
-    if stays:
-        cut(net, stays, inputs)
+    state = _weights(folder, header)
+    with reading(folder, DataError, "an undamaged network"):
+        kept = {name: [_channel(channel) for channel in channels] for name, channels in header["kept"].items()}
+        inputs = tuple(_example(part) for part in header["inputs"]) if kept else ()
+    if kept:
+        cut(net, kept, inputs)
     try:
         net.load_state_dict(state)
     except RuntimeError as error:
         raise DataError(f"the weights in {folder} do not fit this {type(net).__name__}: {error}") from error
     return net
+
+
+def _weights(folder: str | Path, header: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    path = Path(folder) / WEIGHTS
+    with reading(path, DataError, "an undamaged file of weights"):
+        state: dict[str, torch.Tensor] = from_bytes(read_bytes(path, folder=folder))
+        if header.get("sha256", digest("", state)) != digest("", state):
+            raise DataError(f"{folder} is damaged: the weights are not those that {HEADER} was written for")
+    return state
+
+
+def _channel(value: Any) -> int:
+    if type(value) is not int:
+        raise ValueError(f"a channel is a whole number, not {value!r:.50}")
+    return value
+
+
+def _example(part: Mapping[str, Any]) -> torch.Tensor:
+    shape, dtype = part["shape"], getattr(torch, part["dtype"], None)
+    if not isinstance(shape, list) or not isinstance(dtype, torch.dtype) or any(type(n) is not int for n in shape):
+        raise ValueError(f"an input is described by a list of sizes and a type, not by {part!r:.80}")
+    if math.prod(shape) > _LARGEST_INPUT or any(size < 0 for size in shape):
+        raise ValueError(f"an example of shape {shape!r:.80} has a negative size or more than {_LARGEST_INPUT} numbers")
+    return torch.zeros(shape, dtype=dtype)
 
 
 def read_header(folder: str | Path) -> dict[str, Any]:
@@ -330,10 +389,11 @@ def read_header(folder: str | Path) -> dict[str, Any]:
     Raises:
         DataError: it is missing or damaged.
     """
-    try:
-        header = json.loads((Path(folder) / HEADER).read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{folder} holds no undamaged network ({error})") from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise DataError(f"{Path(folder) / HEADER} is no network of this version")
+    path = Path(folder) / HEADER
+    with reading(path, DataError, "an undamaged header of a network"):
+        header = read_json_object(read_bytes(path, folder=folder))
+        if header.get("format") not in (FORMAT, _FORMAT_1):
+            raise DataError(f"{path} is no network of this version")
+        if header["format"] == FORMAT and header["checksum"] != _checksum(header):
+            raise DataError(f"{path} is damaged: its checksum differs")
     return header
