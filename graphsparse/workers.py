@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar, cast
 
 from graphsparse.errors import GraphsparseError
 
@@ -73,8 +73,7 @@ def in_processes(
         for _ in range(min(jobs, len(items))):
             _hand_out(_start(call), todo, busy)
         while busy:
-            for ready in wait(list(busy), timeout=1):
-                assert isinstance(ready, Connection)
+            for ready in cast("list[Connection]", wait(list(busy), timeout=1)):
                 process, item = busy.pop(ready)
                 end = _received(ready, process, item)
                 if isinstance(end.error, WorkerError):
