@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from graphsparse.keep_rule import Keep, exact_fraction
+from graphsparse.keep_rule import Keep, exact_fraction, whole_number
 
 Schedule = Callable[[int, Fraction], Keep]
 
@@ -44,7 +44,7 @@ class Constant:
     begin: int = 0
 
     def __post_init__(self) -> None:
-        if self.begin < 0:
+        if whole_number(self.begin, "begin") < 0:
             raise ValueError(f"begin is a step, 0 or later; got {self.begin}")
 
     def __call__(self, step: int, final: Fraction) -> Fraction:
@@ -59,6 +59,8 @@ class _Ramp:
     initial: Keep = 0
 
     def __post_init__(self) -> None:
+        for name in ("begin", "end", "every"):
+            whole_number(getattr(self, name), name)
         if not 0 <= self.begin < self.end:
             raise ValueError(f"a ramp needs 0 <= begin < end, got begin={self.begin}, end={self.end}")
         if self.every < 1:

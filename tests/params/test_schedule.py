@@ -72,3 +72,15 @@ def test_ramps_that_make_no_sense(kind: type[Linear] | type[Cubic]) -> None:
         kind(end=5, initial=0.8)(0, F(1, 2))
     with pytest.raises(ValueError, match="begin is a step"):
         Constant(begin=-1)
+
+
+@pytest.mark.parametrize("wrong", [4.5, 4.0, True, "4", None])
+def test_steps_are_whole_numbers(wrong: object) -> None:
+    for make, name in (
+        (lambda: Constant(begin=wrong), "begin"),
+        (lambda: Linear(end=wrong), "end"),
+        (lambda: Cubic(end=9, begin=wrong), "begin"),
+        (lambda: Linear(end=9, every=wrong), "every"),
+    ):
+        with pytest.raises(ValueError, match=f"{name} must be a whole number, got"):
+            make()
