@@ -1,0 +1,222 @@
+"""A file that holds a graph, the table of their kinds, and what all kinds do in one way: weights, labels, node counts."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import stat
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from graphsparse.errors import DataError
+from graphsparse.graphs.interop import EdgeList, edge_list
+from graphsparse.graphs.labels import label_names
+from graphsparse.registry import Registry
+from graphsparse.untrusted import reading
+
+Mask = npt.NDArray[np.bool_]
+Array = npt.NDArray[Any]
+
+MANY_NODES = 1 << 26  # a file may always have so many nodes, and beyond them as many as it has bytes
+WEIGHTS = ("weight", "edge_weight")  # where weights lie when nobody says
+
+
+class GraphFile(ABC):
+    """A graph in a file: its edges, and the way back to the same kind of file with some of them.
+
+    A kind of file is a subclass that reads in its constructor, ``GraphFile(path, undirected, weight)``, and raises
+    whatever it likes for what it cannot read: `open_file` makes it one ``DataError`` with the file's name.
+
+    Attributes:
+        edges: the edge list, in the order of the file.
+        weights: where its weights come from, in words; empty without weights.
+        note: what a reader of the report should know besides; usually empty.
+        needs: a library that is not among the required ones, and that this kind cannot do without.
+        packed: whether a file of this kind may be gzipped (``.csv.gz``).
+    """
+
+    edges: EdgeList
+    weights: str = ""
+    note: str = ""
+    needs: ClassVar[str] = ""
+    packed: ClassVar[bool] = False
+
+    @abstractmethod
+    def __init__(self, path: Path, undirected: bool | None, weight: str | None) -> None: ...
+
+    @abstractmethod
+    def write(self, keep: Mask, path: Path) -> None:
+        """Write the file anew to ``path``, without the edges where ``keep`` ``[E]`` is false; all else stays."""
+
+    def place(self, edge: int) -> str:
+        """Where the file holds an edge, for errors."""
+        return f"edge {edge}"
+
+
+def _check(name: str, entry: Any) -> type[GraphFile]:
+    if not (isinstance(entry, type) and issubclass(entry, GraphFile)):
+        raise TypeError(f"the file format {name!r} must be a subclass of graphsparse.graphs.formats.GraphFile")
+    return entry
+
+
+FORMATS: Registry[type[GraphFile]] = Registry("file format", folder="graphsparse.graphs.formats", check=_check)
+
+
+def open_file(
+    path: str | os.PathLike[str],
+    undirected: bool | None = None,
+    *,
+    weight: str | None = None,
+    file_format: str | None = None,
+) -> GraphFile:
+    """Read the graph in a file.
+
+    Weights are read by one rule from all kinds of file: the column (CSV, Parquet), attribute (GraphML) or array (npz)
+    that ``weight`` names, else the one that is called ``weight`` or ``edge_weight``; of a matrix its stored values.
+
+    Args:
+        path: the file, which must be a regular one.
+        undirected: as in `graphsparse.graphs.interop.open_graph`; GraphML and symmetric Matrix Market say themselves.
+        weight: name of the weights.
+        file_format: a name in ``FORMATS`` or ``"module:class"``; by default the file's suffix.
+
+    Returns:
+        a `GraphFile`: ``.edges`` and ``.write(keep, path)``.
+
+    Raises:
+        DataError: the file is missing, damaged, or not what it claims; with its name and, where there is one, the line.
+        ValueError: no such format.
+        ModuleNotFoundError: the format needs a library that is not there.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "a.csv"
+        ...     _ = path.write_text("src,dst\\nx,y\\ny,z\\n")
+        ...     open_file(path).edges.edge_index
+        tensor([[0, 1], [1, 2]])
+    """
+    path = Path(path)
+    kind = FORMATS.find(name := format_of(path, file_format))
+    if kind.needs:
+        try:
+            importlib.import_module(kind.needs)
+        except ModuleNotFoundError:
+            raise ModuleNotFoundError(f'{name} files need {kind.needs}: pip install "graphsparse[scale]"') from None
+    if not path.exists():
+        raise DataError(f"{path} does not exist")
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise DataError(f"{path} is a folder, a device or a pipe, and no regular file")
+    with reading(path, DataError, f"a graph in the format {name}"):
+        if path.suffix.lower() == ".gz" and not kind.packed:
+            raise ValueError("files of this kind are compressed in themselves and are not read from .gz")
+        return kind(path, undirected, weight)
+
+
+def format_of(path: Path, file_format: str | None = None) -> str:
+    """The name in ``FORMATS`` of the kind of a file: the given one, or by its suffix (before ``.gz``).
+
+    Example:
+        >>> format_of(Path("a/edges.CSV.gz"))
+        'csv'
+    """
+    if file_format is not None:
+        FORMATS.find(file_format)
+        return FORMATS.key(file_format)
+    suffix = Path(path.stem if path.suffix.lower() == ".gz" else path.name).suffix.lower()
+    try:
+        return FORMATS.key(suffix[1:])
+    except ValueError:
+        known = ", ".join(f".{name}" for name in FORMATS.names())
+        raise ValueError(f"{path} has the suffix {suffix!r}, which is not known; known are {known}") from None
+
+
+def weight_name(names: Sequence[str], asked: str | None, what: str) -> str | None:
+    """Which of the columns, attributes or arrays are the weights: the rule of `open_file`.
+
+    Raises:
+        ValueError: the name that was asked for is not there, or more than one could be meant.
+
+    Example:
+        >>> weight_name(["src", "dst", "weight"], None, "column")
+        'weight'
+    """
+    if asked is not None and asked not in names:
+        raise ValueError(f"there is no {what} {asked!r} to take weights from; there are {', '.join(names) or 'none'}")
+    found = [name for name in names if (name in WEIGHTS if asked is None else name == asked)]
+    if len(found) > 1:
+        raise ValueError(f"the weights could be in several {what}s ({', '.join(found)}): say which by weight=")
+    return found[0] if found else None
+
+
+def number(text: str) -> float:
+    """A weight as written; what is no number is NaN, an error where weights are used and nowhere else."""
+    try:
+        return float("nan") if "_" in text else float(text)
+    except ValueError:
+        return float("nan")
+
+
+def end_columns(names: Sequence[str]) -> tuple[int, int]:
+    """The positions of the two columns that hold the ends of edges: src and dst, or source and target.
+
+    Example:
+        >>> end_columns(["Target", "since", "Source"])
+        (2, 0)
+    """
+    spelled = [name.strip().lower() for name in names]
+    for tail, head in (("src", "dst"), ("source", "target")):
+        if tail in spelled and head in spelled:
+            twice = next((name for name in (tail, head) if spelled.count(name) > 1), None)
+            if twice:
+                raise ValueError(f"two columns are named {twice!r}")
+            return spelled.index(tail), spelled.index(head)
+    missing = "dst" if "src" in spelled else "src"
+    raise ValueError(
+        f"the table has no column {missing!r}: its first line must name the columns, src and dst (or source and "
+        f"target) among them, and names {', '.join(names)!r:.200}"
+    )
+
+
+def labelled_edges(
+    tails: Sequence[Hashable],
+    heads: Sequence[Hashable],
+    undirected: bool | None,
+    weight: Tensor | None,
+) -> tuple[EdgeList, list[Hashable]]:
+    """The edge list between labels, nodes in the order in which they appear first, and the labels."""
+    labels: list[Hashable] = list(dict.fromkeys([*tails, *heads]))
+    ids = {label: i for i, label in enumerate(labels)}
+    ends = np.empty((2, len(tails)), np.int64)
+    for row, column in zip(ends, (tails, heads), strict=True):
+        row[:] = np.fromiter(map(ids.__getitem__, column), np.int64, len(column))
+    return coded_edges(ends, labels, undirected, weight), labels
+
+
+def coded_edges(
+    ends: Array, labels: Sequence[Hashable], undirected: bool | None, weight: Tensor | None, pairs_once: bool = False
+) -> EdgeList:
+    """The edge list with ends ``[2, E]`` as positions among the labels, which name the nodes for ties."""
+    return edge_list(
+        torch.from_numpy(ends),
+        len(labels),
+        undirected,
+        weight=weight,
+        names=label_names(labels),
+        pairs_once=pairs_once,
+    )
+
+
+def check_node_count(number: int, size: int) -> None:
+    """Refuse more nodes than a file of ``size`` bytes can be about: every node takes memory, whether named or not."""
+    if number > max(MANY_NODES, size) or number >= 1 << 31:
+        raise ValueError(
+            f"the ids ask for {number:,} nodes, and there are only {size:,} bytes; relabel the nodes 0..N-1 without gaps"
+        )
