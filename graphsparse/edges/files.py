@@ -96,9 +96,7 @@ def _check_target(source: Path, target: Path, file_format: str | None) -> None:
         raise PermissionError(13, "the folder cannot be written to", str(target))
 
 
-def _mask(
-    file: GraphFile, source: Path, method: str, seed: int, rules: dict[str, Any]
-) -> npt.NDArray[np.bool_]:
+def _mask(file: GraphFile, source: Path, method: str, seed: int, rules: dict[str, Any]) -> npt.NDArray[np.bool_]:
     try:
         return edge_mask(file.edges, method, seed, rules, {}).numpy()
     except (ValueError, TypeError) as error:

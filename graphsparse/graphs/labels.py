@@ -6,6 +6,7 @@ import hashlib
 import numbers
 import re
 from collections.abc import Hashable, Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ import numpy.typing as npt
 ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+")
 
 
-def label_names(labels: Iterable[Hashable]) -> npt.NDArray[np.uint64]:
+def label_names(labels: Iterable[Hashable] | npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
     """Name nodes by the values of their labels.
 
     An integer that fits in 64 bits names itself, so that a graph has the same names with labels and with ids. Other
@@ -33,6 +34,8 @@ def label_names(labels: Iterable[Hashable]) -> npt.NDArray[np.uint64]:
         >>> label_names([7, -1]).tolist() == [7, 2**64 - 1]
         True
     """
+    if isinstance(labels, np.ndarray) and labels.dtype.kind == "i":  # what the loop would find, at once
+        return labels.astype(np.int64).view(np.uint64)
     return np.fromiter((_name(label) for label in labels), np.uint64)
 
 

@@ -1,6 +1,7 @@
 """Sparsifying files: every kind comes back as it was, with fewer edges, and damage changes nothing."""
 
 import json
+import os
 import sys
 
 import networkx as nx
@@ -118,12 +119,12 @@ def test_rows_edges_and_scipy_matrices_in_npz(tmp_path):
     ("name", "content", "message"),
     [
         ("in.csv", "from,to\n1,2\n", "no column 'src'"),
-        ("in.csv", "src,dst\n1,2\n3,\n", "row 1"),
-        ("in.csv", "", "cannot read"),
-        ("in.parquet", "PAR1 is not enough", "cannot read"),
-        ("in.graphml", "<graphml><graph>", "cannot read"),
-        ("in.mtx", "no matrix", "cannot read"),
-        ("in.npz", "no zip", "cannot read"),
+        ("in.csv", "src,dst\n1,2\n3,\n", "line 3"),
+        ("in.csv", "", "it is empty"),
+        ("in.parquet", "PAR1 is not enough", r"in\.parquet is not a graph in the format parquet"),
+        ("in.graphml", "<graphml><graph>", r"in\.graphml is not a graph in the format graphml"),
+        ("in.mtx", "no matrix", r"in\.mtx is not a graph in the format mtx"),
+        ("in.npz", "no zip", r"in\.npz is not a graph in the format npz"),
     ],
 )
 def test_damage_gets_one_sentence_and_the_target_stays(tmp_path, name, content, message):
@@ -154,7 +155,7 @@ def test_bad_arguments_write_nothing(written, tmp_path):
 
 def test_pickles_in_npz_are_refused(tmp_path):
     np.savez(tmp_path / "in.npz", edge_index=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(DataError, match="cannot read"):
+    with pytest.raises(DataError, match=r"in\.npz .*holds objects"):
         sparsify_file(tmp_path / "in.npz", tmp_path / "out.npz", rules=HALF)
 
 
@@ -171,3 +172,90 @@ def test_real_graph_from_a_file(need, tmp_path):
     pd.DataFrame(arcs, columns=["src", "dst"]).to_csv(tmp_path / "in.csv", index=False)
     report = sparsify_file(tmp_path / "in.csv", tmp_path / "out.csv", undirected=True, rules={"keep": 0.3})
     assert f"kept {-(-3 * 170_823 // 10):,} of 170,823 undirected edges (given so)" in report, json.dumps(report)
+
+
+@pytest.mark.parametrize("name", ["wordnet/wordnet_synsets.npz", "debian/debian_bookworm_deps.npz"])
+def test_a_real_graph_keeps_the_same_edges_in_memory_and_in_every_kind_of_file(need, tmp_path, name):
+    edges = np.load(need(name))["edges"]
+    arcs = np.ascontiguousarray(edges if edges.shape[0] == 2 else edges.T, np.int64)[:, :60_000]
+    memory = gs.sparsify(torch.from_numpy(arcs), keep=0.3).t().numpy()
+    frame = pd.DataFrame({"src": arcs[0], "dst": arcs[1]})
+    frame.to_csv(tmp_path / "in.csv", index=False)
+    frame.to_parquet(tmp_path / "in.parquet")
+    np.savez(tmp_path / "in.npz", edge_index=arcs)
+    for kind in ("csv", "parquet", "npz"):
+        sparsify_file(tmp_path / f"in.{kind}", tmp_path / f"out.{kind}", rules={"keep": 0.3})
+        assert np.array_equal(np.asarray(read_arcs(tmp_path / f"out.{kind}")), memory), kind
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "npz", "graphml", "mtx"])
+def test_weights_are_read_by_one_rule_from_every_kind(tmp_path, kind):
+    """A resistance needs weights: the same ones in every kind of file, and the report says where they are."""
+    graph = nx.Graph()
+    graph.add_weighted_edges_from([(u, v, 1.0 + (7 * u + 3 * v) % 11) for u, v in GRAPH.edges()])
+    arcs = [(u, v, graph[u][v]["weight"]) for u, v in ARCS.tolist()]
+    frame = pd.DataFrame(arcs, columns=["src", "dst", "weight"])
+    path, out = tmp_path / f"in.{kind}", tmp_path / f"out.{kind}"
+    if kind == "csv":
+        frame.to_csv(path, index=False)
+    elif kind == "parquet":
+        frame.to_parquet(path)
+    elif kind == "npz":
+        np.savez(path, edge_index=ARCS.T, weight=frame["weight"])
+    elif kind == "graphml":
+        nx.write_graphml(graph, path)
+    else:
+        scipy.io.mmwrite(path, scipy.sparse.coo_array((frame["weight"], ARCS.T), (34, 34)))
+    report = sparsify_file(path, out, "effective_resistance", rules=HALF)
+    small = gs.sparsify(graph, "effective_resistance", keep=0.5)
+    assert kept_pairs(read_arcs(out)) == kept_pairs(small.edges())
+    assert "weights are " in report
+
+
+@pytest.mark.parametrize("cell", ["-1", "nan", "x", "", "0", "inf"])
+def test_bad_weights_are_told_with_their_line_where_they_are_used(tmp_path, cell):
+    (tmp_path / "in.csv").write_text(f"src,dst,weight\n1,2,1\n2,3,{cell}\n")
+    with pytest.raises(DataError, match=r"in\.csv, line 3: the weight of edge 1 .*the column 'weight'"):
+        sparsify_file(tmp_path / "in.csv", tmp_path / "out.csv", "effective_resistance", rules=HALF)
+    report = sparsify_file(tmp_path / "in.csv", tmp_path / "out.csv", "teddy", rules=HALF)
+    assert "kept 1 of 2" in report
+
+
+def test_places_that_cannot_be_read_or_written_are_told_first(written, tmp_path, monkeypatch):
+    source = written("csv")
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "device.csv").symlink_to("/dev/zero")
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "link.csv").symlink_to(source)
+    for name in ("pipe", "device", "folder"):
+        with pytest.raises(DataError, match=f"{name}.csv is a folder, a device or a pipe"):
+            sparsify_file(tmp_path / f"{name}.csv", tmp_path / "out.csv", rules=HALF)
+        with pytest.raises(ValueError, match=f"{name}.csv is a folder or a device"):
+            sparsify_file(source, tmp_path / f"{name}.csv", rules=HALF)
+    for same in (source, tmp_path / "link.csv"):
+        with pytest.raises(ValueError, match="is the file that is read"):
+            sparsify_file(source, same, rules=HALF)
+    with pytest.raises(ValueError, match=r"folder of .* does not exist"):
+        sparsify_file(source, tmp_path / "none" / "out.csv", rules=HALF)
+    with pytest.raises(ValueError, match="must end in"):
+        sparsify_file(source, tmp_path / "out.parquet", rules=HALF)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(PermissionError, match=r"out\.csv"):
+        sparsify_file(source, tmp_path / "out.csv", rules=HALF)
+
+
+def test_a_full_disk_names_the_target_and_loses_nothing(written, tmp_path, monkeypatch):
+    from graphsparse.graphs.formats import csv
+
+    def full(path, pieces):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device", str(path))
+
+    target = tmp_path / "out.csv"
+    target.write_text("precious")
+    monkeypatch.setattr(csv, "write_content", full)
+    with pytest.raises(OSError, match=r"No space left on device.*out\.csv") as caught:
+        sparsify_file(written("csv"), target, rules=HALF)
+    assert caught.value.filename == str(target)
+    assert target.read_text() == "precious"
+    assert len(list(tmp_path.iterdir())) == 2

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import compress, islice
+from operator import methodcaller
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +16,17 @@ import torch
 from graphsparse.graphs.formats.content import read_content, write_content
 from graphsparse.graphs.formats.graph_file import (
     FORMATS,
+    Array,
     GraphFile,
     Mask,
+    coded_edges,
     end_columns,
-    labelled_edges,
+    label_codes,
     number,
     weight_name,
 )
 
 DELIMITERS = ",\t;| "  # in this order; the first one by which the header names both ends is the table's
-WHOLE = re.compile(r"0|-?[1-9][0-9]*")  # whole numbers in the one way that Python writes them
 
 
 @FORMATS.register("csv")
@@ -49,12 +50,10 @@ class TextTable(GraphFile):
             name = weight_name(names, weight, "column")
             self._read(first, delimiter, names, name)
         values = None if name is None else torch.tensor([number(cell) for cell in self.cells], dtype=torch.float64)
-        tails, heads = self.ends
-        if all(map(WHOLE.fullmatch, tails)) and all(map(WHOLE.fullmatch, heads)):
-            tails, heads = list(map(int, tails)), list(map(int, heads))  # named by their values, as ids in memory are
-        self.edges, labels = labelled_edges(tails, heads, undirected, values)
+        ends, labels = _whole_codes(*self.ends) or label_codes(*self.ends)
+        self.edges = coded_edges(ends, labels, undirected, values)
         del self.cells, self.ends
-        alike = len(labels) - len({label.strip() if isinstance(label, str) else label for label in labels})
+        alike = 0 if isinstance(labels, np.ndarray) else len(labels) - len({str(label).strip() for label in labels})
         self.weights = "" if name is None else f"the column {name!r}"
         self.note = f"{alike:,} labels differ from others by blanks only, and are nodes of their own" if alike else ""
 
@@ -62,20 +61,27 @@ class TextTable(GraphFile):
         """The line after the header, the delimiter, and the names of the columns."""
         errors: list[ValueError] = []
         for delimiter in DELIMITERS:
-            try:
+            with _collected(errors):
                 for _, stop, names in _records(self.lines, 0, delimiter):
                     if not _blank(names):
                         end_columns(names)
                         return stop, delimiter, [name.strip() for name in names]
                 raise ValueError("it is empty: a first line must name the columns, src and dst among them")
-            except ValueError as error:
-                errors.append(error)
         raise errors[0]
 
     def _read(self, first: int, delimiter: str, names: list[str], weight: str | None) -> None:
         """Collect the ends, weights and lines of the records."""
         (src, dst), width = end_columns(names), len(names)
         value = None if weight is None else names.index(weight)
+        cells = _plain_cells(self.lines[first:], delimiter, width)
+        if cells is not None and "" not in (tails := cells[src::width]) and "" not in (heads := cells[dst::width]):
+            self.ends, self.cells = (tails, heads), [] if value is None else cells[value::width]
+            self.starts = np.arange(first, len(self.lines))
+            self.stops = self.starts + 1
+            return
+        self._read_records(first, delimiter, width, src, dst, value)
+
+    def _read_records(self, first: int, delimiter: str, width: int, src: int, dst: int, value: int | None) -> None:
         tails: list[str] = []
         heads: list[str] = []
         starts: list[int] = []
@@ -123,6 +129,37 @@ def _decoded(content: bytes) -> str:
         raise ValueError(f"line {line} is not in UTF-8 (byte {byte:#04x}); save the table in UTF-8") from error
 
 
+def _plain_cells(lines: list[str], delimiter: str, width: int) -> list[str] | None:
+    """All cells, row by row, of lines that are records without quotes; None where there is anything else."""
+    text = "".join(lines)
+    if '"' in text or text.startswith("#") or "\n#" in text:
+        return None
+    if "\r" in text:
+        text = text.replace("\r\n", "\n")
+        if "\r" in text:
+            return None
+    if {*map(methodcaller("count", delimiter), lines)} - {width - 1}:
+        return None
+    return text.removesuffix("\n").replace("\n", delimiter).split(delimiter) if lines else []
+
+
+def _whole_codes(tails: list[str], heads: list[str]) -> tuple[Array, Array] | None:
+    """Ends ``[2, E]`` and labels as `label_codes` finds them, where all are whole numbers of 64 bits; else None."""
+    texts = [*tails, *heads]
+    try:
+        values = np.fromiter(map(int, texts), np.int64, len(texts))
+    except (ValueError, OverflowError):
+        return None
+    digits = np.searchsorted(10 ** np.arange(1, 19), np.abs(values), side="right") + 1 + (values < 0)
+    if sum(map(len, texts)) != digits.sum() or not all(map(str.isascii, texts)):
+        return None  # any other spelling of a number, such as 01, is longer
+    labels, first, codes = np.unique(values, return_index=True, return_inverse=True)
+    order = np.argsort(first)  # nodes in the order in which they appear
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return rank[codes].reshape(2, -1), labels[order]
+
+
 def _records(
     lines: list[str], first: int, delimiter: str, width: int | None = None
 ) -> Iterator[tuple[int, int, list[str]]]:
@@ -135,10 +172,9 @@ def _records(
 
     def feed() -> Iterator[str]:
         nonlocal start, at, fresh
-        for line in islice(lines, first, None):
+        for text in islice(lines, first, None):
             at += 1
-            if at == 1:
-                line = line.removeprefix("\ufeff")
+            line = text.removeprefix("\ufeff") if at == 1 else text
             if fresh:
                 if line.startswith("#"):
                     if width is not None:
@@ -152,8 +188,11 @@ def _records(
             yield start, at, cells
             fresh = True
     except csv.Error as error:
-        open_quote = "end of data" in str(error)
-        reason = "a quoted cell that begins here does not end" if open_quote else str(error)
+        reason = str(error)
+        if "end of data" in reason:
+            reason = "a quoted cell that begins here does not end"
+        elif "new-line" in reason:
+            reason = "a carriage return stands within it, not in quotes"
         raise ValueError(f"line {start + 1} cannot be split into cells: {reason}") from error
 
 
@@ -168,6 +207,14 @@ def _check_comment(line: str, at: int, delimiter: str, width: int) -> None:
 
 def _blank(cells: list[str]) -> bool:
     return not cells or (len(cells) == 1 and not cells[0].strip())
+
+
+@contextmanager
+def _collected(errors: list[ValueError]) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        errors.append(error)
 
 
 @contextmanager

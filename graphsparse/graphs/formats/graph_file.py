@@ -1,4 +1,4 @@
-"""A file that holds a graph, the table of their kinds, and what all kinds do in one way: weights, labels, node counts."""
+"""A file that holds a graph, the table of its kinds, and what all kinds do in one way: weights, labels, sizes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import importlib
 import os
 import stat
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Hashable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -185,23 +187,25 @@ def end_columns(names: Sequence[str]) -> tuple[int, int]:
     )
 
 
-def labelled_edges(
-    tails: Sequence[Hashable],
-    heads: Sequence[Hashable],
-    undirected: bool | None,
-    weight: Tensor | None,
-) -> tuple[EdgeList, list[Hashable]]:
-    """The edge list between labels, nodes in the order in which they appear first, and the labels."""
-    labels: list[Hashable] = list(dict.fromkeys([*tails, *heads]))
-    ids = {label: i for i, label in enumerate(labels)}
-    ends = np.empty((2, len(tails)), np.int64)
-    for row, column in zip(ends, (tails, heads), strict=True):
-        row[:] = np.fromiter(map(ids.__getitem__, column), np.int64, len(column))
-    return coded_edges(ends, labels, undirected, weight), labels
+def label_codes(tails: Sequence[Hashable], heads: Sequence[Hashable]) -> tuple[Array, list[Hashable]]:
+    """Ends ``[2, E]`` as positions among the labels, and the labels in the order in which they appear.
+
+    Example:
+        >>> label_codes(["a", "b"], ["b", "c"])[1]
+        ['a', 'b', 'c']
+    """
+    ids: defaultdict[Hashable, int] = defaultdict()
+    ids.default_factory = ids.__len__
+    codes = np.fromiter(map(ids.__getitem__, chain(tails, heads)), np.int64, len(tails) + len(heads))
+    return codes.reshape(2, -1), list(ids)
 
 
 def coded_edges(
-    ends: Array, labels: Sequence[Hashable], undirected: bool | None, weight: Tensor | None, pairs_once: bool = False
+    ends: Array,
+    labels: Sequence[Hashable] | Array,
+    undirected: bool | None,
+    weight: Tensor | None,
+    pairs_once: bool = False,
 ) -> EdgeList:
     """The edge list with ends ``[2, E]`` as positions among the labels, which name the nodes for ties."""
     return edge_list(
@@ -218,5 +222,5 @@ def check_node_count(number: int, size: int) -> None:
     """Refuse more nodes than a file of ``size`` bytes can be about: every node takes memory, whether named or not."""
     if number > max(MANY_NODES, size) or number >= 1 << 31:
         raise ValueError(
-            f"the ids ask for {number:,} nodes, and there are only {size:,} bytes; relabel the nodes 0..N-1 without gaps"
+            f"the ids ask for {number:,} nodes, and there are only {size:,} bytes; relabel the nodes 0..N-1, no gaps"
         )

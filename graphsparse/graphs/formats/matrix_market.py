@@ -46,8 +46,14 @@ class MatrixMarket(GraphFile):
         ends, values = self._entries(field, nodes)
         pairs_once = symmetry != b"general"
         if pairs_once and undirected is False:
-            raise ValueError(f"the matrix is {symmetry.decode()}, and so are its edges: they cannot be read as directed")
-        weights = None if field == b"pattern" else torch.tensor(values, dtype=torch.complex128 if field == b"complex" else torch.float64)
+            raise ValueError(
+                f"the matrix is {symmetry.decode()}, and so are its edges: they cannot be read as directed"
+            )
+        weights = (
+            None
+            if field == b"pattern"
+            else torch.tensor(values, dtype=torch.complex128 if field == b"complex" else torch.float64)
+        )
         self.weights = "" if weights is None else "the values of the matrix"
         self.edges = edge_list(torch.from_numpy(ends), nodes, undirected, weight=weights, pairs_once=pairs_once)
 
@@ -57,7 +63,9 @@ class MatrixMarket(GraphFile):
             raise ValueError("line 1 must read %%MatrixMarket matrix coordinate FIELD SYMMETRY")
         thing, form, field, symmetry = (word.lower() for word in found.groups())
         if (thing, form) != (b"matrix", b"coordinate"):
-            raise ValueError(f"it holds a {thing.decode()} in {form.decode()} form; a graph is a matrix in coordinate form")
+            raise ValueError(
+                f"it holds a {thing.decode()} in {form.decode()} form; a graph is a matrix in coordinate form"
+            )
         if field not in _VALUES or symmetry not in _SYMMETRIES:
             raise ValueError(
                 f"{field.decode()} {symmetry.decode()} matrices are not read as graphs; the field may be "

@@ -53,7 +53,9 @@ class Npz(GraphFile):
         self.data = Data()
         for key, array in self.arrays.items():
             if key not in (self.key, "num_nodes"):
-                self.data[key] = _tensor(array) if key == "x" and array.ndim > 1 and array.dtype.kind in "iuf" else array
+                self.data[key] = (
+                    _tensor(array) if key == "x" and array.ndim > 1 and array.dtype.kind in "iuf" else array
+                )
         self.data.edge_index = torch.from_numpy(ends)
         if name is not None:
             self.data[name] = _weights(self.arrays[name], name, ends.shape[1])

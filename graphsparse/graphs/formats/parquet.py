@@ -15,7 +15,7 @@ from graphsparse.graphs.formats.graph_file import (
     Mask,
     coded_edges,
     end_columns,
-    labelled_edges,
+    label_codes,
     weight_name,
 )
 from graphsparse.graphs.interop import EdgeList
@@ -100,8 +100,10 @@ def _edges(tails: Any, heads: Any, undirected: bool | None, weight: torch.Tensor
         packed = codes.combine_chunks().dictionary_encode()
         packed = packed.combine_chunks() if isinstance(packed, pyarrow.ChunkedArray) else packed
         ends = packed.indices.to_numpy(zero_copy_only=False).astype(np.int64).reshape(2, -1)
-        return coded_edges(ends, packed.dictionary.to_pylist(), undirected, weight)
-    return labelled_edges(tails.to_pylist(), heads.to_pylist(), undirected, weight)[0]  # equal as Python's values are
+        labels = packed.dictionary.to_pylist() if same_text else packed.dictionary.to_numpy()
+        return coded_edges(ends, labels, undirected, weight)
+    ends, labels = label_codes(tails.to_pylist(), heads.to_pylist())  # equal as Python's values are
+    return coded_edges(ends, labels, undirected, weight)
 
 
 def _weights(column: Any) -> torch.Tensor:
