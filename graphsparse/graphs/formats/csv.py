@@ -39,6 +39,8 @@ class TextTable(GraphFile):
     """
 
     packed = True
+    cells: list[str]  # of the weights
+    ends: tuple[list[str], list[str]]
 
     def __init__(self, path: Path, undirected: bool | None, weight: str | None) -> None:
         text = _decoded(read_content(path))
@@ -50,8 +52,8 @@ class TextTable(GraphFile):
             name = weight_name(names, weight, "column")
             self._read(first, delimiter, names, name)
         values = None if name is None else torch.tensor([number(cell) for cell in self.cells], dtype=torch.float64)
-        ends, labels = _whole_codes(*self.ends) or label_codes(*self.ends)
-        self.edges = coded_edges(ends, labels, undirected, values)
+        codes, labels = _whole_codes(*self.ends) or label_codes(*self.ends)
+        self.edges = coded_edges(codes, labels, undirected, values)
         del self.cells, self.ends
         alike = 0 if isinstance(labels, np.ndarray) else len(labels) - len({str(label).strip() for label in labels})
         self.weights = "" if name is None else f"the column {name!r}"
@@ -86,7 +88,7 @@ class TextTable(GraphFile):
         heads: list[str] = []
         starts: list[int] = []
         stops: list[int] = []
-        self.cells: list[str] = []
+        self.cells = []
         for start, stop, cells in _records(self.lines, first, delimiter, width):
             if len(cells) != width:
                 if _blank(cells):

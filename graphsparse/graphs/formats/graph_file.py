@@ -1,4 +1,4 @@
-"""A file that holds a graph, the table of its kinds, and what all kinds do in one way: weights, labels, sizes."""
+"""A file that holds a graph, the table of its kinds, and what all kinds do in one way: weights and labels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ from graphsparse.untrusted import reading
 Mask = npt.NDArray[np.bool_]
 Array = npt.NDArray[Any]
 
-MANY_NODES = 1 << 26  # a file may always have so many nodes, and beyond them as many as it has bytes
 WEIGHTS = ("weight", "edge_weight")  # where weights lie when nobody says
 
 
@@ -216,11 +215,3 @@ def coded_edges(
         names=label_names(labels),
         pairs_once=pairs_once,
     )
-
-
-def check_node_count(number: int, size: int) -> None:
-    """Refuse more nodes than a file of ``size`` bytes can be about: every node takes memory, whether named or not."""
-    if number > max(MANY_NODES, size) or number >= 1 << 31:
-        raise ValueError(
-            f"the ids ask for {number:,} nodes, and there are only {size:,} bytes; relabel the nodes 0..N-1, no gaps"
-        )

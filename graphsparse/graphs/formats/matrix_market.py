@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from graphsparse.graphs.formats.content import read_content, write_content
-from graphsparse.graphs.formats.graph_file import FORMATS, GraphFile, Mask, check_node_count, number
+from graphsparse.graphs.formats.graph_file import FORMATS, GraphFile, Mask, number
 from graphsparse.graphs.interop import edge_list
 
 _BANNER = re.compile(rb"%%MatrixMarket\s+(\w+)\s+(\w+)\s+([\w-]+)\s+([\w-]+)\s*", re.IGNORECASE)
@@ -42,7 +42,6 @@ class MatrixMarket(GraphFile):
         nodes, number_of_edges = (int(self.size[group]) for group in (1, 3))
         if len(self.at) != number_of_edges:
             raise ValueError(f"its size line promises {number_of_edges:,} entries, and {len(self.at):,} lines follow")
-        check_node_count(nodes, len(content))
         ends, values = self._entries(field, nodes)
         pairs_once = symmetry != b"general"
         if pairs_once and undirected is False:

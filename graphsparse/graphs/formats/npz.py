@@ -13,7 +13,7 @@ import scipy.sparse
 import torch
 from torch_geometric.data import Data
 
-from graphsparse.graphs.formats.graph_file import FORMATS, GraphFile, Mask, check_node_count, weight_name
+from graphsparse.graphs.formats.graph_file import FORMATS, GraphFile, Mask, weight_name
 from graphsparse.graphs.interop import OpenGraph, open_graph
 from graphsparse.plain_npz import read_npz
 
@@ -35,13 +35,12 @@ class Npz(GraphFile):
         if len({info.filename for info in infos}) < len(infos):
             raise ValueError("it holds two arrays of one name")
         self.tight = any(info.compress_type != zipfile.ZIP_STORED for info in infos)
-        self.size = sum(info.file_size for info in infos)
         self.arrays = read_npz(path)
         self.matrix = "edge_index" not in self.arrays and {"format", "shape", "data"} <= set(self.arrays)
         if self.matrix:
             if weight is not None:
                 raise ValueError(f"the weights of a matrix are its values; it has nothing named {weight!r}")
-            self.opened: OpenGraph = open_graph(_matrix(self.arrays, self.size), undirected)
+            self.opened: OpenGraph = open_graph(_matrix(self.arrays), undirected)
             self.weights = "the values of the matrix"
         else:
             self.opened = self._open_arrays(undirected, weight)
@@ -65,7 +64,6 @@ class Npz(GraphFile):
             if nodes.size != 1 or nodes.dtype.kind not in "iu" or int(nodes.item()) < 0:
                 raise ValueError("num_nodes must be one whole number, not negative")
             self.data.num_nodes = int(nodes.item())
-        check_node_count(max([self.data.num_nodes or 0, *(ends.max(axis=1) + 1 if ends.size else [])]), self.size)
         return open_graph(self.data, undirected, weight=name)
 
     def write(self, keep: Mask, path: Path) -> None:
@@ -122,8 +120,8 @@ def _tensor(array: npt.NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, array.dtype.newbyteorder("=")))
 
 
-def _matrix(arrays: Arrays, size: int) -> Any:
-    """Build a scipy matrix from arrays that may lie: every size and index is checked before scipy sees it."""
+def _matrix(arrays: Arrays) -> Any:
+    """Build a scipy matrix from arrays that may lie; `open_graph` checks the pointers of what is compressed."""
     kind = arrays["format"].item()
     kind = kind.decode() if isinstance(kind, bytes) else kind
     parts = {"csr": 3, "csc": 3, "bsr": 3, "coo": 3, "dia": 2}
@@ -133,22 +131,25 @@ def _matrix(arrays: Arrays, size: int) -> Any:
     if shape.shape != (2,) or shape.dtype.kind not in "iu" or int(shape.min()) < 0 or shape[0] != shape[1]:
         raise ValueError(f"the matrix of a graph must be square, and its shape is {shape.tolist()}")
     nodes = int(shape[0])
-    check_node_count(nodes, size)
     data = arrays["data"]
     if data.dtype.kind not in "biufc":
         raise ValueError(f"the values of a matrix are numbers, got {data.dtype}")
     data = data.astype(data.dtype.newbyteorder("="))
     if kind == "dia":
-        offsets = _indices(arrays, "offsets", -nodes, nodes + 1)
-        if data.ndim != 2 or len(data) != len(offsets) or len(np.unique(offsets)) < len(offsets):
+        offsets = _indices(arrays, "offsets")
+        far = offsets.size and max(-int(offsets.min()), int(offsets.max())) > nodes
+        if far or data.ndim != 2 or len(data) != len(offsets) or len(np.unique(offsets)) < len(offsets):
             raise ValueError("its diagonals and their offsets do not match")
         content: Any = data, offsets
     elif kind == "coo":
-        content = data, (_indices(arrays, "row", 0, nodes), _indices(arrays, "col", 0, nodes))
-        if data.ndim != 1 or not len(data) == len(content[1][0]) == len(content[1][1]):
-            raise ValueError("row, col and data must have one entry each an edge")
+        content = data, (_indices(arrays, "row"), _indices(arrays, "col"))
     else:
-        content = _compressed(arrays, kind, data, nodes)
+        blocks = kind == "bsr" and data.ndim == 3 and 0 not in data.shape
+        if kind == "bsr" and data.size and not (blocks and nodes % data.shape[1] == nodes % data.shape[2] == 0):
+            raise ValueError(f"blocks of the shape {list(data.shape[1:])} do not fill a matrix of {nodes} rows")
+        content = data, _indices(arrays, "indices"), _indices(arrays, "indptr")
+        if not len(content[2]) or not int(content[2][-1]) == len(content[1]) == len(data):  # scipy drops the rest
+            raise ValueError("indptr must end at the number of indices and of data")
     is_array = "_is_array" in arrays and bool(arrays["_is_array"].item())
     build = getattr(scipy.sparse, f"{kind}_{'array' if is_array else 'matrix'}")
     if kind == "bsr":
@@ -156,35 +157,11 @@ def _matrix(arrays: Arrays, size: int) -> Any:
     return build(content, shape=(nodes, nodes))
 
 
-def _compressed(arrays: Arrays, kind: str, data: npt.NDArray[Any], nodes: int) -> Any:
-    """The content of a CSR, CSC or BSR matrix; BSR counts rows and columns in blocks."""
-    rows = columns = nodes
-    if kind == "bsr":
-        if data.ndim != 3 or 0 in data.shape[1:] or nodes % data.shape[1] or nodes % data.shape[2]:
-            raise ValueError(f"blocks of the shape {list(data.shape[1:])} do not fill a matrix of {nodes} rows")
-        rows, columns = nodes // data.shape[1], nodes // data.shape[2]
-    elif data.ndim != 1:
-        raise ValueError(f"data must have one dimension, got the shape {list(data.shape)}")
-    indices = _indices(arrays, "indices", 0, columns)
-    indptr = _indices(arrays, "indptr", 0, len(indices) + 1)
-    if len(indptr) != rows + 1:
-        raise ValueError(f"indptr must have {rows + 1:,} entries, one more than rows, and has {len(indptr):,}")
-    if int(indptr[0]) != 0 or int(indptr[-1]) != len(indices) or len(indices) != len(data):
-        raise ValueError("indptr must go from 0 to the number of indices and of data")
-    if bool((indptr[1:] < indptr[:-1]).any()):
-        row = int((indptr[1:] < indptr[:-1]).argmax())
-        raise ValueError(f"indptr falls after entry {row}: {int(indptr[row])}, {int(indptr[row + 1])}")
-    return data, indices, indptr
-
-
-def _indices(arrays: Arrays, name: str, low: int, high: int) -> npt.NDArray[Any]:
-    """A one-dimensional array of whole numbers, all in low..high-1, in a signed kind."""
+def _indices(arrays: Arrays, name: str) -> npt.NDArray[Any]:
+    """A one-dimensional array of whole numbers, in a signed kind."""
     array = arrays.get(name)
     if array is None:
         raise ValueError(f"the array {name} of the matrix is missing")
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise ValueError(f"{name} must be a list of whole numbers, got {array.dtype} of the shape {list(array.shape)}")
-    if array.size and not (low <= int(array.min()) and int(array.max()) < high):
-        bad = int(array.min()) if int(array.min()) < low else int(array.max())
-        raise ValueError(f"{name} holds {bad}, and its values go from {low} to {high - 1}")
     return array.astype(np.int32 if array.dtype == np.int32 else np.int64)

@@ -10,7 +10,6 @@ import torch
 
 from graphsparse.graphs.formats.graph_file import (
     FORMATS,
-    MANY_NODES,
     GraphFile,
     Mask,
     coded_edges,
@@ -19,6 +18,8 @@ from graphsparse.graphs.formats.graph_file import (
     weight_name,
 )
 from graphsparse.graphs.interop import EdgeList
+
+MANY_ROWS = 1 << 26  # a table may always have so many, and beyond them 64 for each byte
 
 
 @FORMATS.register("parquet")
@@ -72,7 +73,7 @@ class ParquetTable(GraphFile):
 def _check_rows(rows: int, path: Path) -> None:
     """A table packs well, but not that well: pyarrow asks for the memory that the metadata names."""
     size = path.stat().st_size
-    if rows > max(MANY_NODES, 64 * size):
+    if rows > max(MANY_ROWS, 64 * size):
         raise ValueError(f"it claims {rows:,} rows in {size:,} bytes")
 
 
