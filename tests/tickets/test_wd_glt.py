@@ -169,3 +169,10 @@ def test_few_points_are_drawn_of_each_side():
     mixed = torch.randn(100, 2, generator=torch.Generator().manual_seed(1))
     values = {round(float(distance(mixed, points=1, seed=seed)), 5) for seed in range(8)}
     assert len(values) > 4
+
+
+def test_the_regularisation_is_a_twentieth_of_the_largest_cost():
+    outputs = 2 * torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(distance(outputs), distance(outputs, regularisation=0.05, iterations=100))
+    assert float(distance(outputs)) == pytest.approx(exact(outputs), rel=0.2)
+    assert float(distance(outputs, regularisation=1.0)) > 1.2 * exact(outputs)  # a plan that is spread out
