@@ -11,7 +11,7 @@ from torch import Tensor
 
 from graphsparse.edges.each import counts_by_graph
 from graphsparse.edges.units import Ints, Units, find_units
-from graphsparse.graphs.interop import EdgeList
+from graphsparse.graphs.inner_form import EdgeList
 from graphsparse.keep_rule import Keep
 
 COMPILE_FROM = 1 << 12  # edges; below, the loop is mostly done before its compiler would be

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from graphsparse.edges.keep import Guard, check_rules, check_scores, choose_units
 from graphsparse.edges.units import Units, find_units
-from graphsparse.graphs.interop import EdgeList
+from graphsparse.graphs.inner_form import EdgeList
 from graphsparse.keep_rule import Keep, check_no_nan, kept_count
 
 Ints = npt.NDArray[np.int64]

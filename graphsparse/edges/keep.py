@@ -11,11 +11,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from graphsparse.edges.kernels import symmetric_scores
 from graphsparse.edges.units import Units, find_units
-from graphsparse.graphs.interop import EdgeList, edge_list
+from graphsparse.graphs.arcs import symmetric_scores
+from graphsparse.graphs.inner_form import EdgeList, edge_list
 from graphsparse.keep_rule import Keep, check_no_nan, kept_count, threshold
-from graphsparse.parallel import over_slices
+from graphsparse.parallel import SERIAL_BELOW, over_slices
 
 Guard = Literal["cover", "isolated"]
 Mask = npt.NDArray[np.bool_]
@@ -162,8 +162,9 @@ def check_scores(graph: EdgeList, scores: Any, symmetric: bool) -> Tensor:
     values = _as_tensor(scores)
     if values.is_complex() or values.dtype == torch.bool:
         raise TypeError(f"scores must be real numbers, got {values.dtype}")
-    if values.shape != (graph.num_edges,):
-        raise ValueError(f"scores must have one number for each of {graph.num_edges} edges, got {list(values.shape)}")
+    num_edges = graph.edge_index.size(1)
+    if values.shape != (num_edges,):
+        raise ValueError(f"scores must have one number for each of {num_edges} edges, got {list(values.shape)}")
     values = values.to(graph.edge_index.device)
     if values.dtype not in (torch.float32, torch.float64):
         values = values.to(torch.float64)
@@ -197,7 +198,7 @@ def _mask_by_threshold(graph: EdgeList, scores: Tensor, count: int, seed: int) -
 
 
 def _at_least(scores: Tensor, value: float) -> Tensor:
-    if scores.device.type != "cpu":
+    if scores.device.type != "cpu" or len(scores) < SERIAL_BELOW:
         return scores >= value
     mask = torch.empty(len(scores), dtype=torch.bool)
     values, out = scores.numpy(), mask.numpy()

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from graphsparse.graphs.interop import EdgeList
+from graphsparse.graphs.inner_form import EdgeList
 from graphsparse.keep_rule import mix64
 
 Ints = npt.NDArray[np.int64]

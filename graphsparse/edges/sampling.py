@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from graphsparse.edges.keep import check_scores
-from graphsparse.edges.score_table import SCORES, is_symmetric
-from graphsparse.edges.transform import Method, score_edges
+from graphsparse.edges.score_table import SCORES, Method, score_edges
 from graphsparse.edges.units import Units, find_units
 from graphsparse.graphs.interop import EdgeList, open_graph
 from graphsparse.keep_rule import Keep, check_no_nan, check_seed, keep_fraction, kept_count
@@ -71,7 +70,7 @@ def sample(
     opened = open_graph(graph, undirected)
     edges = opened.edges
     weight = edges.checked_weight()
-    sizes = check_scores(edges, score_edges(edges, method, seed, options), is_symmetric(method)).to(torch.float64)
+    sizes = check_scores(edges, *score_edges(edges, method, seed, options)).to(torch.float64)
     check_no_nan(sizes)
     if isinstance(method, str) and SCORES.key(method) == "effective_resistance":
         sizes = sizes * weight.abs()

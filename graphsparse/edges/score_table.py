@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from graphsparse.graphs.interop import EdgeList, open_graph
@@ -13,6 +15,8 @@ from graphsparse.keep_rule import check_seed
 from graphsparse.registry import Registry
 
 ScoreFunction = Callable[..., Tensor]
+Scores = Tensor | npt.NDArray[Any]
+Method = str | Scores | ScoreFunction
 F = TypeVar("F", bound=ScoreFunction)
 
 FOLDER = "graphsparse.edges.scores"
@@ -87,6 +91,29 @@ def score(
     return compute(open_graph(graph, undirected).edges, method, seed=seed, **options)
 
 
+def score_edges(graph: EdgeList, method: Method, seed: int, options: dict[str, Any]) -> tuple[Scores, bool]:
+    """Scores ``[E]`` by name, given, or from a function, and whether they are sure to be symmetric.
+
+    Symmetric scores are equal on both arcs of a pair and +inf on loops, as this package's own are; what others hand
+    over or register is looked at instead.
+
+    Raises:
+        TypeError: for a method of another kind, or options that it does not take.
+        ValueError: as `compute`.
+    """
+    if isinstance(method, (Tensor, np.ndarray)):
+        if options:
+            raise TypeError(f"given scores take no options, got {', '.join(options)}")
+        return method, False
+    if isinstance(method, str):
+        function = SCORES.find(method)
+        own = getattr(function, "__module__", "").startswith(f"{FOLDER}.")
+        return _call(function, method, graph, seed, options), own
+    if callable(method):
+        return method(graph, **options), False
+    raise TypeError(f"method must be a score's name, scores [E] or a function, got {type(method).__name__}")
+
+
 def compute(graph: EdgeList, method: str, *, seed: int = 0, **options: Any) -> Tensor:
     """Score every edge of the inner form.
 
@@ -105,9 +132,7 @@ def compute(graph: EdgeList, method: str, *, seed: int = 0, **options: Any) -> T
             refuses.
         TypeError: for an unknown option (names those that there are).
     """
-    if "seed" in check_options(method, options):
-        options["seed"] = check_seed(seed)
-    return SCORES.find(method)(graph, **options)
+    return _call(SCORES.find(method), method, graph, seed, options)
 
 
 def check_options(method: str, options: Iterable[str]) -> list[str]:
@@ -117,22 +142,20 @@ def check_options(method: str, options: Iterable[str]) -> list[str]:
         >>> check_options("random", [])
         ['seed']
     """
-    takes = list(inspect.signature(SCORES.find(method)).parameters.values())[1:]
+    return _taken(SCORES.find(method), method, options)
+
+
+def _call(function: ScoreFunction, name: str, graph: EdgeList, seed: int, options: dict[str, Any]) -> Tensor:
+    if "seed" in _taken(function, name, options):
+        options = options | {"seed": check_seed(seed)}
+    return function(graph, **options)
+
+
+def _taken(function: ScoreFunction, name: str, options: Iterable[str]) -> list[str]:
+    takes = list(inspect.signature(function).parameters.values())[1:]
     known = [option.name for option in takes if option.name != "seed" and option.kind is not option.VAR_KEYWORD]
     unknown = sorted(set(options) - set(known))
     if unknown and not any(option.kind is option.VAR_KEYWORD for option in takes):
         offers = f"its options are {', '.join(known)}" if known else "it has no options"
-        raise TypeError(f"edge score {method!r} does not take {', '.join(unknown)}; {offers}")
+        raise TypeError(f"edge score {name!r} does not take {', '.join(unknown)}; {offers}")
     return [option.name for option in takes]
-
-
-def is_symmetric(method: Any) -> bool:
-    """Whether scores of that method are sure to be equal on both arcs of a pair and +inf on loops: this package's own.
-
-    What others hand over or register is looked at instead.
-
-    Example:
-        >>> is_symmetric("teddy"), is_symmetric(print)
-        (True, False)
-    """
-    return isinstance(method, str) and getattr(SCORES.find(method), "__module__", "").startswith(f"{FOLDER}.")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.data.datapipes import functional_transform
@@ -14,11 +11,9 @@ from torch_geometric.transforms import BaseTransform
 
 from graphsparse.edges.each import mask_each
 from graphsparse.edges.keep import Guard, mask_edges
-from graphsparse.edges.score_table import SCORES, compute, is_symmetric
+from graphsparse.edges.score_table import SCORES, Method, score_edges
 from graphsparse.graphs.interop import EdgeList, open_graph
 from graphsparse.keep_rule import Keep, keep_fraction
-
-Method = str | Tensor | npt.NDArray[Any] | Callable[..., Tensor]
 
 
 def sparsify(
@@ -85,23 +80,10 @@ def edge_mask(
 
     With ``batch``, the graph of each node ``[N]``, the edges are those of many graphs, and each keeps its own count.
     """
-    scores = score_edges(edges, method, seed, options)
+    scores, symmetric = score_edges(edges, method, seed, options)
     if batch is not None:
-        return mask_each(edges, scores, batch, seed=seed, symmetric=is_symmetric(method), **rules)
-    return mask_edges(edges, scores, seed=seed, symmetric=is_symmetric(method), **rules)
-
-
-def score_edges(edges: EdgeList, method: Method, seed: int, options: dict[str, Any]) -> Tensor | npt.NDArray[Any]:
-    """Scores ``[E]`` by name, given, or from a function."""
-    if isinstance(method, (Tensor, np.ndarray)):
-        if options:
-            raise TypeError(f"given scores take no options, got {', '.join(options)}")
-        return method
-    if isinstance(method, str):
-        return compute(edges, method, seed=seed, **options)
-    if callable(method):
-        return method(edges, **options)
-    raise TypeError(f"method must be a score's name, scores [E] or a function, got {type(method).__name__}")
+        return mask_each(edges, scores, batch, seed=seed, symmetric=symmetric, **rules)
+    return mask_edges(edges, scores, seed=seed, symmetric=symmetric, **rules)
 
 
 @functional_transform("sparsify_edges")

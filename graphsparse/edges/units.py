@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from graphsparse.graphs.interop import EdgeList
+from graphsparse.graphs.inner_form import EdgeList
 from graphsparse.keep_rule import mix64
 
 Array = npt.NDArray[Any]

@@ -3,8 +3,8 @@
 
 Those over an edge list that several threads share take ``tails`` and ``heads`` ``[E]`` (int32 or int64) and the slice
 ``start:stop`` that they read, in one pass, and add integers only, so that partial results add up to the same bits in
-any order. Import this module only when it is used: it imports numba. `graphsparse.graphs.arcs` and
-`graphsparse.edges.kernels` hold the doors.
+any order. Import this module only when it is used: it imports numba. `graphsparse.graphs.arcs` is the door
+to most of them.
 
 Why the loops over an edge list look as they do: an array is sliced first and indexed by unsigned integers, because
 signed ones are tested for being negative, which keeps the compiler from gathering several elements at once; it made

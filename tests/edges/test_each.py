@@ -100,10 +100,10 @@ def test_the_mask_does_not_depend_on_the_order_of_the_arcs(rules: dict[str, Any]
 @pytest.mark.parametrize("method", sorted(set(SCORES) - {"cosine", "rank_degree", "random", "local_degree"}))
 def test_scoring_all_graphs_at_once_is_scoring_each(method: str) -> None:
     edge_index, batch, graph_of = union(7)
-    together = score_edges(open_graph(edge_index, True).edges, method, 0, {})
+    together = score_edges(open_graph(edge_index, True).edges, method, 0, {})[0]
     for number in range(int(batch[-1]) + 1):
         own, start = graph_of == number, int((batch < number).sum())
-        alone = score_edges(open_graph(edge_index[:, own] - start, True).edges, method, 0, {})
+        alone = score_edges(open_graph(edge_index[:, own] - start, True).edges, method, 0, {})[0]
         torch.testing.assert_close(torch.as_tensor(together)[own], torch.as_tensor(alone))
 
 

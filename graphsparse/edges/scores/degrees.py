@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphsparse.edges import kernels
 from graphsparse.edges.pairs import Floats
 from graphsparse.edges.score_table import register
-from graphsparse.graphs.interop import EdgeList
+from graphsparse.graphs import arcs
+from graphsparse.graphs.inner_form import EdgeList
 
 FIXED_POINT = 2.0**32  # neighbour sums are integers, so they do not depend on the order of summation
 
@@ -48,11 +48,11 @@ def teddy(graph: EdgeList, *, normalization: str = "degree") -> Tensor:
     """
     if normalization not in ("degree", "sqrt"):
         raise ValueError(f"normalization must be 'degree' or 'sqrt', got {normalization!r}")
-    deg_out, deg_in = kernels.incident_degrees(graph)
-    sum_out, sum_in = kernels.neighbour_sums(graph, _inverse_root(deg_out), _inverse_root(deg_in))
+    deg_out, deg_in = arcs.incident_degrees(graph)
+    sum_out, sum_in = arcs.neighbour_sums(graph, _inverse_root(deg_out), _inverse_root(deg_in))
     of_tails = _two_hop(sum_out, deg_out, normalization)
     of_heads = of_tails if graph.undirected else _two_hop(sum_in, deg_in, normalization)
-    return kernels.edge_products(graph, of_tails, of_heads)
+    return arcs.edge_products(graph, of_tails, of_heads)
 
 
 @register("dspar")
@@ -73,7 +73,7 @@ def dspar(graph: EdgeList) -> Tensor:
         >>> dspar(star)
         tensor([1.5000, 1.5000], dtype=torch.float64)
     """
-    deg_out, deg_in = kernels.incident_degrees(graph)
+    deg_out, deg_in = arcs.incident_degrees(graph)
     tail, head = graph.edge_index
     scores = _reciprocal(deg_out)[tail] + _reciprocal(deg_in)[head]
     return scores.masked_fill_(tail == head, torch.inf)

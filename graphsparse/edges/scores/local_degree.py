@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphsparse.edges import kernels
 from graphsparse.edges.pairs import Floats, Ints, by_degree, endpoints
 from graphsparse.edges.score_table import register
-from graphsparse.graphs.interop import EdgeList
+from graphsparse.graphs import arcs
+from graphsparse.graphs.inner_form import EdgeList
 
 
 @register("local_degree")
@@ -41,7 +41,7 @@ def local_degree(graph: EdgeList, *, seed: int = 0) -> Tensor:
         >>> local_degree(path)
         tensor([1., 1., 1.], dtype=torch.float64)
     """
-    deg_out, deg_in = (degrees.cpu().numpy() for degrees in kernels.incident_degrees(graph))
+    deg_out, deg_in = (degrees.cpu().numpy() for degrees in arcs.incident_degrees(graph))
     tail, head = endpoints(graph)
     real = tail != head
     u, v = tail[real], head[real]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from graphsparse.edges.pairs import SimpleGraph, by_degree, endpoints, rows
 from graphsparse.edges.score_table import register
-from graphsparse.graphs.interop import EdgeList
+from graphsparse.graphs.inner_form import EdgeList
 from graphsparse.keep_rule import Keep, exact_fraction, mix64
 
 FINEST = 10**6  # denominator to which ``share`` is read, so that share * degree stays within 64 bits

@@ -18,7 +18,7 @@ from torch import Tensor
 from graphsparse.edges.pairs import Floats, Ints, SimpleGraph
 from graphsparse.edges.score_table import register
 from graphsparse.errors import GraphsparseError
-from graphsparse.graphs.interop import EdgeList
+from graphsparse.graphs.inner_form import EdgeList
 from graphsparse.keep_rule import mix64
 
 BLOCK = 256  # small components are solved together, up to about this many nodes at a time

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from graphsparse.edges.pairs import Floats, Ints, SimpleGraph, by_degree, rows
 from graphsparse.edges.score_table import register
-from graphsparse.graphs.interop import EdgeList
+from graphsparse.graphs.inner_form import EdgeList
 
 CHUNK = 1 << 22  # feature values of one end that are gathered at a time
 

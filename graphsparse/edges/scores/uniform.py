@@ -8,7 +8,7 @@ from torch import Tensor
 
 from graphsparse.edges.pairs import Ints, endpoints
 from graphsparse.edges.score_table import register
-from graphsparse.graphs.interop import EdgeList
+from graphsparse.graphs.inner_form import EdgeList
 from graphsparse.keep_rule import mix64
 
 

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphsparse.edges.kernels import edge_products, incident_degrees, neighbour_sums, symmetric_scores
 from graphsparse.graphs import arcs
+from graphsparse.graphs.arcs import edge_products, incident_degrees, neighbour_sums, symmetric_scores
 from graphsparse.graphs.interop import edge_list
 
 PATH = torch.tensor([[0, 1, 1, 2, 2], [1, 0, 2, 1, 2]])
