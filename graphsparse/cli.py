@@ -195,7 +195,7 @@ def zoo(
 @meta.command("train")
 def train_metanetwork(
     zoo: Annotated[Path, typer.Option(help="Folder of networks, from 'graphsparse meta zoo'.")] = Path("zoo"),
-    objective: Annotated[str, typer.Option(help="repair, group-norm (the paper's) or group-lasso.")] = "repair",
+    objective: Annotated[str, typer.Option(help="repair, group-norm, group-lasso, or module:Class.")] = "repair",
     hidden: Annotated[int, typer.Option(min=2, help="Width of the metanetwork, even.")] = 32,
     layers: Annotated[int, typer.Option(min=1, help="Layers of the metanetwork.")] = 4,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs; after each one the held-out networks judge.")] = 16,
@@ -233,7 +233,8 @@ def prune_networks(
     criterion: Annotated[
         list[str] | None,
         typer.Option(
-            help="Baselines: group-l2, bn-scale, taylor, random, sparse-learning, each also as NAME+least-squares; "
+            help="Baselines: group-l2, bn-scale, taylor, random, sparse-learning, module:function; each also as "
+            "NAME+least-squares; "
             "differences are to the first.",
             show_default="group-l2,group-l2+least-squares,taylor",
         ),

@@ -22,7 +22,6 @@ from graphsparse.metanet.channels import (
     Budget,
     Distribution,
     Evidence,
-    GroupSparsity,
     KeptChannels,
     arguments,
     batch_statistics,
@@ -146,7 +145,7 @@ class Selection:
     """How channels are chosen.
 
     Args:
-        criterion: a name of `graphsparse.metanet.CRITERIA`, or "sparse-learning".
+        criterion: a name of `graphsparse.metanet.CRITERIA`, or "module:function" of your own.
         distribution: "uniform": each group loses the same fraction; "global": importances are compared across groups.
         min_keep: the fraction of every group that stays.
         round_to: widths become multiples of this.
@@ -166,8 +165,7 @@ class Selection:
     reconstruct: bool | None = None
 
     def __post_init__(self) -> None:
-        if self.criterion not in (known := [*CRITERIA, "sparse-learning"]):
-            raise ValueError(f"there is no criterion {self.criterion!r}; there are {', '.join(known)}")
+        CRITERIA.find(self.criterion)
         check_options(self.distribution, self.min_keep, self.round_to)
 
 
@@ -203,8 +201,8 @@ def prune(
         metanet: a trained metanetwork, or None.
         task: trains, validates and tests; the test part is read for the reported figures only.
         speedup, flops, params: the budget, see `Budget`.
-        criterion: "group-l2", "bn-scale", "taylor", "random", or "sparse-learning": train with a group-norm penalty
-            (``prepare``) first, then group-l2.
+        criterion: "group-l2", "bn-scale", "taylor", "random", "sparse-learning" (train with a group-norm penalty,
+            ``prepare``, first, then group-l2), a name registered in ``CRITERIA``, or "module:function" of your own.
         distribution, min_keep, round_to, reconstruct: see `Selection`.
         fine_tune: the training at the end; None is ``FineTune()``.
         prepare: the training before channels are chosen (``mode="change"`` and "sparse-learning").
@@ -270,22 +268,20 @@ def carve(
 ) -> tuple[nn.Module, KeptChannels]:
     """The part of `prune` before the last fine-tuning: the shrunk network and the channels that it kept."""
     limit = budget.limit(net, inputs)
-    graph, criterion = NetworkGraph.from_module(net, inputs), selection.criterion
+    graph, penalty = NetworkGraph.from_module(net, inputs), getattr(CRITERIA.find(selection.criterion), "penalty", None)
     _check_finite(net)
-    if criterion == "sparse-learning" or (metanet is not None and metanet.mode == "change"):
+    if penalty is not None or (metanet is not None and metanet.mode == "change"):
         module = graph.to_module()
         if metanet is not None and metanet.mode == "change":
             with torch.no_grad():
                 module = metanet(graph).to_module()
-        callbacks: tuple[Any, ...] = ()
-        if criterion == "sparse-learning":
-            criterion, callbacks = "group-l2", (GroupSparsity(module, inputs),)
+        callbacks = () if penalty is None else (penalty(module, inputs),)
         prepare.run(module, task, seed=selection.seed, progress=progress, callbacks=callbacks)
         graph = NetworkGraph.from_module(module, inputs)
     evidence = Evidence(graph, selection.seed, functools.partial(_training_loss, graph.to_module(), task))
     order = functools.partial(
         removal_order,
-        importance=importance(evidence, criterion),
+        importance=importance(evidence, selection.criterion),
         distribution=selection.distribution,
         min_keep=selection.min_keep,
         round_to=selection.round_to,

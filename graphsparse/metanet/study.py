@@ -18,6 +18,7 @@ from graphsparse.errors import DataError
 from graphsparse.fit import Bars, FitResult, Task, finite_or_none, mean_ci, paired_difference
 from graphsparse.fit.fingerprint import model_hash
 from graphsparse.locking import only_one
+from graphsparse.metanet.channels import CRITERIA
 from graphsparse.metanet.graph import NetworkGraph
 from graphsparse.metanet.learn import (
     HEADER,
@@ -110,7 +111,7 @@ class TrainStudy:
 
     Args:
         zoo: folder of networks, all trained on the same images.
-        objective: a name of `OBJECTIVES`.
+        objective: a name of `OBJECTIVES`, or "module:Class" of your own.
         hidden, layers: of the metanetwork.
         epochs, steps, lr, seed: as in `meta_train`; the seed is also that of the initial weights.
         val_count: the networks of the highest seeds that are held out to choose the best epoch.
@@ -131,8 +132,7 @@ class TrainStudy:
 
         A run that was interrupted and is called again resumes from the checkpoint beside ``out``.
         """
-        if self.objective not in OBJECTIVES:
-            raise ValueError(f"there is no objective {self.objective!r}; there are {', '.join(OBJECTIVES)}")
+        OBJECTIVES.find(self.objective)
         written = [out.name, *(out.with_suffix(suffix).name for suffix in (".checkpoint", ".json", ".png"))]
         with only_one(out.parent, lock=f".{out.name}.lock", files=written):
             return self._run(out, console)
@@ -178,7 +178,7 @@ class TrainStudy:
         graphs = [NetworkGraph.from_module(each.module, inputs) for each in networks]
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed)
-            mode = OBJECTIVES[self.objective].mode
+            mode = OBJECTIVES.find(self.objective).mode
             return MetaNetwork.for_graph(*graphs, mode=mode, hidden=self.hidden, layers=self.layers)
 
     def _publish(
@@ -303,11 +303,15 @@ class PruneStudy:
             "lr": self.lr,
             "seed": self.seed,
         }
-        folder = out / "networks" / network.recipe.name / f"{method}-x{speedup:g}"
+        source = None if used is not None else CRITERIA.source_hash(_criterion(method)[0])
+        if source is not None:  # an edited criterion of one's own is another
+            asked["source"] = source
+        folder = out / "networks" / network.recipe.name / f"{method.replace(':', '.')}-x{speedup:g}"
         header = read_header(folder) if (folder / HEADER).exists() else {}
         if header.get("asked") != asked:
             criterion, least_squares = ("group-l2", None) if used is not None else _criterion(method)
-            before = self.epochs // 2 if criterion == "sparse-learning" or (used and used.mode == "change") else 0
+            trains = hasattr(CRITERIA.find(criterion), "penalty") or (used is not None and used.mode == "change")
+            before = self.epochs // 2 if trains else 0
             result = prune(
                 network.module,
                 used,

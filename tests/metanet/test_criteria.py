@@ -1,5 +1,6 @@
 """Criteria: by hand, and against Torch-Pruning and autograd."""
 
+import importlib
 import math
 
 import pytest
@@ -9,7 +10,8 @@ from metanet_networks import graph_of, make, some_inputs
 from torch import nn
 from torch.func import functional_call
 
-from graphsparse.metanet import CRITERIA, Channels, NetworkGraph
+from graphsparse.fit import Task
+from graphsparse.metanet import CRITERIA, Channels, FineTune, NetworkGraph, prune
 from graphsparse.metanet.channels.criteria import Evidence, importance, square_sums
 
 
@@ -127,7 +129,7 @@ def test_random_is_seeded_and_leaves_the_global_generator():
 
 def test_unknown_criteria_are_named():
     _, _, graph = graph_of("mlp")
-    with pytest.raises(ValueError, match=r"no criterion 'l1'; there are group-l2, bn-scale, taylor, random"):
+    with pytest.raises(ValueError, match=r"unknown criterion 'l1'.*known are bn-scale, group-l2, random"):
         importance(Evidence(graph), "l1")
 
 
@@ -137,3 +139,32 @@ def test_nan_weights_make_nan_importance():
         net[0].weight[1, 0] = math.nan
     found = importance(Evidence(NetworkGraph.from_module(net, torch.zeros(1, 2))), "group-l2")
     assert torch.isnan(found[2:5]).tolist() == [False, True, False]
+
+
+def test_a_criterion_of_ones_own_is_registered_or_imported(tmp_path, monkeypatch):
+    """By name after `register`, by module:function without; what it gives is looked at."""
+    (tmp_path / "my_criteria.py").write_text(
+        "import torch\n"
+        "from graphsparse.metanet import Channels\n"
+        "def last(evidence):\n"
+        "    return torch.arange(len(Channels.of(evidence.graph).group_of)).float()\n"
+        "def short(evidence):\n"
+        "    return torch.ones(1)\n"
+        "number = 3\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    net = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+    x, y = torch.randn(16, 2), torch.arange(16) % 2
+    task, options = Task((x, y), (x, y), (x, y)), {"speedup": 2, "fine_tune": FineTune(epochs=0)}
+    assert prune(net, None, task, criterion="my_criteria:last", **options).kept == {"0": [4, 5, 6, 7]}
+    CRITERIA.register("last", importlib.import_module("my_criteria").last)
+    try:
+        assert prune(net, None, task, criterion="last", **options).kept == {"0": [4, 5, 6, 7]}
+    finally:
+        del CRITERIA["last"]
+    with pytest.raises(ValueError, match=r"'my_criteria:short' must give a tensor \[12\].*got \[1\]"):
+        prune(net, None, task, criterion="my_criteria:short", **options)
+    with pytest.raises(TypeError, match="'my_criteria:number' is a function of an Evidence, not a int"):
+        prune(net, None, task, criterion="my_criteria:number", **options)
+    with pytest.raises(ValueError, match="has no 'first'"):
+        prune(net, None, task, criterion="my_criteria:first", **options)

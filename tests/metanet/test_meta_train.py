@@ -366,7 +366,7 @@ def test_a_network_that_is_not_finite_is_refused():
     ("options", "message"),
     [
         ({"objective": "group-norm"}, "mode 'change'.*mode 'repair'"),
-        ({"objective": "repairs"}, "no objective 'repairs'; there are repair, group-norm"),
+        ({"objective": "repairs"}, "unknown objective 'repairs' \\(did you mean 'repair'\\?\\)"),
         ({"nets": [small_net()]}, "at least one network to learn from"),
         ({"nets": []}, "at least one network to learn from"),
         ({"val_networks": []}, "at least one network"),
@@ -432,3 +432,13 @@ def test_repair_learns_on_real_digits(digits_zoo):
     assert result.history[-1]["loss"] < result.history[0]["loss"]
     assert result.val > baseline - 0.02
     assert validation.area(metanet, nets[-2:], task) == result.val
+
+
+def test_an_objective_of_ones_own_is_imported_and_must_be_one(tmp_path, monkeypatch):
+    (tmp_path / "my_objectives.py").write_text(
+        "from graphsparse.metanet import GroupLasso\nclass Mine(GroupLasso):\n    pass\nnumber = 3\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert OBJECTIVES.find("my_objectives:Mine").mode == "change"
+    with pytest.raises(TypeError, match=r"'my_objectives:number' is a subclass of .*Objective, got 3"):
+        OBJECTIVES.find("my_objectives:number")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from graphsparse.metanet.channels.sets import Channels
 from graphsparse.metanet.graph import NetworkGraph
+from graphsparse.registry import Registry
 
 Loss = Callable[[dict[str, Tensor]], Tensor]
 
@@ -30,17 +32,17 @@ class Evidence:
 
 
 Criterion = Callable[[Evidence], Tensor]
-CRITERIA: dict[str, Criterion] = {}
 
 
-def criterion(name: str) -> Callable[[Criterion], Criterion]:
-    """Register a criterion; it returns the importance of each coupled set, ``[num_sets]``, higher = keep."""
+def _check(name: str, entry: Any) -> Criterion:
+    if not callable(entry):
+        raise TypeError(f"the criterion {name!r} is a function of an Evidence, not a {type(entry).__name__}")
+    return entry  # type: ignore[no-any-return]
 
-    def register(function: Criterion) -> Criterion:
-        CRITERIA[name] = function
-        return function
 
-    return register
+# A criterion gives the importance of each coupled set, ``[num_sets]``, higher = keep. Its attribute ``penalty``, where
+# there is one, is called as ``penalty(module, example_inputs)`` for a callback of the training before the choice.
+CRITERIA: Registry[Criterion] = Registry("criterion", check=_check)
 
 
 def importance(evidence: Evidence, name: str) -> Tensor:
@@ -55,12 +57,14 @@ def importance(evidence: Evidence, name: str) -> Tensor:
         >>> importance(Evidence(NetworkGraph.from_module(net, torch.zeros(1, 1))), "group-l2")[1:3]
         tensor([5., 4.])
     """
-    if name not in CRITERIA:
-        raise ValueError(f"there is no criterion {name!r}; there are {', '.join(CRITERIA)}")
-    return CRITERIA[name](evidence)
+    found, count = CRITERIA.find(name)(evidence), len(Channels.of(evidence.graph).group_of)
+    if not isinstance(found, Tensor) or found.shape != (count,):
+        got = [*found.shape] if isinstance(found, Tensor) else type(found).__name__
+        raise ValueError(f"the criterion {name!r} must give a tensor [{count}], one value for each set, got {got}")
+    return found
 
 
-@criterion("group-l2")
+@CRITERIA.register("group-l2")
 def group_l2(evidence: Evidence) -> Tensor:
     r"""Group norm: :math:`\sqrt{\sum w^2}` over kernels into and out of the set, and its norms' :math:`\gamma`.
 
@@ -76,7 +80,7 @@ def square_sums(graph: NetworkGraph) -> Tensor:
     return _per_set(graph, edges, gammas)
 
 
-@criterion("bn-scale")
+@CRITERIA.register("bn-scale")
 def bn_scale(evidence: Evidence) -> Tensor:
     r"""Mean :math:`|\gamma|` over the norms on the set.
 
@@ -96,7 +100,7 @@ def bn_scale(evidence: Evidence) -> Tensor:
     return total / count.clamp(min=1)
 
 
-@criterion("taylor")
+@CRITERIA.register("taylor")
 def taylor(evidence: Evidence) -> Tensor:
     r"""First-order change of the loss: :math:`\sum |w \cdot \partial L / \partial w|` over kernels and :math:`\gamma`.
 
@@ -123,7 +127,7 @@ def taylor(evidence: Evidence) -> Tensor:
     )
 
 
-@criterion("random")
+@CRITERIA.register("random")
 def random(evidence: Evidence) -> Tensor:
     """Uniform random numbers: the control that every criterion must beat."""
     channels = Channels.of(evidence.graph)

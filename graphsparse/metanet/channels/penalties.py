@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from graphsparse.metanet.channels.criteria import square_sums
+from graphsparse.metanet.channels.criteria import CRITERIA, Evidence, group_l2, square_sums
 from graphsparse.metanet.channels.sets import Channels
 from graphsparse.metanet.graph import NetworkGraph
 
@@ -105,3 +105,18 @@ class GroupSparsity:
             for name, parameter in self.module.named_parameters():
                 if parameter.grad is not None:
                     parameter.grad.add_(slopes[name] - nothing[name], alpha=self.strength)
+
+
+class SparseLearning:
+    """The criterion group-l2 after a training with the penalty `group_norm`.
+
+    Source: DepGraph (Fang et al., CVPR 2023).
+    """
+
+    penalty = GroupSparsity
+
+    def __call__(self, evidence: Evidence) -> Tensor:
+        return group_l2(evidence)
+
+
+CRITERIA.register("sparse-learning", SparseLearning())

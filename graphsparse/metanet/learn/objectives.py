@@ -31,6 +31,7 @@ from graphsparse.metanet.channels import (
 from graphsparse.metanet.features import group_rank
 from graphsparse.metanet.graph import NetworkGraph
 from graphsparse.metanet.metanetwork import MetaNetwork, Mode
+from graphsparse.registry import Registry
 
 _SAMPLES = 2048  # per layer and step of meta-training: enough for least squares, and quick
 
@@ -185,7 +186,16 @@ class GroupLasso(Objective):
         return data + self.strength * group_lasso(changed)
 
 
-OBJECTIVES: dict[str, type[Objective]] = {"repair": Repair, "group-norm": GroupNorm, "group-lasso": GroupLasso}
+def _check(name: str, entry: Any) -> type[Objective]:
+    if not (isinstance(entry, type) and issubclass(entry, Objective)):
+        raise TypeError(f"the objective {name!r} is a subclass of graphsparse.metanet.Objective, got {entry!r:.80}")
+    return entry
+
+
+OBJECTIVES: Registry[type[Objective]] = Registry("objective", check=_check)
+OBJECTIVES.register("repair", Repair)
+OBJECTIVES.register("group-norm", GroupNorm)
+OBJECTIVES.register("group-lasso", GroupLasso)
 
 
 def through(

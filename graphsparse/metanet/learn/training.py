@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from graphsparse.fit import BaseTask, Batch, ClipNorm, Evaluation, FitResult, Metric, Report, Task, cosine, fit
-from graphsparse.fit.fingerprint import model_hash, tree_hash
+from graphsparse.fit.fingerprint import model_hash, name_of, tree_hash
 from graphsparse.fit.measure import device_of
 from graphsparse.metanet.channels import Budget, arguments
 from graphsparse.metanet.learn.objectives import OBJECTIVES, Member, Objective
@@ -106,7 +106,7 @@ def meta_train(
         metanet: the metanetwork; its mode must be that of the objective.
         networks: trained networks of any architectures whose kernels the metanetwork knows.
         task: their task.
-        objective: a name of ``OBJECTIVES`` or an `Objective`.
+        objective: a name of ``OBJECTIVES``, "module:Class" of your own, or an `Objective`.
         val_networks: networks for the choice of weights; None holds out the last fifth (at least one) of ``networks``.
         validation: speed-ups, fine-tuning budget and criterion of that choice.
         epochs, steps: how long.
@@ -126,9 +126,7 @@ def meta_train(
 
     Source: arXiv 2506.12041, section 3; the objective "repair", the detached state and the validation are ours.
     """
-    found = OBJECTIVES[objective]() if isinstance(objective, str) and objective in OBJECTIVES else objective
-    if not isinstance(found, Objective):
-        raise ValueError(f"there is no objective {objective!r}; there are {', '.join(OBJECTIVES)}")
+    found = objective if isinstance(objective, Objective) else OBJECTIVES.find(objective)()
     if found.mode != metanet.mode:
         raise ValueError(f"the objective trains mode {found.mode!r}, and the metanetwork is of mode {metanet.mode!r}")
     if epochs < 1 or steps < 1:
@@ -187,10 +185,16 @@ class _MetaTask(BaseTask):
         return {
             **self.task.fingerprint(),
             "networks": tree_hash([model_hash(module) for module in states]),
-            "objective": repr(self.objective),
+            "objective": _described(self.objective),
             "validation": repr(self.validation),
             "steps": str(self.steps),
         }
+
+
+def _described(objective: Objective) -> str:
+    """The objective in words that are the same in every process, whether or not it is a dataclass."""
+    plain = type(objective).__repr__ is object.__repr__
+    return f"{name_of(type(objective))} {sorted(vars(objective).items())}" if plain else repr(objective)
 
 
 class _MetaSession:
