@@ -160,6 +160,8 @@ def test_the_adversarys_step_has_the_length_that_was_asked_for():
 def test_the_settings_reach_the_objective():
     finder = WDGLT(edge_penalty=0.5, weight_penalty=0.25, distance=0.75, attack=0.125, points=9)
     assert finder.objective == MinMax(L1Penalty(0.5, 0.25), 0.75, 0.125, 9)
+    assert WDGLT().objective == MinMax(L1Penalty(1e-4, 1e-4), 0.1, 0.1, 256)
+    assert WDGLT(points=1).points == 1
 
 
 def test_few_points_are_drawn_of_each_side():
