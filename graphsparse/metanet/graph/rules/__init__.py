@@ -16,7 +16,7 @@ def _check(name: str, entry: Any) -> Rule:
     return entry  # type: ignore[no-any-return]
 
 
-# Name of an aten operation, or "library.operation" of any other -> rule(record, **arguments by their schema names).
+# Name of an aten operation -> rule(record, **arguments by their schema names).
 RULES: Registry[Rule] = Registry("rule of an operation", folder=__name__, check=_check)
 
 
