@@ -22,28 +22,60 @@ SYMMETRIC = {
 }
 
 
-def _renumbered(graph: nx.Graph, order: int) -> nx.Graph:
-    """The same graph with nodes and edges in another order, each edge named from either end."""
+def _reordered(graph: nx.Graph, order: int) -> nx.Graph:
+    """The same graph, nodes and edges in another order and each edge named from either end.
+
+    Labels are strings: those that are 0..N-1 would be the ids themselves, whatever the order of the nodes.
+    """
     random = np.random.default_rng(order)
     other = nx.Graph()
-    for node in random.permutation(graph.number_of_nodes()):
-        other.add_node(int(node))
-    edges = list(graph.edges)
+    nodes = list(graph.nodes)
+    for node in random.permutation(len(nodes)):
+        other.add_node(f"node {nodes[node]}")
+    edges = list(graph.edges(data=True))
     for edge in random.permutation(len(edges)):
-        u, v = edges[edge]
-        other.add_edge(*((u, v) if random.random() < 0.5 else (v, u)))
+        u, v, attributes = edges[edge]
+        ends = (u, v) if random.random() < 0.5 else (v, u)
+        other.add_edge(*(f"node {end}" for end in ends), **attributes)
     return other
+
+
+def _masks(graph: nx.Graph, method: str, keep: float) -> set[frozenset[frozenset[str]]]:
+    """The kept edges under eight orders: one set where the mask hangs on names alone."""
+    small = [gs.sparsify(_reordered(graph, order), method, keep=keep) for order in range(8)]
+    return {frozenset(frozenset(edge) for edge in graph.edges) for graph in small}
 
 
 @pytest.mark.parametrize("method", sorted(set(SCORES) - {"cosine"}))
 def test_ties_break_by_name_under_every_order(method):
-    for name, labelled in SYMMETRIC.items():
-        graph = nx.convert_node_labels_to_integers(labelled)
-        masks = set()
-        for order in range(8):
-            small = gs.sparsify(_renumbered(graph, order), method, keep=0.4)
-            masks.add(frozenset(frozenset(edge) for edge in small.edges))
-        assert len(masks) == 1, name
+    for name, graph in SYMMETRIC.items():
+        assert len(_masks(graph, method, 0.4)) == 1, name
+
+
+def test_weighted_ties_of_resistances_break_by_name():
+    """Conductances that differ a millionfold, where the noise of a solution is a million times larger."""
+    graph = nx.convert_node_labels_to_integers(nx.grid_2d_graph(6, 6, periodic=True))
+    for u, v in graph.edges:
+        graph[u][v]["weight"] = 1.0 if abs(u - v) in (6, 30) else 1e6
+    assert len(_masks(graph, "effective_resistance", 0.7)) == 1
+
+
+@pytest.mark.parametrize("layout", [torch.strided, torch.sparse_csr])
+def test_cosine_keeps_its_bits_under_every_order(layout):
+    """Nodes of a ``Data`` are named by their places, so it is the scores that must not change."""
+    graph = nx.gnm_random_graph(40, 160, seed=1)
+    edge_index, generator = torch.tensor(list(graph.edges)).t(), torch.Generator().manual_seed(0)
+    x = torch.randn(40, 33, generator=generator) * (torch.rand(40, 33, generator=generator) < 0.4)
+
+    def scored(place, order):
+        moved = x[place.argsort()]
+        moved = moved.to_sparse_csr() if layout == torch.sparse_csr else moved
+        return gs.edges.score(Data(x=moved, edge_index=place[edge_index][:, order]), "cosine", undirected=True)
+
+    expected = scored(torch.arange(40), torch.arange(160))
+    for _ in range(4):
+        place, order = (torch.randperm(size, generator=generator) for size in (40, 160))
+        assert torch.equal(scored(place, order), expected[order])
 
 
 def test_ties_of_cosine_break_by_name():
