@@ -66,6 +66,9 @@ def ticket(
     ] = "teddy",
     edge_keep: Annotated[str | None, typer.Option(help="Fraction of edges to keep.", show_default="0.6")] = None,
     weight_keep: Annotated[str | None, typer.Option(help="Fraction of weights to keep.", show_default="0.1")] = None,
+    weight_distribution: Annotated[
+        str, typer.Option(help="How many weights each tensor keeps: global, uniform, er, erk, or module:function.")
+    ] = "global",
     tolerance: Annotated[
         float | None,
         typer.Option(help="Instead of the keeps: take the sparsest level this close to dense on validation."),
@@ -98,6 +101,7 @@ def ticket(
         method=method,
         edge_keep=edge_keep,
         weight_keep=weight_keep,
+        weight_distribution=weight_distribution,
         tolerance=tolerance,
         distill=distill,
         protocol=protocol,

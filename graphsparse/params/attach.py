@@ -26,6 +26,8 @@ from graphsparse.params.tensors import check_tensor, empty_mask, filled_in
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+_LOOKS = 32  # steps between two looks for starved layers: counting every mask at every step costs a tenth of it
+
 
 class Projection:
     r"""Project a model's weights onto a pattern after every optimizer step (projected gradient descent).
@@ -104,6 +106,7 @@ class Projection:
         self._pruned = TorchMasks(model)
         self._masks = {name: empty_mask(p).fill_(True) for name, p in self.parameters.items()}
         self._starved = Starved({name: p.numel() for name, p in self.parameters.items()})
+        self._applied = 0
         self._handle: RemovableHandle | None = None
 
     def attach(self, optimizer: Optimizer) -> Self:
@@ -152,7 +155,9 @@ class Projection:
             if pruned is not None:
                 within = {name: mask & pruned[name] for name, mask in self._masks.items()}
         self._now().write(self.parameters, self._masks, within, zero=True)
-        self._starved.warn(self._masks)
+        if self._applied % _LOOKS == 0:
+            self._starved.warn(self._masks)
+        self._applied += 1
 
     def state_dict(self) -> dict[str, Any]:
         """Settings, ``step`` and ``masks`` by name (copies): plain values and tensors, fit for JSON and safetensors."""

@@ -19,6 +19,7 @@ from graphsparse.data import load
 from graphsparse.fit import FitResult, mean_ci
 from graphsparse.locking import only_one
 from graphsparse.parallel import one_thread
+from graphsparse.params import DISTRIBUTIONS
 from graphsparse.report import Curve, interval, plain, plot_sparsity, table, write_json
 from graphsparse.tickets.compare.search import best_on_validation, sparsest_within, summarise
 from graphsparse.tickets.compare.setup import problem_of
@@ -60,6 +61,7 @@ class Study:
     method: str
     edge_keep: str | None
     weight_keep: str | None
+    weight_distribution: str
     tolerance: float | None
     distill: float
     protocol: str | None
@@ -88,6 +90,7 @@ class Study:
         """
         keeps = read_keeps(self.edge_keep, self.weight_keep, self.tolerance)
         check_rules(self.method, {"guard": self.guard})
+        DISTRIBUTIONS.find(self.weight_distribution)
         _check_device(self.device)
         data = load(self.dataset, split=self.split)
         console.print(_describe(data), highlight=False)
@@ -121,6 +124,7 @@ class Study:
             lr=self.lr,
             weight_decay=self.weight_decay,
             distill=self.distill,
+            distribution=self.weight_distribution,
             device=self.device,
         )
         return problem_of(
