@@ -1,6 +1,6 @@
 """Networks as graphs, so that a graph neural network (the metanetwork) can learn to prune them."""
 
-from graphsparse.metanet.channels import CRITERIA, Channels, ShrinkError, masked, reconstruct, shrink
+from graphsparse.metanet.channels import CRITERIA, Channels, Group, ShrinkError, group_of, masked, reconstruct, shrink
 from graphsparse.metanet.graph import COUPLING, EdgeSet, NetworkGraph, NodeBank, Slot, clear_cache
 from graphsparse.metanet.importance import MetaImportance
 from graphsparse.metanet.learn import (
@@ -30,6 +30,7 @@ __all__ = [
     "Channels",
     "EdgeSet",
     "FineTune",
+    "Group",
     "GroupLasso",
     "GroupNorm",
     "Images",
@@ -47,6 +48,7 @@ __all__ = [
     "WeightsResult",
     "ZooNetwork",
     "clear_cache",
+    "group_of",
     "load_zoo",
     "masked",
     "meta_train",

@@ -689,16 +689,7 @@ def test_small_work_takes_one_thread_where_the_number_is_ours_to_choose(tmp_path
         "weight_distribution": "global",
     }
     others = dict.fromkeys(("tolerance", "protocol", "split", "guard"))
-    rest = {
-        "weight_distribution": "global",
-        "distill": 1.0,
-        "epochs": 1,
-        "lr": 0.01,
-        "weight_decay": 0.0,
-        "seeds": 1,
-        "points": 1,
-        "device": "cpu",
-    }
+    rest = {"distill": 1.0, "epochs": 1, "lr": 0.01, "weight_decay": 0.0, "seeds": 1, "points": 1, "device": "cpu"}
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:

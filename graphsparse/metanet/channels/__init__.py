@@ -24,6 +24,7 @@ from graphsparse.metanet.channels.cutting import (
     least_pruned,
     shrink,
 )
+from graphsparse.metanet.channels.group import Cut, Group, group_of
 from graphsparse.metanet.channels.least_squares import (
     batch_statistics,
     reconstruct,
@@ -49,8 +50,10 @@ __all__ = [
     "Budget",
     "Channels",
     "Cost",
+    "Cut",
     "Distribution",
     "Evidence",
+    "Group",
     "GroupSparsity",
     "KeptChannels",
     "ShrinkError",
@@ -64,6 +67,7 @@ __all__ = [
     "flop_cost",
     "group_lasso",
     "group_norm",
+    "group_of",
     "importance",
     "initialise",
     "keep_after",
