@@ -346,6 +346,27 @@ def test_a_forest_is_that_of_networkx():
     assert {frozenset(edge) for edge in edge_index[:, mask].T.tolist()} == {frozenset(edge) for edge in tree.edges}
 
 
+def test_a_forest_covers_before_the_guard_does():
+    """Every end of the forest is covered, so the guard spends what is left by score: 1-2 and 1-3, not 1-2 and 3-4."""
+    edge_index = torch.tensor([[0, 0, 0, 0, 1, 1, 3], [1, 2, 3, 4, 2, 3, 4]])
+    scores = torch.tensor([9.0, 8.0, 7.0, 6.0, 3.0, 2.0, 1.0])
+    for order in (torch.arange(7), torch.arange(7).flip(0)):
+        options = {"keep": Fraction(6, 7), "undirected": True, "guard": "cover", "forest": True}
+        mask = keep_mask(scores[order], edge_index[:, order], **options)
+        assert scores[order][mask].sort().values.tolist() == [2.0, 3.0, 6.0, 7.0, 8.0, 9.0]
+
+
+@pytest.mark.parametrize("keep", [0.4, 1.0])
+def test_a_nan_is_found_behind_infinities(keep):
+    edge_index = torch.tensor([[0, 1, 2, 3], [1, 2, 3, 0]])
+    scores = torch.tensor([torch.inf, -torch.inf, torch.inf, torch.nan])
+    for rules in ({}, {"guard": "isolated"}, {"guard": "cover", "forest": True}):
+        with pytest.raises(ValueError, match="position 3 is NaN"):
+            keep_mask(scores, edge_index, keep=keep, undirected=True, **rules)
+    with pytest.raises(ValueError, match="position 3 is NaN"):
+        keep_mask(scores, edge_index, per_node=1)
+
+
 def test_cover_by_hand():
     """Path 0-1-2-3: the middle edge is best, but two outer ones cover all."""
     edge_index = torch.tensor([[0, 1, 2], [1, 2, 3]])
