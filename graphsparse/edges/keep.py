@@ -14,7 +14,7 @@ from torch import Tensor
 from graphsparse.edges.units import Units, find_units
 from graphsparse.graphs.arcs import symmetric_scores
 from graphsparse.graphs.inner_form import EdgeList, edge_list
-from graphsparse.keep_rule import Keep, check_no_nan, kept_count, threshold
+from graphsparse.keep_rule import Keep, check_no_nan, check_seed, kept_count, threshold
 from graphsparse.parallel import SERIAL_BELOW, over_slices
 
 Guard = Literal["cover", "isolated"]
@@ -96,6 +96,7 @@ def mask_edges(
         symmetric: that the scores are known to be equal on both arcs of a pair and +inf on loops.
     """
     check_rules(keep, per_node, guard, forest)
+    check_seed(seed)
     values = check_scores(graph, scores, symmetric)
     total = graph.num_countable
     count = total if keep is None else kept_count(keep, total)
@@ -136,6 +137,8 @@ def check_rules(keep: Keep | None, per_node: int | None, guard: str | None, fore
         raise TypeError("give either keep (a fraction) or per_node (edges that each node selects)")
     if guard not in (None, "cover", "isolated"):
         raise ValueError(f"guard must be None, 'cover' or 'isolated', got {guard!r}")
+    if not isinstance(forest, (bool, np.bool_)):
+        raise TypeError(f"forest must be True or False, got {forest!r:.50}")
     if per_node is None:
         return
     if isinstance(per_node, bool) or not isinstance(per_node, (int, np.integer)):
@@ -149,6 +152,8 @@ def check_rules(keep: Keep | None, per_node: int | None, guard: str | None, fore
 def _as_tensor(scores: Any) -> Tensor:
     """Scores of any kind as a tensor: torch takes no other byte order, no negative strides and no long doubles."""
     if isinstance(scores, Tensor):
+        if scores.layout != torch.strided:
+            raise TypeError(f"scores must be a dense tensor, got the layout {scores.layout}")
         return scores.detach()
     array = np.asarray(scores)
     if array.dtype.kind not in "iufb":

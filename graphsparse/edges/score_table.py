@@ -146,8 +146,9 @@ def check_options(method: str, options: Iterable[str]) -> list[str]:
 
 
 def _call(function: ScoreFunction, name: str, graph: EdgeList, seed: int, options: dict[str, Any]) -> Tensor:
+    seed = check_seed(seed)
     if "seed" in _taken(function, name, options):
-        options = options | {"seed": check_seed(seed)}
+        options = options | {"seed": seed}
     return function(graph, **options)
 
 

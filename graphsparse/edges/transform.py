@@ -13,7 +13,7 @@ from graphsparse.edges.each import mask_each
 from graphsparse.edges.keep import Guard, mask_edges
 from graphsparse.edges.score_table import SCORES, Method, score_edges
 from graphsparse.graphs.interop import EdgeList, open_graph
-from graphsparse.keep_rule import Keep, keep_fraction
+from graphsparse.keep_rule import Keep, check_seed, keep_fraction
 
 
 def sparsify(
@@ -63,6 +63,7 @@ def sparsify(
     """
     if keep is not None:
         keep_fraction(keep)
+    check_seed(seed)
     opened = open_graph(graph, undirected)
     rules: dict[str, Any] = {"keep": keep, "per_node": per_node, "guard": guard, "forest": forest}
     return opened.cut(edge_mask(opened.edges, method, seed, rules, options))
@@ -108,6 +109,7 @@ class SparsifyEdges(BaseTransform):  # type: ignore[misc]
             SCORES.find(method)
         if keep is not None:
             keep_fraction(keep)
+        check_seed(rules.get("seed", 0))
         self.method, self.keep, self.rules = method, keep, rules
 
     def forward(self, data: Data) -> Data:

@@ -103,15 +103,15 @@ def edge_list(
             ``undirected=True``.
     """
     check_edge_index(edge_index)
-    if undirected not in (None, True, False):
-        raise TypeError(f"undirected must be True, False or None, got {undirected!r}")
+    if not (undirected is None or isinstance(undirected, (bool, np.bool_))):
+        raise TypeError(f"undirected must be True, False or None, got {undirected!r:.50}")
     if num_nodes is None:
         num_nodes = max(0, int(edge_index.max()) + 1) if edge_index.numel() else 0
     elif type(num_nodes) is not int or num_nodes < 0:
         num_nodes = whole_number(num_nodes, "num_nodes", 0)
     _check_size(num_nodes, edge_index.size(1))
-    if names is not None and names.dtype != np.uint64:
-        raise TypeError(f"names must be uint64, got {names.dtype}")
+    if names is not None and getattr(names, "dtype", None) != np.uint64:
+        raise TypeError(f"names must be an array of uint64, got {getattr(names, 'dtype', type(names).__name__)}")
     if names is not None and names.shape != (num_nodes,):
         raise ValueError(f"names must have one value for each of {num_nodes} nodes, got {list(names.shape)}")
     found = survey(edge_index, num_nodes)
@@ -128,6 +128,8 @@ def check_edge_index(edge_index: Tensor) -> None:
     """Raise a TypeError or ValueError unless ``edge_index`` is an int32 or int64 tensor ``[2, E]``."""
     if not isinstance(edge_index, Tensor):
         raise TypeError(f"edge_index must be a tensor, got {type(edge_index).__name__}")
+    if edge_index.layout != torch.strided:
+        raise TypeError(f"edge_index must be a dense tensor [2, num_edges], got the layout {edge_index.layout}")
     if edge_index.dtype not in (torch.int64, torch.int32):
         raise TypeError(f"edge_index must hold int64 or int32 node ids, got {edge_index.dtype}")
     if edge_index.dim() != 2 or edge_index.size(0) != 2:
@@ -138,7 +140,7 @@ def _check_size(num_nodes: int, num_edges: int) -> None:
     """Refuse ids that ask for node vectors far beyond what the edges are worth: they are labels, no positions."""
     if num_nodes > MOST_NODES or (num_nodes > SPARE_NODES and num_nodes > SPARE_NODES * num_edges // 4096):
         raise ValueError(
-            f"the graph has {num_edges:,} edges and, by its largest id, {num_nodes:,} nodes; ids are positions, and "
+            f"the graph has {num_edges:,} edges and, by its largest id or num_nodes, {num_nodes:,} nodes; ids are positions, and "
             f"one number for each takes {num_nodes * 8 / 1e9:,.1f} GB: relabel the nodes as 0, 1, 2 ..., as "
             "torch.unique(edge_index, return_inverse=True)[1] does"
         )

@@ -172,7 +172,7 @@ def _is_edge_level(data: Data, key: str, value: Any, edges: EdgeList) -> bool:
         size = value.shape[dim]
     else:
         return False
-    return size == edges.num_edges and (edges.num_nodes != edges.num_edges or "edge" in key)
+    return size == edges.num_edges and (edges.num_nodes != edges.num_edges or "edge" in key or key == "e_id")
 
 
 def _cut_along(value: Any, mask: Tensor, dim: int) -> Any:

@@ -49,8 +49,36 @@ def test_what_is_no_number_is_no_score(scores):
 def test_seeds_are_whole_numbers():
     assert torch.equal(sparsified(RING, seed=np.int64(3)), sparsified(RING, seed=3))
     for seed in (1.5, True, "1", None):
-        with pytest.raises(ValueError, match="seed must be a whole number"):
-            sparsified(RING, seed=seed)
+        for use in (
+            lambda seed=seed: sparsified(RING, seed=seed),
+            lambda seed=seed: gs.sparsify(RING, "teddy", keep=1.0, seed=seed),  # no draw and no tie
+            lambda seed=seed: gs.edges.score(RING, "dspar", seed=seed),
+            lambda seed=seed: gs.edges.sample(RING, "dspar", keep=0.5, seed=seed),
+            lambda seed=seed: gs.edges.keep_mask(SCORES, RING, keep=0.5, seed=seed),
+            lambda seed=seed: gs.SparsifyEdges("teddy", keep=0.5, seed=seed),
+        ):
+            with pytest.raises(ValueError, match="seed must be a whole number"):
+                use()
+
+
+def test_rules_and_names_of_a_wrong_kind():
+    with pytest.raises(TypeError, match="forest must be True or False, got 'yes'"):
+        sparsified(RING, forest="yes")
+    with pytest.raises(TypeError, match="names must be an array of uint64, got list"):
+        gs.edges.keep_mask(SCORES, RING, keep=0.5, names=[1, 2, 3])
+    with pytest.raises(TypeError, match="undirected must be True, False or None"):
+        sparsified(RING, undirected=np.ones(2))
+    with pytest.raises(TypeError, match=r"dense tensor \[2, num_edges\], got the layout torch.sparse_coo"):
+        sparsified(torch.eye(2).long().to_sparse())
+    with pytest.raises(TypeError, match="scores must be a dense tensor"):
+        gs.edges.keep_mask(torch.tensor(SCORES).to_sparse(), RING, keep=0.5)
+
+
+def test_the_ids_of_edges_are_cut_where_nodes_are_as_many():
+    ring = Data(edge_index=RING, num_nodes=6, e_id=torch.arange(6), n_id=torch.arange(6))
+    small = sparsified(ring)
+    assert len(small.n_id) == 6
+    assert torch.equal(small.edge_index, RING[:, small.e_id])
 
 
 @pytest.mark.parametrize("nodes", [-1, 2.5, True])
