@@ -140,9 +140,9 @@ def _check_size(num_nodes: int, num_edges: int) -> None:
     """Refuse ids that ask for node vectors far beyond what the edges are worth: they are labels, no positions."""
     if num_nodes > MOST_NODES or (num_nodes > SPARE_NODES and num_nodes > SPARE_NODES * num_edges // 4096):
         raise ValueError(
-            f"the graph has {num_edges:,} edges and, by its largest id or num_nodes, {num_nodes:,} nodes; ids are positions, and "
-            f"one number for each takes {num_nodes * 8 / 1e9:,.1f} GB: relabel the nodes as 0, 1, 2 ..., as "
-            "torch.unique(edge_index, return_inverse=True)[1] does"
+            f"the graph has {num_edges:,} edges and, by its largest id or num_nodes, {num_nodes:,} nodes; ids are "
+            f"positions, and one number for each takes {num_nodes * 8 / 1e9:,.1f} GB: relabel the nodes as "
+            "0, 1, 2 ..., as torch.unique(edge_index, return_inverse=True)[1] does"
         )
 
 
