@@ -245,3 +245,57 @@ def test_the_metanetwork_that_comes_along_repairs_networks_of_other_images():
     repaired, plain = (prune(net, m, task, speedup=3, fine_tune=FineTune(epochs=0)) for m in (metanet, None))
     assert repaired.accuracy > plain.accuracy + 0.1
     assert repaired.accuracy > repaired.accuracy_before - 0.2
+
+
+def _redundant():
+    """Two layers with a twin channel, its graph, the mask without the twin, and inputs."""
+    net = twins(nn.Linear(5, 4), nn.Linear(4, 3))
+    x = torch.randn(64, 5, generator=torch.Generator().manual_seed(1))
+    graph = NetworkGraph.from_module(net, x[:1])
+    return net, graph, without(graph, "0", 1), x
+
+
+def test_a_strong_penalty_leaves_the_weights_as_they_were():
+    """The ridge pulls towards the old weights, and in proportion to the inputs' scale."""
+    net, graph, keep, x = _redundant()
+    strong = reconstruct(graph, keep, task_of(x), ridge=1e9).to_module()[2].weight
+    assert torch.allclose(strong[:, [0, 2, 3]], net[2].weight[:, [0, 2, 3]], atol=1e-5)
+    for scale in (1e-2, 1e2):
+        scaled = copy.deepcopy(net)
+        with torch.no_grad():
+            scaled[0].weight.mul_(scale), scaled[0].bias.mul_(scale), scaled[2].weight.div_(scale)
+        other = NetworkGraph.from_module(scaled, x[:1])
+        fitted = reconstruct(other, keep, task_of(x), ridge=0.3).to_module()[2].weight * scale
+        plain = reconstruct(graph, keep, task_of(x), ridge=0.3).to_module()[2].weight
+        assert torch.allclose(fitted, plain, atol=1e-3)
+
+
+def test_the_penalty_that_is_taken_by_itself_is_a_hundredth():
+    _, graph, keep, x = _redundant()
+    named = reconstruct(graph, keep, task_of(x), ridge=0.01).to_state_dict()
+    assert all(
+        torch.equal(value, named[key]) for key, value in reconstruct(graph, keep, task_of(x)).to_state_dict().items()
+    )
+
+
+def test_one_example_is_enough_and_examples_are_the_first_ones():
+    _, graph, keep, x = _redundant()
+    reconstruct(graph, keep, task_of(x), examples=1)
+    first = reconstruct(graph, keep, task_of(x[:20]), examples=20).to_state_dict()  # two batches of 16, cut to 20
+    again = reconstruct(graph, keep, task_of(x), examples=20).to_state_dict()
+    assert all(torch.equal(value, again[key]) for key, value in first.items())
+
+
+def test_a_mask_of_another_length_is_refused():
+    _, graph, keep, x = _redundant()
+    with pytest.raises(ValueError):  # noqa: PT011
+        reconstruct(graph, keep[:-1], task_of(x))
+    with pytest.raises(ValueError):  # noqa: PT011
+        reconstruct(graph, keep.long(), task_of(x))
+
+
+def test_no_hook_stays_on_the_network():
+    net, graph, keep, x = _redundant()
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in net.modules())
+    refitted = reconstruct(graph, keep, task_of(x)).to_module()
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in refitted.modules())
