@@ -13,7 +13,8 @@ from torch import Tensor
 
 from graphsparse.atomic_write import atomic_write
 from graphsparse.errors import DataError
-from graphsparse.fit.tree import decode, digest, encode
+from graphsparse.fit.tree import decode, encode
+from graphsparse.hashing import named_hash
 
 FORMAT = "graphsparse.fit.checkpoint/2"
 
@@ -39,7 +40,7 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Any], run: Mapping[str
     path = Path(path)
     tensors: dict[str, Tensor] = {}
     tree = json.dumps({"state": encode(state, tensors), "run": dict(run)}, allow_nan=False)
-    metadata = {"format": FORMAT, "tree": tree, "sha256": digest(tree, tensors)}
+    metadata = {"format": FORMAT, "tree": tree, "sha256": named_hash(tree, tensors)}
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as partial:
         partial.write_bytes(save(tensors, metadata))
@@ -60,7 +61,7 @@ def load_checkpoint(path: str | Path, run: Mapping[str, str]) -> dict[str, Any]:
         raise DataError(f"the checkpoint {path} is damaged ({error}); delete it to start anew") from error
     if metadata.get("format") != FORMAT:
         raise DataError(f"{path} is no training checkpoint of this version; delete it or give another path")
-    if metadata.get("sha256") != digest(metadata.get("tree", ""), tensors):
+    if metadata.get("sha256") != named_hash(metadata.get("tree", ""), tensors):
         raise DataError(f"the checkpoint {path} is damaged (its hash differs); delete it to start anew")
     tree = json.loads(metadata["tree"])
     theirs = tree["run"]

@@ -15,13 +15,13 @@ from torch_geometric.nn import MessagePassing
 from graphsparse.fit.checks import check_arcs, check_finite
 from graphsparse.fit.distill import Distill
 from graphsparse.fit.features import clear_graph_caches
-from graphsparse.fit.fingerprint import tensor_hash
 from graphsparse.fit.measure import device_of, evaluating
 from graphsparse.fit.message_task import MessageTask
 from graphsparse.fit.metrics import Metric
 from graphsparse.fit.ogb_metrics import graph_metric
 from graphsparse.fit.task import Evaluation, Session
 from graphsparse.fit.union import Inputs, Union, find_arcs
+from graphsparse.hashing import tensor_hash
 
 _PARTS = ("train", "val", "test")
 _GRAPHS_AT_ONCE = 512

@@ -14,13 +14,14 @@ from torch.nn import functional
 from graphsparse.fit.checks import check_arcs, check_features
 from graphsparse.fit.distill import Distill
 from graphsparse.fit.features import clear_graph_caches, features_for, run, whole_outputs
-from graphsparse.fit.fingerprint import name_of, tensor_hash
+from graphsparse.fit.fingerprint import name_of
 from graphsparse.fit.measure import device_of
 from graphsparse.fit.message_task import MessageTask
 from graphsparse.fit.metrics import Metric
 from graphsparse.fit.negatives import NegativePairs
 from graphsparse.fit.ogb_metrics import link_metric, negatives_needed
 from graphsparse.fit.task import Evaluation, Session
+from graphsparse.hashing import tensor_hash
 
 Decoder = Callable[[Tensor, Tensor], Tensor]
 Positives = Literal["all", "kept"]

@@ -17,11 +17,12 @@ from graphsparse.errors import GraphsparseError
 from graphsparse.fit import rng
 from graphsparse.fit.checkpoint import load_checkpoint, save_checkpoint
 from graphsparse.fit.distill import Distill
-from graphsparse.fit.fingerprint import model_hash, name_of, tensor_hash, tree_hash
+from graphsparse.fit.fingerprint import model_hash, name_of, tree_hash
 from graphsparse.fit.measure import device_of
 from graphsparse.fit.metrics import Metric
 from graphsparse.fit.progress import Report, reporting
 from graphsparse.fit.task import BaseTask, Evaluation, Session
+from graphsparse.hashing import tensor_hash
 
 
 class DivergedError(GraphsparseError, FloatingPointError):

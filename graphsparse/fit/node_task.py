@@ -14,11 +14,12 @@ from torch.nn import functional
 from graphsparse.fit.checks import check_arcs, check_features
 from graphsparse.fit.distill import Distill
 from graphsparse.fit.features import clear_graph_caches, features_for, run, whole_outputs
-from graphsparse.fit.fingerprint import name_of, tensor_hash
+from graphsparse.fit.fingerprint import name_of
 from graphsparse.fit.measure import device_of
 from graphsparse.fit.message_task import MessageTask
 from graphsparse.fit.metrics import Metric, find_metric
 from graphsparse.fit.task import Evaluation, Loss, Session
+from graphsparse.hashing import tensor_hash
 
 Protocol = Literal["transductive", "inductive"]
 _PARTS = ("train", "val", "test")

@@ -16,9 +16,10 @@ from torch_geometric.loader import DataLoader
 
 from graphsparse.fit.call import call, moved_to
 from graphsparse.fit.distill import Distill
-from graphsparse.fit.fingerprint import name_of, tensor_hash
+from graphsparse.fit.fingerprint import name_of
 from graphsparse.fit.measure import evaluating
 from graphsparse.fit.metrics import Metric, find_metric
+from graphsparse.hashing import tensor_hash
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Forward = Callable[[nn.Module, Any], Tensor]

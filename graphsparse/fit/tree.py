@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 
@@ -50,13 +48,3 @@ def decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     if kind == "$tuple":
         return tuple(decode(item, tensors) for item in content)
     return {key: decode(item, tensors) for key, item in content}
-
-
-def digest(tree: str, tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of both parts that `encode` makes."""
-    found = hashlib.sha256(tree.encode())
-    for key in sorted(tensors):
-        tensor = tensors[key]
-        found.update(f"{key} {tensor.dtype} {list(tensor.shape)} ".encode())
-        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()

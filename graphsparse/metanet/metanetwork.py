@@ -18,7 +18,7 @@ from torch_geometric.nn.aggr import MultiAggregation
 
 from graphsparse.atomic_write import atomic_write
 from graphsparse.errors import DataError
-from graphsparse.fit.tree import digest
+from graphsparse.hashing import named_hash
 from graphsparse.metanet.channels import check_mask, masked
 from graphsparse.metanet.features import (
     KINDS,
@@ -293,7 +293,7 @@ class MetaNetwork(nn.Module):
         }
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         metadata = {"format": FORMAT, "config": json.dumps(config), "notes": json.dumps(notes, allow_nan=False)}
-        metadata["sha256"] = digest(_hashed(metadata), tensors)
+        metadata["sha256"] = named_hash(_hashed(metadata), tensors)
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as partial:
             partial.write_bytes(save(tensors, metadata))
@@ -313,7 +313,7 @@ class MetaNetwork(nn.Module):
                 raise DataError(f"{path} is no metanetwork of this version")
             old = metadata["format"] == _FORMAT_1
             hashed = metadata["config"] if old else _hashed(metadata)
-            if (not old or "sha256" in metadata) and metadata["sha256"] != digest(hashed, tensors):
+            if (not old or "sha256" in metadata) and metadata["sha256"] != named_hash(hashed, tensors):
                 raise DataError(f"{path} is damaged: its hash differs")
             config = read_json_object(metadata["config"].encode()) | (_OF_FORMAT_1 if old else {})
             config["kernels"] = [tuple(kernel) for kernel in config["kernels"]]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from graphsparse.fit import NodeTask
+from graphsparse.hashing import framed_hash
 
 
 def canonical_order(edge_index: Tensor) -> Tensor:
@@ -42,24 +42,7 @@ def graph_hash(data: Data, split: int = 0, names: Sequence[str] = NodeTask.hashe
             value = value.to_dense() if value.layout != torch.strided else value
             value = value.cpu()[order] if name == "edge_attr" else value
             tensors[name] = value[:, split] if name.endswith("_mask") and value.dim() == 2 else value
-    return digest(tensors, str(data.num_nodes))
-
-
-def digest(tensors: Mapping[str, Tensor], *texts: str) -> str:
-    """SHA-256 over texts and named tensors (dtype, shape and bytes, in the order of their names)."""
-    sha = hashlib.sha256()
-    for text in texts:
-        _add(sha, text.encode())
-    for name in sorted(tensors):
-        value = tensors[name].detach().cpu().contiguous()
-        _add(sha, f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        _add(sha, value.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return sha.hexdigest()
-
-
-def _add(sha: hashlib._Hash, content: bytes) -> None:
-    sha.update(len(content).to_bytes(8, "little"))  # lengths keep neighbouring fields from running together
-    sha.update(content)
+    return framed_hash(tensors, str(data.num_nodes))
 
 
 def pack_bits(mask: Tensor) -> Tensor:

@@ -16,9 +16,10 @@ from torch_geometric.data import Data
 from graphsparse.errors import TicketError
 from graphsparse.fit import MessageTask
 from graphsparse.graphs.interop import EdgeList, open_graph
+from graphsparse.hashing import framed_hash
 from graphsparse.keep_rule import keep_fraction
 from graphsparse.params import weights_kept
-from graphsparse.tickets.canonical import canonical_order, digest, graph_hash, pack_bits, unpack_bits
+from graphsparse.tickets.canonical import canonical_order, graph_hash, pack_bits, unpack_bits
 from graphsparse.tickets.check import check_claims, check_edges, check_outputs, check_weight_count, scores
 from graphsparse.tickets.finders.controls import IGNORED
 from graphsparse.tickets.memory_probe import check_forgets
@@ -69,7 +70,7 @@ class Ticket:
     def hash(self) -> str:
         """SHA-256 over the canonical tensors, the graph hash, the method and what was kept; never over times."""
         kept = [str(self.config.get("edge_keep")), str(self.config.get("weight_keep"))]
-        return digest(self._tensors(), self.graph_hash, self.method, *kept)
+        return framed_hash(self._tensors(), self.graph_hash, self.method, *kept)
 
     def __repr__(self) -> str:
         figures = self.metrics

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import types
 from collections.abc import Mapping
 from enum import Enum
@@ -16,6 +15,7 @@ from torch.utils import _pytree as pytree
 from torch_geometric.inspector import Inspector
 
 from graphsparse.errors import TraceError
+from graphsparse.hashing import quick_hash
 
 _ATOMS = (int, float, complex, str, bytes, bool, type(None), torch.dtype, torch.device, torch.layout, Enum, slice)
 _BY_IDENTITY = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType)
@@ -64,16 +64,9 @@ def signature(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return (walker.of(module), str(form), tuple(_of_input(leaf, walker) for leaf in leaves))
 
 
-def digest(tensor: Tensor) -> str:
-    """A hash of a tensor's shape, type and content."""
-    flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    head = f"{tensor.dtype}{tuple(tensor.shape)}".encode()
-    return hashlib.blake2b(head + flat.tobytes(), digest_size=16).hexdigest()
-
-
 def _of_input(leaf: Any, walker: _Walker) -> Any:
     if isinstance(leaf, Tensor):  # ids do not depend on the values of real inputs, but indices are read
-        return (leaf.dtype, tuple(leaf.shape), None if leaf.is_floating_point() else digest(leaf))
+        return (leaf.dtype, tuple(leaf.shape), None if leaf.is_floating_point() else quick_hash(leaf))
     return walker.of(leaf)
 
 
@@ -120,7 +113,7 @@ class _Walker:
         if isinstance(value, nn.Module):
             return self._of_module(value)
         if isinstance(value, Tensor):
-            return (type(value), digest(value))
+            return (type(value), quick_hash(value))
         if isinstance(value, dict):
             return (type(value), tuple((self.of(key), self.of(item)) for key, item in value.items()))
         if isinstance(value, list):

@@ -13,7 +13,8 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 
 from graphsparse.errors import TraceError
-from graphsparse.metanet.graph.architecture import digest, empty_copy, filled_copy, signature, tensors
+from graphsparse.hashing import quick_hash
+from graphsparse.metanet.graph.architecture import empty_copy, filled_copy, signature, tensors
 from graphsparse.metanet.graph.structure import Kernel, Structure, build
 from graphsparse.metanet.graph.trace import trace
 from graphsparse.metanet.graph.transfer import Return, gather, scatter, ways_back
@@ -315,7 +316,7 @@ def _check_fit(groups: Mapping[Any, EdgeSet | NodeBank], key: Any, values: Tenso
 def _architecture_of(module: nn.Module, inputs: tuple[Any, ...], state: dict[str, Tensor]) -> _Architecture:
     key = signature(module, inputs)
     for found in _CACHE.get(key, ()):
-        if all(digest(state[name]) == seen for name, seen in found.constants.items()):
+        if all(quick_hash(state[name]) == seen for name, seen in found.constants.items()):
             _CACHE.move_to_end(key)
             return found
     for name, tensor in state.items():
@@ -323,7 +324,7 @@ def _architecture_of(module: nn.Module, inputs: tuple[Any, ...], state: dict[str
             raise TraceError(f"parameter '{name}' is complex; real parameters are covered")
     structure = build(trace(module, inputs))
     back = ways_back(structure, {name: tensor.numel() for name, tensor in state.items()})
-    found = _Architecture(structure, back, {name: digest(state[name]) for name in structure.constants})
+    found = _Architecture(structure, back, {name: quick_hash(state[name]) for name in structure.constants})
     _CACHE.setdefault(key, []).append(found)
     _CACHE.move_to_end(key)
     while len(_CACHE) > _CACHE_SIZE:

@@ -23,7 +23,7 @@ from graphsparse.atomic_write import atomic_write
 from graphsparse.data.images import ImageSet, crop_flip, load_images
 from graphsparse.errors import DataError
 from graphsparse.fit import Task
-from graphsparse.fit.tree import digest
+from graphsparse.hashing import named_hash
 from graphsparse.metanet.channels import KeptChannels, cut
 from graphsparse.metanet.pruning import FineTune, PruneResult, prune
 from graphsparse.nn.cnn import make_cnn
@@ -305,7 +305,7 @@ def save_network(
         "kept": kept,
         "inputs": [{"shape": list(t.shape), "dtype": str(t.dtype).removeprefix("torch.")} for t in inputs],
         "outputs": outputs.shape[-1] if isinstance(outputs, torch.Tensor) else None,
-        "sha256": digest("", state),
+        "sha256": named_hash("", state),
     }
     described["checksum"] = _checksum(described)
     with atomic_write(folder / WEIGHTS) as unfinished:
@@ -363,7 +363,7 @@ def _weights(folder: str | Path, header: Mapping[str, Any]) -> dict[str, torch.T
     path = Path(folder) / WEIGHTS
     with reading(path, DataError, "an undamaged file of weights"):
         state: dict[str, torch.Tensor] = from_bytes(read_bytes(path, folder=folder))
-        if header.get("sha256", digest("", state)) != digest("", state):
+        if header.get("sha256", named_hash("", state)) != named_hash("", state):
             raise DataError(f"{folder} is damaged: the weights are not those that {HEADER} was written for")
     return state
 

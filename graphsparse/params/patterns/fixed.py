@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from graphsparse.hashing import masks_hash
 from graphsparse.params.patterns.pattern import Pattern, zero_outside
 from graphsparse.params.tensors import Named
 
@@ -70,11 +69,7 @@ class Fixed(Pattern):
 
     def settings(self) -> dict[str, Any]:
         """A hash of the masks."""
-        found = hashlib.sha256()
-        for name, mask in sorted(self.masks.items()):
-            found.update(f"{name} {[*mask.shape]} ".encode())
-            found.update(np.packbits(mask.cpu().numpy()).tobytes())
-        return {"pattern": type(self).__name__, "sha256": found.hexdigest()}
+        return {"pattern": type(self).__name__, "sha256": masks_hash(self.masks)}
 
     def write(self, tensors: Named, masks: Named, within: Named | None, *, zero: bool) -> None:
         """Write the masks, see :meth:`Pattern.write`; the weights are not looked at."""

@@ -12,7 +12,8 @@ import torch
 
 from graphsparse.fit import FitResult
 from graphsparse.fit.checkpoint import load_checkpoint, save_checkpoint
-from graphsparse.fit.fingerprint import model_hash, tensor_hash
+from graphsparse.fit.fingerprint import model_hash
+from graphsparse.hashing import tensor_hash
 from graphsparse.keep_rule import Keep, exact_fraction
 from graphsparse.params import prunable
 from graphsparse.tickets.finders.masked import Kept, train_masked
