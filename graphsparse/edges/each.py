@@ -12,7 +12,7 @@ from torch import Tensor
 from graphsparse.edges.keep import Guard, check_rules, check_scores, choose_units
 from graphsparse.edges.units import Units, find_units
 from graphsparse.graphs.inner_form import EdgeList
-from graphsparse.keep_rule import Keep, check_no_nan, check_seed, kept_count
+from graphsparse.keep_rule import Keep, check_no_nan, kept_count
 
 Ints = npt.NDArray[np.int64]
 
@@ -56,7 +56,6 @@ def mask_each(
         tensor([False, False,  True,  True,  True,  True])
     """
     check_rules(keep, None, guard, forest)
-    check_seed(seed)
     values = check_scores(graph, scores, symmetric)
     check_no_nan(values)
     units = find_units(graph, values, seed)

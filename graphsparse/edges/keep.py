@@ -68,6 +68,7 @@ def keep_mask(
         >>> keep_mask(torch.tensor([3.0, 3.0, 2.0, 2.0, 1.0, 1.0, 0.0]), triangle, keep=0.5)
         tensor([ True,  True,  True,  True, False, False,  True])
     """
+    check_seed(seed)
     graph = edge_list(edge_index, num_nodes, undirected, names=names)
     return mask_edges(graph, scores, keep=keep, per_node=per_node, guard=guard, forest=forest, seed=seed)
 
@@ -96,7 +97,6 @@ def mask_edges(
         symmetric: that the scores are known to be equal on both arcs of a pair and +inf on loops.
     """
     check_rules(keep, per_node, guard, forest)
-    check_seed(seed)
     values = check_scores(graph, scores, symmetric)
     total = graph.num_countable
     count = total if keep is None else kept_count(keep, total)

@@ -78,7 +78,8 @@ def score(
         ``tocoo()``); self-loops +inf.
 
     Raises:
-        ValueError: for an unknown method, or what the score refuses (such as missing features).
+        ValueError: for an unknown method, a seed that is no whole number, or what the score refuses (such as missing
+            features).
         TypeError: for an unknown option or kind of graph.
 
     Example:
@@ -87,6 +88,7 @@ def score(
         >>> score(path, "dspar")
         tensor([1.5000, 1.5000, 1.5000, 1.5000], dtype=torch.float64)
     """
+    check_seed(seed)
     check_options(method, options)  # a misspelt name should not wait for a large graph to be read
     return compute(open_graph(graph, undirected).edges, method, seed=seed, **options)
 
@@ -128,8 +130,7 @@ def compute(graph: EdgeList, method: str, *, seed: int = 0, **options: Any) -> T
         self-loops +inf, both arcs of a pair the same.
 
     Raises:
-        ValueError: for an unknown method (names the closest), a seed that is no whole number, or what the score itself
-            refuses.
+        ValueError: for an unknown method (names the closest), or what the score itself refuses.
         TypeError: for an unknown option (names those that there are).
     """
     return _call(SCORES.find(method), method, graph, seed, options)
@@ -146,7 +147,6 @@ def check_options(method: str, options: Iterable[str]) -> list[str]:
 
 
 def _call(function: ScoreFunction, name: str, graph: EdgeList, seed: int, options: dict[str, Any]) -> Tensor:
-    seed = check_seed(seed)
     if "seed" in _taken(function, name, options):
         options = options | {"seed": seed}
     return function(graph, **options)
