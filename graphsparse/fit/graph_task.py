@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.nn import MessagePassing
 
-from graphsparse.fit.checks import check_arcs, check_finite
+from graphsparse.fit.checks import check_arcs, check_finite, say_unused
 from graphsparse.fit.distill import Distill
 from graphsparse.fit.features import clear_graph_caches
 from graphsparse.fit.measure import device_of, evaluating
@@ -71,6 +71,7 @@ class GraphTask(MessageTask):
         if metric is None:
             raise ValueError("say how graphs are judged: metric='rocauc', 'ap', 'rmse' or a Metric")
         self.metric = metric if isinstance(metric, Metric) else graph_metric(metric)
+        say_unused(data, self.kind, ("edge_weight", "edge_type"))
         self.x = _tensor(data, "x", "features")
         self.num_nodes = self.x.size(0)
         check_finite(self.x, "data.x", "node")

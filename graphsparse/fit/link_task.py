@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from graphsparse.fit.checks import check_arcs, check_features
+from graphsparse.fit.checks import check_arcs, check_features, say_unused
 from graphsparse.fit.distill import Distill
 from graphsparse.fit.features import clear_graph_caches, features_for, run, whole_outputs
 from graphsparse.fit.fingerprint import name_of
@@ -99,6 +99,7 @@ class LinkTask(MessageTask):
         if metric is None:
             raise ValueError("say how links are judged: metric='hits@20', 'mrr', 'rocauc' or a Metric")
         self.metric = metric if isinstance(metric, Metric) else link_metric(metric)
+        say_unused(data, self.kind, ("edge_weight", "edge_attr", "edge_type"))
         self.num_nodes = _num_nodes(data)
         self.x = None if getattr(data, "x", None) is None else check_features(data.x)
         self.edge_index = check_arcs(getattr(data, "edge_index", None), self.num_nodes)

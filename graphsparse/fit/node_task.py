@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from graphsparse.fit.checks import check_arcs, check_features
+from graphsparse.fit.checks import check_arcs, check_features, say_unused
 from graphsparse.fit.distill import Distill
 from graphsparse.fit.features import clear_graph_caches, features_for, run, whole_outputs
 from graphsparse.fit.fingerprint import name_of
@@ -67,6 +67,7 @@ class NodeTask(MessageTask):
     ) -> None:
         if protocol not in get_args(Protocol):
             raise ValueError(f"protocol must be 'transductive' or 'inductive', got {protocol!r}")
+        say_unused(data, self.kind, ("edge_weight", "edge_attr", "edge_type"))
         self.protocol = protocol
         self.x = _features(data)
         self.num_nodes = self.x.size(0)
