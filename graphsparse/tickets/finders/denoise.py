@@ -43,10 +43,11 @@ class Denoise:
     A weight comes in as zero, an edge as one; counts never change. The masks at the end are the ticket's, which is
     trained from theta0 under them on the sparse graph, dropped edges absent and the graph normalised anew.
 
-    What differs from the paper, read from its text and not from its code: the masks of the one shot are those of UGS;
-    the share falls by a cosine and exchanges edges and weights by the same rule; while denoising an edge that is out
-    sends nothing, but normalisation counts it still; the ticket is retrained. Edges that training never sees (those of
-    test nodes in an inductive task) have no gradient; as many in proportion are kept of them, at random.
+    Written from the paper's description, not from its code; its exact scores and schedule were not at hand. Ours: the
+    masks of the one shot are those of UGS; the share falls by a cosine and exchanges edges and weights by the same
+    rule; while denoising an edge that is out sends nothing, but normalisation counts it still; the ticket is retrained.
+    Edges that training never sees (those of test nodes in an inductive task) have no gradient; as many in proportion
+    are kept of them, at random.
 
     Source: Yue, Zhang, Yang, Cheng, "Fast track to winning tickets: repowering one-shot pruning for graph neural
     networks" (FastGLT), arXiv 2412.07605; growing by gradient: Evci et al., "Rigging the lottery", ICML 2020.

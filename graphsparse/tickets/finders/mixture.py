@@ -54,12 +54,13 @@ class Mixture:
     keeps all experts in use. Then the edges worth most stay, exactly the fraction that was asked for, and the ticket is
     trained as TEDDY's.
 
-    What differs from the paper: criteria are scores by themselves (the paper puts them, with the features of both ends,
-    through a small network, and has the gradient among them); an expert's share is set beside the one asked for, and
-    not searched; the kernel takes the place of a fixed number of eigenvectors; gates weigh both terms of the mixture;
-    the count is exact over the whole graph; the ticket is trained anew from theta0. In an inductive task the router is
-    trained on the training graph alone, whose edges are chosen by scores on that graph, and in proportion those of test
-    nodes, by scores on the whole and by gates from their features.
+    Written from the paper's formulas, not from its code. What differs: criteria are scores by themselves (the paper
+    puts them, with the features of both ends, through a small network, and has the gradient among them); an expert's
+    share is set beside the one asked for, and not searched; the kernel takes the place of a fixed number of
+    eigenvectors; gates weigh both terms of the mixture; the count is exact over the whole graph; the ticket is trained
+    anew from theta0. In an inductive task the router is trained on the training graph alone, whose edges are chosen by
+    scores on that graph, and in proportion those of test nodes, by scores on the whole and by gates from their
+    features.
 
     Source: Zhang, Sun, Yue, Jiang, Wang, Chen, Pan, "Graph sparsification via mixture of graphs", ICLR 2025; noisy
     gates and their balance: Shazeer et al., "Outrageously large neural networks", ICLR 2017.
