@@ -289,6 +289,7 @@ def test_all_ties_are_broken_by_the_seed():
     masks = {tuple(keep_mask(torch.ones(80), cycle, keep=0.5, seed=seed).tolist()) for seed in range(5)}
     assert len(masks) == 5
     assert {sum(mask) for mask in masks} == {40}
+    assert torch.equal(keep_mask(torch.ones(80), cycle, keep=0.5), keep_mask(torch.ones(80), cycle, keep=0.5, seed=0))
 
 
 def test_keeping_everything_and_the_smallest_share():
