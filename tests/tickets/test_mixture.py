@@ -111,7 +111,7 @@ def test_inductively_test_nodes_move_no_training_edge_and_keep_their_share(block
 
 
 def test_bad_options_get_one_sentence(blocks, make_plain):
-    with pytest.raises(ValueError, match="unknown score 'jacard'"):
+    with pytest.raises(ValueError, match="unknown edge score 'jacard'"):
         Mixture(("jacard",))
     with pytest.raises(ValueError, match=r"top must lie in 1 ... 3, the number of the experts, not 4"):
         Mixture(("jaccard",), top=4)
