@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from graphsparse.registry import Registry
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -78,23 +80,26 @@ def rocauc(outputs: Tensor, targets: Tensor) -> float:
     return float(roc_auc_score(targets.cpu().numpy(), scores.cpu().numpy()))
 
 
-METRICS: dict[str, Metric] = {
-    "accuracy": Metric("accuracy", accuracy),
-    "rocauc": Metric("rocauc", rocauc),
-}
+def _metric(name: str, entry: object) -> Metric:
+    if not isinstance(entry, Metric):
+        raise TypeError(f"{name!r} is no metric: it is a {type(entry).__name__}, not a graphsparse.fit.Metric")
+    return entry
+
+
+METRICS: Registry[Metric] = Registry("metric", check=_metric)
+METRICS.register("accuracy", Metric("accuracy", accuracy))
+METRICS.register("rocauc", Metric("rocauc", rocauc))
 
 
 def find_metric(metric: str | Metric) -> Metric:
-    """The metric of that name, or the one that is given.
+    """The metric of that name (one of `METRICS`, or ``"module:attribute"``), or the one that is given.
 
     Raises:
         ValueError: if there is none of that name.
     """
     if isinstance(metric, Metric):
         return metric
-    if metric not in METRICS:
-        raise ValueError(f"there is no metric named {metric!r}; there are {', '.join(METRICS)}, or give a Metric")
-    return METRICS[metric]
+    return METRICS.find(metric)
 
 
 def mean_ci(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from graphsparse.registry import Registry
+
 
 class ResNet(nn.Module):
     """A residual network for small images: three stages of basic blocks with ``width``, 2 and 4 times as many channels.
@@ -159,7 +161,16 @@ class Family:
     width: int
 
 
-CNNS: dict[str, Family] = {"resnet": Family(ResNet, 16), "vgg": Family(VGG, 64)}
+def _family(name: str, entry: object) -> Family:
+    if not isinstance(entry, Family):
+        raise TypeError(f"{name!r} is no family of networks: a {type(entry).__name__} is no graphsparse.nn.Family")
+    return entry
+
+
+# Open to users: CNNS.register("mine", Family(make, width)) makes "mine8" and so on known to make_cnn.
+CNNS: Registry[Family] = Registry("family of networks", check=_family)
+CNNS.register("resnet", Family(ResNet, 16))
+CNNS.register("vgg", Family(VGG, 64))
 
 
 def make_cnn(
@@ -187,7 +198,8 @@ def make_cnn(
         raise TypeError(f"the name of a network is a text such as 'resnet8', not {type(name).__name__}")
     parts = re.fullmatch(r"([a-z]+)-?([0-9]{1,6})", name.lower())
     if parts is None or parts[1] not in CNNS:
-        raise ValueError(f"there is no network named {name!r}; it is {' or '.join(CNNS)} and a depth, as in resnet20")
+        families = " or ".join(CNNS.names())
+        raise ValueError(f"there is no network named {name!r}; it is {families} and a depth, as in resnet20")
     family = CNNS[parts[1]]
     sizes = {"depth": int(parts[2]), "width": family.width if width is None else width}
     if seed is None:

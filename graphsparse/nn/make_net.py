@@ -11,14 +11,22 @@ import torch
 from graphsparse.nn.gnn import GAT, GCN, GIN, Backbone, GraphSAGE, GraphTransformer
 from graphsparse.nn.graphs import MoleculeNet
 from graphsparse.nn.links import LinkNet, NodeEmbedding
+from graphsparse.registry import Registry
 
-BACKBONES: dict[str, type[Backbone]] = {
-    "gcn": GCN,
-    "gin": GIN,
-    "gat": GAT,
-    "sage": GraphSAGE,
-    "transformer": GraphTransformer,
-}
+
+def _callable(name: str, entry: Any) -> Any:
+    if not callable(entry):
+        raise TypeError(f"{name!r} is no backbone: a {type(entry).__name__} cannot be called with sizes")
+    return entry
+
+
+# Open to users: a class or function that is called as a backbone is, with its three widths and num_layers.
+BACKBONES: Registry[Any] = Registry("backbone", check=_callable)
+BACKBONES.register("gcn", GCN)
+BACKBONES.register("gin", GIN)
+BACKBONES.register("gat", GAT)
+BACKBONES.register("sage", GraphSAGE)
+BACKBONES.register("transformer", GraphTransformer)
 
 
 def make(
@@ -34,7 +42,8 @@ def make(
     """A backbone by its name, with the shapes of the TEDDY paper (hidden 512, 2 layers).
 
     Args:
-        name: one of `BACKBONES`; upper or lower case.
+        name: one of `BACKBONES`, upper or lower case; or ``"module:attribute"``, called in the same way:
+            ``net(in_channels, hidden_channels, out_channels, num_layers=...)``.
         in_channels: features per node.
         out_channels: outputs per node.
         hidden_channels: width of the hidden layers.
@@ -50,12 +59,11 @@ def make(
         >>> all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters()))
         True
     """
-    backbone = BACKBONES.get(name.lower())
-    if backbone is None:
-        raise ValueError(f"there is no backbone named {name!r}; there are {', '.join(BACKBONES)}")
+    backbone = BACKBONES.find(name)
     options: dict[str, Any] = {} if dropout is None else {"dropout": dropout}
     with seeded(seed):
-        return backbone(in_channels, hidden_channels, out_channels, num_layers=num_layers, **options)
+        net: Backbone = backbone(in_channels, hidden_channels, out_channels, num_layers=num_layers, **options)
+        return net
 
 
 def make_link_net(

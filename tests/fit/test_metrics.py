@@ -66,7 +66,7 @@ def test_metrics_by_name() -> None:
     assert own.at_least(0.1, 0.2)
     assert own.at_least(0.2, 0.2)
     assert not own.at_least(0.3, 0.2)
-    with pytest.raises(ValueError, match="no metric named 'acc'; there are accuracy, rocauc"):
+    with pytest.raises(ValueError, match="unknown metric 'acc'"):
         find_metric("acc")
 
 
@@ -108,3 +108,13 @@ def test_bad_figures() -> None:
         mean_ci([1, 2], 95)
     with pytest.raises(ValueError, match="equally many runs, got 2 and 1"):
         paired_difference([1, 2], [1])
+
+
+def test_a_metric_of_ones_own_is_registered():
+    METRICS.register("half", Metric("half", lambda outputs, targets: 0.5))
+    try:
+        assert find_metric("half").score(None, None) == 0.5
+    finally:
+        del METRICS["half"]
+    with pytest.raises(TypeError, match="is no metric"):
+        METRICS.register("number", 3)

@@ -273,7 +273,7 @@ def overlapping(data: Data) -> dict[str, Tensor]:
         (lambda d: {"edge_index": d.edge_index.float()}, TypeError, "edge_index must hold integers"),
         (lambda d: {"edge_index": d.edge_index.t()}, ValueError, r"edge_index must be a tensor of shape \[2, E\]"),
         (lambda d: {"edge_index": d.edge_index - 1}, ValueError, "edge_index names node -1"),
-        (lambda d: {"metric": "f1"}, ValueError, "no metric named 'f1'"),
+        (lambda d: {"metric": "f1"}, ValueError, "unknown metric 'f1'"),
     ],
 )
 def test_bad_data_is_named(data: Data, change: Any, error: type[Exception], says: str) -> None:

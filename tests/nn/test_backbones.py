@@ -297,7 +297,7 @@ def test_seed_makes_the_weights_and_spares_the_global_generator() -> None:
 
 
 def test_bad_input_is_named() -> None:
-    with pytest.raises(ValueError, match="no backbone named 'gnc'; there are gcn, gin"):
+    with pytest.raises(ValueError, match=r"unknown backbone 'gnc' \(did you mean '\w+'\?\); known are gat, gcn, gin"):
         make("gnc", 4, 2)
     with pytest.raises(ValueError, match="hidden_channels must be at least 1, got 0"):
         GCN(4, 0, 2)
@@ -328,3 +328,21 @@ def test_sparse_features_do_not_leak_memory(name):
             model(x, arcs)
     product_bytes = 20000 * 20 * 12  # what one call makes
     assert psutil.Process().memory_info().rss - before < 10 * product_bytes
+
+
+def test_a_backbone_of_ones_own_is_registered_or_imported(tmp_path, monkeypatch):
+    (tmp_path / "mine_net.py").write_text(
+        "from torch_geometric.nn import GCN as PyG\n"
+        "def net(i, hidden, o, *, num_layers=2, dropout=0.5):\n"
+        "    return PyG(i, hidden, num_layers=num_layers, out_channels=o, dropout=dropout)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    imported = make("mine_net:net", 3, 2, 8, seed=0)
+    assert sum(p.numel() for p in imported.parameters()) == 3 * 8 + 8 + 8 * 2 + 2
+    BACKBONES.register("mine", imported.__class__)
+    try:
+        assert "mine" in BACKBONES.names()
+    finally:
+        del BACKBONES["mine"]
+    with pytest.raises(TypeError, match="is no backbone"):
+        BACKBONES.register("number", 3)

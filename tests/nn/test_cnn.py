@@ -8,7 +8,7 @@ import torch_pruning as tp
 from torch import nn
 
 from graphsparse.metanet import NetworkGraph
-from graphsparse.nn import CNNS, VGG, ResNet, make_cnn
+from graphsparse.nn import CNNS, VGG, Family, ResNet, make_cnn
 
 SMALL = ["resnet8", "resnet14", "vgg8", "vgg11"]
 
@@ -144,3 +144,17 @@ def test_bad_input_is_named(name: str, options: dict[str, int], said: str) -> No
 def test_a_name_is_a_text() -> None:
     with pytest.raises(TypeError, match="not int"):
         make_cnn(56)  # type: ignore[arg-type]
+
+
+def test_a_family_of_ones_own_is_made_by_name_and_depth():
+    def plain(depth, width, in_channels, num_classes):
+        return torch.nn.Sequential(*[torch.nn.Conv2d(in_channels, width, 1) for _ in range(depth)], torch.nn.Flatten())
+
+    CNNS.register("plain", Family(plain, 7))
+    try:
+        net = make_cnn("plain3", seed=0)
+        assert (len(net), net[0].out_channels) == (4, 7)
+    finally:
+        del CNNS["plain"]
+    with pytest.raises(TypeError, match="is no family of networks"):
+        CNNS.register("plain", plain)
