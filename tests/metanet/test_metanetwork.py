@@ -10,6 +10,7 @@ from safetensors.torch import save
 from torch import nn
 
 from graphsparse.errors import DataError
+from graphsparse.hashing import named_hash
 from graphsparse.metanet import Channels, MetaNetwork, NetworkGraph, masked, metanetwork
 from graphsparse.metanet.features import KINDS, RELATIONS, group_rank, wiring
 
@@ -346,7 +347,7 @@ def rewritten(path, **changes):
     content = path.read_bytes()
     metadata, tensors = metanetwork._metadata(content), from_bytes(content)
     metadata["config"] = json.dumps({**json.loads(metadata["config"]), **changes})
-    metadata["sha256"] = metanetwork.digest(metanetwork._hashed(metadata), tensors)
+    metadata["sha256"] = named_hash(metanetwork._hashed(metadata), tensors)
     path.write_bytes(save(tensors, metadata))
 
 

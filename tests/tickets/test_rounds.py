@@ -131,8 +131,8 @@ def test_a_killed_run_resumes_to_the_same_ticket(blocks, make_plain, tmp_path, m
     calls, forward = {"count": 0}, type(model).forward
 
     def failing(self, x, edge_index):
-        calls["count"] += 1
-        if calls["count"] % 17 == 0:
+        calls["count"] += self.training  # the looks at a model before each run take the same few passes every time
+        if self.training and calls["count"] % 9 == 0:
             raise KeyboardInterrupt
         return forward(self, x, edge_index)
 
