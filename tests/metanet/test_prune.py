@@ -428,10 +428,10 @@ def test_damaged_files_are_data_errors(tmp_path):
     whole, text = weights.read_bytes(), header.read_text()
     for damaged in (whole[:100], b"", whole[:-7]):
         weights.write_bytes(damaged)
-        with pytest.raises(DataError, match="no undamaged network"):
+        with pytest.raises(DataError, match="undamaged"):
             restore(tmp_path, resnet())
     weights.write_bytes(whole)
-    for damaged in ("", "{", "[]", text.replace("network/1", "network/0")):
+    for damaged in ("", "{", "[]", text.replace("network/", "network/9")):
         header.write_text(damaged)
         with pytest.raises(DataError):
             restore(tmp_path, resnet())
