@@ -12,9 +12,7 @@ from typing import Any
 import numpy as np
 
 from graphsparse.errors import DataError
-
-_LARGE = 1 << 30  # bytes; smaller arrays may be packed as tightly as they like
-_TIGHTEST = 200  # times smaller than its content; real arrays of this size are nowhere near
+from graphsparse.untrusted import most_unpacked
 
 
 def read_npz(path: Path, keys: Iterable[str] | None = None) -> dict[str, np.ndarray[Any, Any]]:
@@ -63,5 +61,5 @@ def _check_size(packed: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
         size, there = math.prod(shape) * dtype.itemsize, info.file_size - stream.tell()
     if min(shape, default=0) < 0 or size != there:
         raise ValueError(f"{info.filename} claims {size:,} bytes and has {there:,}")
-    if size > max(_LARGE, _TIGHTEST * info.compress_size):
+    if size > most_unpacked(info.compress_size):
         raise ValueError(f"{info.filename} unpacks {info.compress_size:,} bytes into {size:,}")

@@ -15,6 +15,8 @@ from graphsparse.errors import GraphsparseError
 
 LARGEST_JSON = 64 << 20  # bytes; what describes tensors is small beside them
 LONGEST_INTEGER = 64  # bits
+_LARGE = 1 << 30  # bytes; less may be packed as tightly as it likes
+_TIGHTEST = 200  # times smaller than its content; real data of this size are nowhere near
 
 
 @contextmanager
@@ -98,6 +100,16 @@ def read_bytes(
         if largest is not None and about.st_size > largest:
             raise ValueError(f"{path} has {about.st_size} bytes, at most {largest} are read")
         return file.read(about.st_size)
+
+
+def most_unpacked(packed: int) -> int:
+    """How many bytes so many packed ones may stand for.
+
+    Example:
+        >>> most_unpacked(10) == 1 << 30, most_unpacked(10**9)
+        (True, 200000000000)
+    """
+    return max(_LARGE, _TIGHTEST * packed)
 
 
 def read_json_object(content: bytes) -> dict[str, Any]:

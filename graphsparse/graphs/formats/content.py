@@ -8,10 +8,7 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from graphsparse.untrusted import read_bytes
-
-_LARGE = 1 << 30  # bytes; smaller files may be packed as tightly as they like
-_TIGHTEST = 200  # times smaller than its content; real edge lists are nowhere near
+from graphsparse.untrusted import most_unpacked, read_bytes
 
 
 def read_content(path: Path) -> bytes:
@@ -24,7 +21,7 @@ def read_content(path: Path) -> bytes:
     content = read_bytes(path)
     if path.suffix.lower() != ".gz":
         return content
-    most = max(_LARGE, _TIGHTEST * len(content))
+    most = most_unpacked(len(content))
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as packed:
             text = packed.read(most + 1)

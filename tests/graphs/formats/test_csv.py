@@ -187,9 +187,9 @@ def test_gzipped(tmp_path):
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_a_small_gzip_that_unpacks_into_much_is_not_unpacked(tmp_path, monkeypatch, size):
-    from graphsparse.graphs.formats import content
+    from graphsparse import untrusted
 
-    monkeypatch.setattr(content, "_LARGE", 1 << 16)
+    monkeypatch.setattr(untrusted, "_LARGE", 1 << 16)
     with pytest.raises(DataError, match="unpack into more than"):
         read(tmp_path, gzip.compress(b"src,dst\n" + b"1,2\n" * (1 << (18 + size))), "in.csv.gz")
 
