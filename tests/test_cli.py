@@ -119,24 +119,24 @@ def test_bad_words_get_one_sentence_and_no_traceback(tmp_path, words, message):
 
 
 def test_brackets_of_an_error_are_printed_and_mean_nothing(capsys, monkeypatch):
-    from graphsparse import cli
+    from graphsparse.cli import entry
 
-    monkeypatch.setattr(cli, "app", lambda: (_ for _ in ()).throw(ValueError("take [red] or [/x], in (0, 1]")))
+    monkeypatch.setattr(entry, "app", lambda: (_ for _ in ()).throw(ValueError("take [red] or [/x], in (0, 1]")))
     with pytest.raises(SystemExit, match="1"):
-        cli.main()
+        entry.main()
     assert capsys.readouterr().err == "error: take [red] or [/x], in (0, 1]\n"
 
 
 def test_errors_of_the_system_name_the_file_first_and_warnings_are_a_line(capsys, monkeypatch):
-    from graphsparse import cli
+    from graphsparse.cli import entry
 
     def full():
         warnings.warn("half of it is gone", stacklevel=1)
         raise OSError(28, "No space left on device", "out/rows.jsonl")
 
-    monkeypatch.setattr(cli, "app", full)
+    monkeypatch.setattr(entry, "app", full)
     with pytest.raises(SystemExit, match="1"):
-        cli.main()
+        entry.main()
     said = capsys.readouterr()
     assert said.err == "warning: half of it is gone\nerror: out/rows.jsonl: No space left on device\n"
     assert said.out == ""
@@ -155,3 +155,9 @@ def test_help_lists_the_commands():
     assert done.returncode == 0
     assert "ticket" in done.stdout
     assert "sparsify" in done.stdout
+
+
+def test_the_package_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "graphsparse", "--help"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Usage: python -m graphsparse" in done.stdout

@@ -1,0 +1,51 @@
+"""``graphsparse meta prune``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from graphsparse.cli.groups import meta
+from graphsparse.cli.options import numbers, words
+
+
+@meta.command("prune")
+def prune_networks(
+    zoo: Annotated[Path, typer.Option(help="Folder of networks, or of one network.")] = Path("zoo"),
+    metanet: Annotated[str, typer.Option(help="A file, a pretrained metanetwork's name, or none.")] = "resnet-tiny",
+    speedup: Annotated[
+        list[str] | None, typer.Option(help="FLOPs before over after; several are fine.", show_default="2,4,6")
+    ] = None,
+    criterion: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Baselines: group-l2, bn-scale, taylor, random, sparse-learning, module:function; each also as "
+            "NAME+least-squares; "
+            "differences are to the first.",
+            show_default="group-l2,group-l2+least-squares,taylor",
+        ),
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=0, help="Epochs of fine-tuning in all; 0: batch norms only.")] = 4,
+    lr: Annotated[float, typer.Option(help="Learning rate of fine-tuning.")] = 0.05,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of random choices and fine-tuning.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for the networks, the plot and the figures.")] = Path("pruned"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
+) -> None:
+    """Prune networks with a metanetwork and by plain criteria; what is done already is not done again."""
+    from graphsparse.metanet.study import PruneStudy
+
+    study = PruneStudy(
+        zoo=zoo,
+        metanet=metanet,
+        speedups=numbers("--speedup", speedup, "2,4,6", float),
+        criteria=words(criterion, "group-l2,group-l2+least-squares,taylor"),
+        epochs=epochs,
+        lr=lr,
+        seed=seed,
+    )
+    study.run(out, Console(stderr=as_json))
+    if as_json:
+        print((out / "metrics.json").read_text(), end="")

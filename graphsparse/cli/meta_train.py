@@ -1,0 +1,42 @@
+"""``graphsparse meta train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from graphsparse.cli.groups import meta
+
+
+@meta.command("train")
+def train_metanetwork(
+    zoo: Annotated[Path, typer.Option(help="Folder of networks, from 'graphsparse meta zoo'.")] = Path("zoo"),
+    objective: Annotated[str, typer.Option(help="repair, group-norm, group-lasso, or module:Class.")] = "repair",
+    hidden: Annotated[int, typer.Option(min=2, help="Width of the metanetwork, even.")] = 32,
+    layers: Annotated[int, typer.Option(min=1, help="Layers of the metanetwork.")] = 4,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs; after each one the held-out networks judge.")] = 16,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of an epoch.")] = 50,
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = 3e-3,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of initial weights and training.")] = 0,
+    val_count: Annotated[int, typer.Option(min=1, help="Held-out networks: those of the highest seeds.")] = 2,
+    out: Annotated[Path, typer.Option(help="File of the metanetwork.")] = Path("metanet.safetensors"),
+) -> None:
+    """Train a metanetwork over the networks of a zoo; an interrupted run goes on from its checkpoint."""
+    from graphsparse.metanet.study import TrainStudy
+
+    if out.suffix != ".safetensors":
+        raise ValueError(f"the metanetwork is written as safetensors: --out must end in .safetensors, got {out}")
+    TrainStudy(
+        zoo=zoo,
+        objective=objective,
+        hidden=hidden,
+        layers=layers,
+        epochs=epochs,
+        steps=steps,
+        lr=lr,
+        seed=seed,
+        val_count=val_count,
+    ).run(out, Console())

@@ -1,0 +1,54 @@
+"""``graphsparse meta zoo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from graphsparse.cli.groups import meta
+from graphsparse.cli.options import numbers, words
+
+
+@meta.command()
+def zoo(
+    dataset: Annotated[str, typer.Option(help="digits, fashion-mnist or cifar10.")] = "digits",
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Side of the resized images.", show_default="as they are")
+    ] = None,
+    train: Annotated[int | None, typer.Option(min=1, help="Number of training images.", show_default="all")] = None,
+    val: Annotated[int, typer.Option(min=1, help="Number of validation images (digits: always 359).")] = 5000,
+    arch: Annotated[
+        list[str] | None, typer.Option(help="resnet8, vgg8 ...; several cycle.", show_default="resnet8")
+    ] = None,
+    width: Annotated[
+        list[str] | None, typer.Option(help="Channels of the first stage; several cycle.", show_default="8")
+    ] = None,
+    epochs: Annotated[
+        list[str] | None, typer.Option(help="Epochs of training; several cycle.", show_default="16")
+    ] = None,
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = 0.1,
+    speedup: Annotated[float | None, typer.Option(help="Prune mildly at the end, to this speed-up.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Number of networks.")] = 12,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first network; the others follow.")] = 0,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder of the networks.")] = Path("zoo"),
+) -> None:
+    """Train data models: small networks that a metanetwork learns from. Those that are there are not trained again."""
+    from graphsparse.metanet import Images
+    from graphsparse.metanet.study import ZooStudy
+
+    study = ZooStudy(
+        images=Images(dataset, size, train, val),
+        archs=words(arch, "resnet8"),
+        widths=numbers("--width", width, "8", int),
+        epochs=numbers("--epochs", epochs, "16", int),
+        lr=lr,
+        speedup=speedup,
+        count=count,
+        seed=seed,
+        jobs=jobs,
+    )
+    study.run(out, Console())

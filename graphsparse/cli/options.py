@@ -1,0 +1,22 @@
+"""What several commands' options share."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+Number = TypeVar("Number", int, float)
+
+
+def words(given: list[str] | None, default: str) -> list[str]:
+    """What an option that may be repeated, or hold commas, lists: each word once."""
+    found = [word.strip() for part in given or [default] for word in part.split(",")]
+    return list(dict.fromkeys(word for word in found if word))
+
+
+def numbers(option: str, given: list[str] | None, default: str, kind: type[Number]) -> list[Number]:
+    """The same as numbers; a word that is none is an error that names the option."""
+    try:
+        return [kind(word) for word in words(given, default)]
+    except ValueError as error:
+        whole = "whole " if kind is int else ""
+        raise ValueError(f"{option} takes {whole}numbers, separated by commas; got {','.join(given or [])}") from error
