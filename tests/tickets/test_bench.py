@@ -540,6 +540,14 @@ def test_inference_is_told_beside_the_dense_model_of_the_same_run():
     assert "| 16.5 (0.75) |" in pages(found)
 
 
+def test_a_table_says_which_keeps_a_control_ignores():
+    rows = [row("no-edges", s, 0.7, ignores="edge_keep") for s in range(3)] + [row("teddy", s, 0.8) for s in range(3)]
+    found = verdicts([*DENSE, *rows])
+    assert [(m["method"], m["ignores"]) for m in found[0]["methods"]] == [("no-edges", "edge_keep"), ("teddy", "")]
+    assert "| no-edges (ignores edge_keep) |" in pages(found)
+    assert "| teddy |" in pages(found)
+
+
 def test_a_minimised_metric_is_minimised():
     rows = [
         {**r, "maximize": False, "metric": "rmse"}

@@ -85,6 +85,9 @@ class Sized:
 
 low_degree = OneShot(by_degree)
 number = 3
+
+def two(one, another):
+    return one
 """
 
 
@@ -99,7 +102,7 @@ def test_a_finder_in_a_file_of_ones_own_is_run_by_its_path(blocks, make_plain, t
     assert trials_of("own_finders:Own") == ({"distill": 2.0},)
     for name, sentence in [
         ("own_finders:number", "is no finder, called as finder"),
-        ("own_finders:by_degree", "is no finder, called as finder"),
+        ("own_finders:two", "is no finder, called as finder"),
         ("own_finders:nothing", "there is no finder 'own_finders:nothing': .*own_finders.py has no 'nothing'"),
         ("own_finders:Sized", "is a class that cannot be made without arguments"),
         ("builtins:print", "is no finder, called as finder"),
@@ -109,6 +112,36 @@ def test_a_finder_in_a_file_of_ones_own_is_run_by_its_path(blocks, make_plain, t
     ]:
         with pytest.raises(ValueError, match=sentence):
             gs.find_ticket(make_plain(blocks), blocks, method=name, **sizes, **FAST)
+
+
+OWN_SCORE = """
+def by_degree(edges, *, power=1.0):
+    tails, heads = edges.edge_index
+    degree = tails.bincount(minlength=edges.num_nodes).double() ** power
+    return degree[tails] + degree[heads]
+"""
+
+
+def test_an_edge_score_in_a_file_of_ones_own_is_a_one_shot_finder(blocks, make_plain, tmp_path, monkeypatch):
+    (tmp_path / "own_score.py").write_text(OWN_SCORE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    how = {"edge_keep": 0.5, "weight_keep": 0.5, "guard": "cover", "score_options": {"power": -1.0}, **FAST}
+    ticket = gs.find_ticket(make_plain(blocks), blocks, method="own_score:by_degree", **how)
+    scores = gs.edges.score(blocks, "own_score:by_degree", power=-1.0)
+    mask = gs.edges.keep_mask(scores, blocks.edge_index, keep=0.5, guard="cover")
+    assert ticket.method == "own_score:by_degree"
+    assert torch.equal(ticket.sparse_graph(blocks).edge_index, blocks.edge_index[:, mask])
+    with pytest.raises(TypeError, match="own_score:by_degree does not take strength; it takes guard, forest, power"):
+        gs.find_ticket(make_plain(blocks), blocks, method="own_score:by_degree", **how | {"score_options": {"strength": 1}})
+
+
+@pytest.mark.parametrize(
+    ("method", "options"), [("teddy", {"normalization": "nonsense"}), ("effective_resistance", {"tolerance": -1.0})]
+)
+def test_what_a_score_refuses_is_told_before_anything_is_trained(blocks, make_plain, monkeypatch, method, options):
+    monkeypatch.setattr("graphsparse.tickets.problem.fit", None)
+    with pytest.raises((ValueError, TypeError), match=next(iter(options))):
+        gs.find_ticket(make_plain(blocks), blocks, method=method, edge_keep=0.5, score_options=options, **FAST)
 
 
 def test_what_a_module_of_ones_own_lacks_is_its_own_error(tmp_path, monkeypatch):

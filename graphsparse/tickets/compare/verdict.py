@@ -35,7 +35,6 @@ def verdicts(rows: Iterable[Row]) -> list[dict[str, Any]]:
     """A verdict for each setting (data set, model, protocol) among the rows of a comparison.
 
     For every method and level the trial with the best mean validation metric is taken (among those with the most
-    For every method and level the trial with the best mean validation metric is taken (among those with the most
     seeds); the test part plays no role. Differences from the dense model, from TEDDY and from the dense student are
     paired by seed, with p values of the paired t test, corrected (Holm) for all comparisons of the setting with the
     same reference. Fewer than three pairs are no test and do not enter that family, nor does a difference that is the
@@ -45,8 +44,9 @@ def verdicts(rows: Iterable[Row]) -> list[dict[str, Any]]:
         For each setting: ``setting``, ``metric``, ``dense`` (figures of the dense model) and ``methods``: for each its
         ``levels`` (figures at each; ``inference_of_dense`` is the share of the dense model's time in the same run),
         ``extreme`` (the sparsest level whose mean difference from dense, or with three seeds or more its 95 % interval,
-        reaches 0; None if none does), ``extreme_by_student`` (the same by the difference from the dense student) and
-        ``area`` (mean metric over levels, by trapezoids; None if levels are missing).
+        reaches 0; None if none does), ``extreme_by_student`` (the same by the difference from the dense student),
+        ``area`` (mean metric over levels, by trapezoids; None if levels are missing) and ``ignores`` (the keeps that a
+        control does not obey; "" for all others).
 
     Source: Holm, "A simple sequentially rejective multiple test procedure", 1979.
     """
@@ -120,7 +120,8 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _cell(key: tuple[str, int], rows: Sequence[Row]) -> dict[str, Any]:
-    return {"level": key[1], "trial": rows[0]["trial"], "seeds": [row["seed"] for row in rows], **_means(rows)}
+    about = {"level": key[1], "trial": rows[0]["trial"], "seeds": [row["seed"] for row in rows]}
+    return about | {"ignores": next((row["ignores"] for row in rows if row.get("ignores")), "")} | _means(rows)
 
 
 def _compare(
@@ -183,6 +184,7 @@ def _method(name: str, cells: Sequence[dict[str, Any]], levels: Sequence[int], s
         "extreme": extreme,
         "extreme_by_student": by_student,
         "area": _area([cell["level"] for cell in cells], [cell["test"] for cell in cells]) if whole else None,
+        "ignores": next((cell["ignores"] for cell in cells if cell["ignores"]), ""),
     }
 
 
@@ -226,7 +228,7 @@ def _page(verdict: Mapping[str, Any]) -> str:
         area = "-" if method["area"] is None else f"{scale * method['area']:.{digits}f}"
         cells = [_text(by_level.get(level), dense["seeds"], scale, digits) for level in levels]
         extremes = [str(method[name] or "-") for name in ("extreme", "extreme_by_student")]
-        rows.append([method["method"], *cells, *extremes, area])
+        rows.append([_named(method), *cells, *extremes, area])
     last = [(method["method"], method["levels"][-1]) for method in verdict["methods"]]
     count = dense["seeds"]
     seeds = ("1 seed" if count == 1 else f"{count} seeds") + (
@@ -240,6 +242,11 @@ def _page(verdict: Mapping[str, Any]) -> str:
         markdown(_COSTS, [_costs("dense", dense), *(_costs(*each) for each in last)]),
     ]
     return "\n\n".join(parts)
+
+
+def _named(method: Mapping[str, Any]) -> str:
+    """The method's name, and of a control what it was asked to keep and did not."""
+    return method["method"] + (f" (ignores {method['ignores']})" if method["ignores"] else "")
 
 
 def _text(cell: Mapping[str, Any] | None, seeds: int, scale: int, digits: int) -> str:

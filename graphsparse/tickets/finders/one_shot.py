@@ -36,6 +36,10 @@ class OneShot:
         """What it may be told of its edges: the rules, and the options of its score."""
         return options_of(self.score)
 
+    def check(self, problem: Problem) -> None:
+        """Score the edges once, so that what the score refuses is told before anything is trained."""
+        problem.edge_mask(self.score, Fraction(1, 2))
+
     def __call__(self, problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
         """Find the ticket that keeps exactly these fractions."""
         edge_mask = problem.edge_mask(self.score, edge_keep)

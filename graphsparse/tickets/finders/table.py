@@ -15,7 +15,12 @@ EDGE_RULES = ("guard", "forest")
 
 
 def _finder(name: str, found: Any) -> Finder:
-    """What was registered or imported, once it is sure to be called as a finder; of a class, an instance."""
+    """What was registered or imported, once it is sure to be called as a finder; of a class, an instance.
+
+    An imported edge score, which is called with a graph alone, is a one-shot finder as the registered ones are.
+    """
+    if ":" in name and _is_score(found):
+        return _one_shot(name)
     if inspect.isclass(found):
         try:
             inspect.signature(found).bind()
@@ -29,6 +34,22 @@ def _finder(name: str, found: Any) -> Finder:
         raise ValueError(f"takes of {name!r} must list the options of edges that it obeys, got {takes!r:.50}")
     finder: Finder = found
     return finder
+
+
+def _is_score(found: Any) -> bool:
+    if inspect.isclass(found) or not callable(found):
+        return False
+    try:
+        inspect.signature(found).bind("graph")
+    except (TypeError, ValueError):
+        return False
+    return not any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(found).parameters.values())
+
+
+def _one_shot(score: str) -> Finder:
+    from graphsparse.tickets.finders.one_shot import OneShot  # which registers itself here
+
+    return OneShot(score)
 
 
 def _takes_four(found: Callable[..., Any]) -> bool:
@@ -94,7 +115,7 @@ def finder_of(method: str) -> Finder:
     """The finder behind a method's name; every edge score is a one-shot finder.
 
     ``"module:attribute"`` is a finder of one's own, imported from where Python finds modules (the command line looks in
-    the working directory, too): an instance, a class (made without arguments) or a function.
+    the working directory, too): an instance, a class (made without arguments), a function, or an edge score.
 
     Raises:
         TypeError: for a method that is no string.
@@ -105,9 +126,7 @@ def finder_of(method: str) -> Finder:
     name = finder_name(method)
     if name in FINDERS or ":" in name:
         return FINDERS.find(name)
-    from graphsparse.tickets.finders.one_shot import OneShot  # which registers itself here
-
-    return OneShot(name)
+    return _one_shot(name)
 
 
 def options_of(score: str | Callable[..., Any]) -> tuple[str, ...]:
