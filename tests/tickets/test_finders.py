@@ -132,7 +132,9 @@ def test_an_edge_score_in_a_file_of_ones_own_is_a_one_shot_finder(blocks, make_p
     assert ticket.method == "own_score:by_degree"
     assert torch.equal(ticket.sparse_graph(blocks).edge_index, blocks.edge_index[:, mask])
     with pytest.raises(TypeError, match="own_score:by_degree does not take strength; it takes guard, forest, power"):
-        gs.find_ticket(make_plain(blocks), blocks, method="own_score:by_degree", **how | {"score_options": {"strength": 1}})
+        gs.find_ticket(
+            make_plain(blocks), blocks, method="own_score:by_degree", **how | {"score_options": {"strength": 1}}
+        )
 
 
 @pytest.mark.parametrize(

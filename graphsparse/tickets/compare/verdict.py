@@ -246,7 +246,7 @@ def _page(verdict: Mapping[str, Any]) -> str:
 
 def _named(method: Mapping[str, Any]) -> str:
     """The method's name, and of a control what it was asked to keep and did not."""
-    return method["method"] + (f" (ignores {method['ignores']})" if method["ignores"] else "")
+    return f"{method['method']} (ignores {method['ignores']})" if method["ignores"] else str(method["method"])
 
 
 def _text(cell: Mapping[str, Any] | None, seeds: int, scale: int, digits: int) -> str:
