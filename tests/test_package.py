@@ -124,11 +124,3 @@ def test_readme_prints_the_two_commands():
         "pip install -c constraints.txt . && graphsparse ticket",
         'pip install -c constraints.txt ".[test]" && python -m pytest',
     ]
-
-
-def test_readme_examples_run(tmp_path, monkeypatch):
-    """The Python blocks of the README, run in order as one program."""
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) >= 2
-    exec(compile("\n".join(blocks), "README.md", "exec"), {"__name__": "readme"})

@@ -15,7 +15,9 @@ Outputs = Literal["classes", "labels", "values"]
 
 @dataclass(frozen=True)
 class Distill:
-    """What is distilled: loss = task loss + weight * T^2 / |S| * sum_{v in S} KL(teacher_v || student_v).
+    r"""What is distilled, and with which weight beside the task's loss.
+
+    .. math:: L = L_{task} + \lambda \frac{T^2}{|S|} \sum_{v \in S} \mathrm{KL}(teacher_v \,\|\, student_v)
 
     S are the distilled nodes and both distributions are softmax(logits / T) (TEDDY, ICLR 2024, eq. 9, has
     T = 1 and all nodes; Hinton et al., 2015, the factor T^2). For outputs that are no classes, see `outputs`.
