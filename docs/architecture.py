@@ -72,7 +72,7 @@ def svg(levels: list[list[str]], graph: Arrows) -> str:
         for i, name in enumerate(level)
     }
     lines = []
-    for home, other in sorted(graph):
+    for home, other in sorted(pair for pair in graph if GROUND not in pair):  # all stand on the ground
         (x, y), (u, v) = centre[home], centre[other]
         lines.append(
             f'<path d="M{x:.0f},{y + high / 2:.0f} C{x:.0f},{y + step:.0f} {u:.0f},{v - step:.0f} '
@@ -80,8 +80,9 @@ def svg(levels: list[list[str]], graph: Arrows) -> str:
         )
     boxes = []
     for name, (x, y) in centre.items():
+        half = width / 2 - 20 if name == GROUND else 54
         boxes.append(
-            f'<rect x="{x - 62:.0f}" y="{y - high / 2:.0f}" width="124" height="{high}" rx="8"/>'
+            f'<rect x="{x - half:.0f}" y="{y - high / 2:.0f}" width="{2 * half:.0f}" height="{high}" rx="8"/>'
             f'<text x="{x:.0f}" y="{y + 5:.0f}">{name}</text>'
         )
     return "\n".join(

@@ -48,7 +48,9 @@ def missing_names(documented: set[str]) -> list[str]:
     rooms = [f"graphsparse.{name}" for name in graphsparse._ROOMS]
     names = [f"{room}.{name}" for room in rooms for name in importlib.import_module(room).__all__]
     names += [f"{home}.{name}" for name, home in graphsparse._HOME.items()]  # gs.x is documented where x lives
-    return sorted({f"{module}" for module in rooms if module not in documented} | {n for n in names if n not in documented})
+    return sorted(
+        {f"{module}" for module in rooms if module not in documented} | {n for n in names if n not in documented}
+    )
 
 
 def check_complete(app: Any, env: Any) -> None:
