@@ -2,10 +2,10 @@
 
     python benchmarks/scores.py            # prints tables, writes results/scores.json and docs/methods/edges.md
 
-Structure and time: keep 0.5 on Cora and Facebook, the median of three calls of `sparsify` (one, where it takes more than
-ten seconds). Accuracy: Cora, inductive, a
-GCN with 64 hidden units trained for 200 epochs on labels alone with all its weights; keep 0.36; random splits, each with
-its own initial weights, the same for all scores. Figures at the best validation epoch.
+Structure and time: keep 0.5 on Cora and Facebook; the median of three calls of `sparsify`, or one call where it
+takes more than ten seconds. Accuracy: Cora, inductive, a GCN with 64 hidden units, trained for 200 epochs on labels
+alone with all its weights; keep 0.36; random splits, each with its own initial weights, the same for all scores.
+Figures are those of the best validation epoch.
 """
 
 from __future__ import annotations

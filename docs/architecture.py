@@ -1,7 +1,7 @@
 """The picture of the architecture, made from the package's own imports: ``python docs/architecture.py``.
 
-It reads every import with `ast` and draws the rooms as layers: a room stands above all that it imports. The picture is an
-SVG of plain boxes; `docs/architecture.md` says the same in a table.
+It reads every import with `ast` and draws the rooms as layers: a room stands above all that it imports. The picture is
+an SVG of plain boxes; `docs/architecture.md` says the same in a table.
 """
 
 from __future__ import annotations
@@ -85,9 +85,10 @@ def svg(levels: list[list[str]], graph: Arrows) -> str:
             f'<rect x="{x - half:.0f}" y="{y - high / 2:.0f}" width="{2 * half:.0f}" height="{high}" rx="8"/>'
             f'<text x="{x:.0f}" y="{y + 5:.0f}">{name}</text>'
         )
+    height = 60 + step * (len(levels) - 1) + high
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {30 + step * (len(levels) - 1) + high + 30}" '
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
             'font-family="sans-serif" font-size="15" text-anchor="middle" role="img" '
             'aria-label="The rooms of graphsparse as layers; each imports only from those below it">',
             '<rect width="100%" height="100%" fill="#ffffff"/>',

@@ -1,4 +1,4 @@
-"""What the documents say is so: code runs and prints what is shown, tables are those of the results, nothing is missing."""
+"""What the documents say is so: code runs and prints what is shown, tables are those of results, nothing is missing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from sybil import Document, Example, Sybil
-from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
+from sybil.evaluators.python import PythonEvaluator
+from sybil.parsers.markdown import CodeBlockParser, SkipParser
 
 import graphsparse as gs
 from graphsparse.metanet.graph import RULES
@@ -50,8 +51,7 @@ class Printed:
 
     def parsers(self) -> list[object]:
         """For `Sybil`."""
-        python, text = PythonCodeBlockParser(), CodeBlockParser("text", self.compare)
-        run = python.evaluator
+        run = PythonEvaluator()
 
         def keep_output(example: Example) -> str | None:
             caught = io.StringIO()
@@ -60,7 +60,7 @@ class Printed:
             self.last = caught.getvalue()
             return found
 
-        return [CodeBlockParser("python", keep_output), text, SkipParser()]
+        return [CodeBlockParser("python", keep_output), CodeBlockParser("text", self.compare), SkipParser()]
 
     def compare(self, example: Example) -> str | None:
         """None if the block is what was printed, else what differs."""
