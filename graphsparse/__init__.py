@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from graphsparse import data, edges, fit, metanet, nn, params, report, tickets
+    from graphsparse import data, edges, fit, graphs, metanet, nn, params, report, tickets
     from graphsparse.edges.transform import SparsifyEdges, sparsify
     from graphsparse.errors import DataError, GraphsparseError, TicketError, TraceError
     from graphsparse.fit import Task
@@ -25,12 +25,13 @@ _HOME = {  # public name -> module that defines it; imported when it is first us
     "Ticket": "graphsparse.tickets",
     "find_ticket": "graphsparse.tickets",
 }
-_ROOMS = ("data", "edges", "fit", "metanet", "nn", "params", "report", "tickets")
+_ROOMS = ("data", "edges", "fit", "graphs", "metanet", "nn", "params", "report", "tickets")
 
 __all__ = [  # noqa: RUF022  (rooms first, then names)
     "data",
     "edges",
     "fit",
+    "graphs",
     "metanet",
     "nn",
     "params",

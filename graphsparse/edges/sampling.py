@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from graphsparse.edges.keep import check_scores
-from graphsparse.edges.score_table import SCORES, Method, score_edges
+from graphsparse.edges.score_table import SCORES, Method, parted, score_edges
 from graphsparse.edges.units import Units, find_units
 from graphsparse.graphs.interop import EdgeList, open_graph
 from graphsparse.keep_rule import Keep, check_no_nan, check_seed, keep_fraction, kept_count
@@ -27,6 +27,10 @@ def sample(
     keep: Keep,
     seed: int = 0,
     undirected: bool | None = None,
+    kind: str | None = None,
+    weight: str | None = None,
+    src: str | None = None,
+    dst: str | None = None,
     **options: Any,
 ) -> Any:
     r"""Draw exactly :math:`k = \max(1, \lceil keep \cdot m \rceil)` of m edges by size, and reweight them.
@@ -41,12 +45,17 @@ def sample(
     expected Laplacian is that of the graph. Edges of size 0 are drawn only when there are no others.
 
     Args:
-        graph: as in `sparsify`; weights are ``edge_weight``, ``weight``, or the stored values, and 1 without.
+        graph: as in `sparsify`, like ``kind``, ``weight``, ``src`` and ``dst``; weights are
+            ``edge_weight``, ``weight``, or the stored values, and 1 without.
         method: a score to take as the size, such as ``"dspar"`` or ``"effective_resistance"`` (there the size is
             weight times resistance, the leverage of the edge).
         keep: fraction of the countable edges to draw, in (0, 1].
         seed: of the draw, and of scores that draw random numbers.
         undirected: whether pairs are drawn; None: as the graph says.
+        kind: see `sparsify`.
+        weight: see there.
+        src: see there.
+        dst: see there.
         **options: options of the score.
 
     Returns:
@@ -67,8 +76,15 @@ def sample(
     """
     keep_fraction(keep)
     check_seed(seed)
-    opened = open_graph(graph, undirected)
-    edges = opened.edges
+    opened = open_graph(graph, undirected, kind=kind, weight=weight, src=src, dst=dst)
+    sizes = parted(opened, method)
+    drawn = opened.each(lambda edges, name: _sampled(edges, sizes(name), keep, seed, options))
+    masks = {name: mask for name, (mask, _) in drawn.items()}
+    return opened.cut_parts(masks, {name: weights for name, (_, weights) in drawn.items()})
+
+
+def _sampled(edges: EdgeList, method: Method, keep: Keep, seed: int, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """The mask ``[E]`` of the drawn arcs of one graph, and their new weights ``[E]``."""
     weight = edges.checked_weight()
     sizes = check_scores(edges, *score_edges(edges, method, seed, options)).to(torch.float64)
     check_no_nan(sizes)
@@ -77,7 +93,7 @@ def sample(
     units = find_units(edges, sizes, seed ^ STREAM)
     _check_sizes(units)
     mask, factors = _draw(edges, units, kept_count(keep, edges.num_countable))
-    return opened.cut(mask, weight * factors)
+    return mask, weight * factors
 
 
 def _check_sizes(units: Units) -> None:

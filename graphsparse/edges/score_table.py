@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from graphsparse.graphs.interop import EdgeList, open_graph
+from graphsparse.graphs.interop import EdgeList, OpenGraph, open_graph
 from graphsparse.keep_rule import check_seed
 from graphsparse.registry import Registry
 
@@ -61,21 +61,35 @@ def register(name: str) -> Callable[[F], F]:
 
 
 def score(
-    graph: Any, method: str = "teddy", *, undirected: bool | None = None, seed: int = 0, **options: Any
-) -> Tensor:
+    graph: Any,
+    method: str = "teddy",
+    *,
+    undirected: bool | None = None,
+    seed: int = 0,
+    kind: str | None = None,
+    weight: str | None = None,
+    src: str | None = None,
+    dst: str | None = None,
+    **options: Any,
+) -> Any:
     """Score every edge of any graph; higher = keep.
 
     Args:
-        graph: PyG ``Data``, networkx graph, scipy sparse matrix or ``edge_index`` ``[2, E]``.
+        graph: of any kind, as in `graphsparse.sparsify`, like ``kind``, ``weight``, ``src`` and ``dst``.
         method: a name in ``SCORES``: ``teddy``, ``random``, ``dspar``, ``local_degree``, ``rank_degree``, ``jaccard``,
             ``scan``, ``cosine``, ``effective_resistance``; or a function of one's own, ``"module:function"``.
         undirected: whether pairs count (True) or arcs (False); None: as the graph says.
         seed: reaches the scores that draw random numbers or break ties.
+        kind: see `graphsparse.sparsify`.
+        weight: see there.
+        src: see there.
+        dst: see there.
         **options: the score's own options.
 
     Returns:
         float64 ``[E]``, aligned with ``edge_index`` (networkx: with ``graph.edges``; scipy: with the entries of
-        ``tocoo()``); self-loops +inf.
+        ``tocoo()``; tables: with the rows); self-loops +inf. A dict by relation for a ``HeteroData``, a list for a list
+        of graphs.
 
     Raises:
         ValueError: for an unknown method, a seed that is no whole number, or what the score refuses (such as missing
@@ -90,7 +104,16 @@ def score(
     """
     check_seed(seed)
     check_options(method, options)  # a misspelt name should not wait for a large graph to be read
-    return compute(open_graph(graph, undirected).edges, method, seed=seed, **options)
+    opened = open_graph(graph, undirected, kind=kind, weight=weight, src=src, dst=dst)
+    return opened.gathered(opened.each(lambda edges, _: compute(edges, method, seed=seed, **options)))
+
+
+def parted(opened: OpenGraph, method: Method) -> Callable[[Hashable], Method]:
+    """The method for each part of an open graph, by the part's name: scores that are given are those of all parts."""
+    if isinstance(method, str) or callable(method):
+        return lambda _: method
+    scores = opened.scattered(method)
+    return lambda name: scores[name]
 
 
 def score_edges(graph: EdgeList, method: Method, seed: int, options: dict[str, Any]) -> tuple[Scores, bool]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 from torch import Tensor
-from torch_geometric.data import Data
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from graphsparse.edges.each import mask_each
 from graphsparse.edges.keep import Guard, mask_edges
-from graphsparse.edges.score_table import SCORES, Method, score_edges
-from graphsparse.graphs.interop import EdgeList, open_graph
+from graphsparse.edges.score_table import SCORES, Method, parted, score_edges
+from graphsparse.graphs.interop import EdgeList, OpenGraph, open_graph
 from graphsparse.keep_rule import Keep, check_seed, keep_fraction
 
 
@@ -26,23 +26,33 @@ def sparsify(
     per_node: int | None = None,
     guard: Guard | None = None,
     forest: bool = False,
+    kind: str | None = None,
+    weight: str | None = None,
+    src: str | None = None,
+    dst: str | None = None,
     **options: Any,
 ) -> Any:
     """Remove the edges with the lowest scores from a graph of any kind.
 
     Args:
-        graph: a PyG ``Data`` (all attributes stay, those of edges are cut along), a networkx graph (nodes and
-            attributes stay), a square scipy sparse matrix or array (format, dtype and values stay), or an
-            ``edge_index`` ``[2, E]``. It is not changed.
+        graph: of any kind in docs/graphs-and-files.md: PyG (``Data``, ``HeteroData``, ``Batch``, ``edge_index``),
+            networkx, igraph, networkit, graph-tool, DGL, sparse and dense matrices (scipy, torch, numpy), lists and
+            arrays of edges, tables (pandas, polars, pyarrow), or the path of a file. It is not changed. The graphs of a
+            batch or list, and the relations of a ``HeteroData``, keep a count of their own each.
         method: the name of a score (`graphsparse.edges.SCORES`), scores ``[E]`` in the order of the edges (networkx:
-            ``graph.edges``; scipy: ``tocoo()``), or a function that is called as ``method(edge_list, **options)`` and
-            returns them.
+            ``graph.edges``; scipy: ``tocoo()``), in the form that `score` returns, or a function that is called as
+            ``method(edge_list, **options)`` and returns them.
         keep: fraction of the countable edges to keep, in (0, 1]; see `keep_mask` for this and the rules below.
         seed: of the ties, and of scores that draw random numbers.
         undirected: whether pairs are counted; None: as the graph says.
         per_node: instead of ``keep``: the number of edges that each node selects.
         guard: ``"cover"`` or ``"isolated"``.
         forest: keep a maximum spanning forest.
+        kind: how to read an array that could be read in two ways, such as ``"adjacency"`` (`graphsparse.graphs.KINDS`).
+        weight: the name of the attribute or column that holds the weights; by default ``edge_weight`` in PyG and
+            ``weight`` elsewhere.
+        src: the name of the column of a table that holds the tails; by default ``src`` or ``source``.
+        dst: that of the heads; by default ``dst`` or ``target``.
         **options: options of the score.
 
     Returns:
@@ -64,9 +74,17 @@ def sparsify(
     if keep is not None:
         keep_fraction(keep)
     check_seed(seed)
-    opened = open_graph(graph, undirected)
+    opened = open_graph(graph, undirected, kind=kind, weight=weight, src=src, dst=dst)
     rules: dict[str, Any] = {"keep": keep, "per_node": per_node, "guard": guard, "forest": forest}
-    return opened.cut(edge_mask(opened.edges, method, seed, rules, options))
+    return opened.cut_parts(masks_of(opened, method, seed, rules, options))
+
+
+def masks_of(
+    opened: OpenGraph, method: Method, seed: int, rules: dict[str, Any], options: dict[str, Any]
+) -> dict[Hashable, Tensor]:
+    """The mask of each part of an open graph, by its name."""
+    scores = parted(opened, method)
+    return opened.each(lambda edges, name: edge_mask(edges, scores(name), seed, rules, options))
 
 
 def edge_mask(
@@ -89,7 +107,7 @@ def edge_mask(
 
 @functional_transform("sparsify_edges")
 class SparsifyEdges(BaseTransform):  # type: ignore[misc]
-    """Sparsify the edges of each ``Data`` that passes through: `sparsify` as a PyG transform.
+    """Sparsify each graph that passes through, a ``Data``, ``HeteroData`` or any other: `sparsify` as a PyG transform.
 
     Args:
         method: as in `sparsify`.
@@ -112,7 +130,7 @@ class SparsifyEdges(BaseTransform):  # type: ignore[misc]
         check_seed(rules.get("seed", 0))
         self.method, self.keep, self.rules = method, keep, rules
 
-    def forward(self, data: Data) -> Data:
+    def forward(self, data: Any) -> Any:
         """Return ``data`` with fewer edges."""
         return sparsify(data, self.method, keep=self.keep, **self.rules)
 

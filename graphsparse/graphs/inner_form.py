@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +13,14 @@ import torch
 from torch import Tensor
 
 from graphsparse.graphs.arcs import Survey, survey
+from graphsparse.graphs.labels import label_names
 from graphsparse.keep_rule import whole_number
 
 MOST_NODES = 1 << 31  # pairs of ids are hashed and packed as two halves of 64 bits
 SPARE_NODES = 1 << 24  # so many nodes are never too many; above, at most 4,096 a node of an edge
 
 Names = npt.NDArray[np.uint64]
+Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +128,31 @@ def edge_list(
     return edges
 
 
+def coded_edges(
+    ends: Array,
+    labels: Sequence[Hashable] | Array,
+    undirected: bool | None,
+    weight: Tensor | None,
+    pairs_once: bool = False,
+) -> EdgeList:
+    """The edge list with ends ``[2, E]`` as positions among the labels, which name the nodes for ties."""
+    return edge_list(
+        torch.from_numpy(ends),
+        len(labels),
+        undirected,
+        weight=weight,
+        names=label_names(labels),
+        pairs_once=pairs_once,
+    )
+
+
+def number_tensor(values: Array) -> Tensor:
+    """A tensor of the same values: torch knows neither foreign byte orders nor long doubles nor all unsigned kinds."""
+    if values.dtype.kind == "u" or values.dtype.itemsize > (16 if values.dtype.kind == "c" else 8):
+        values = values.astype(np.complex128 if values.dtype.kind == "c" else np.float64)
+    return torch.from_numpy(np.ascontiguousarray(values, values.dtype.newbyteorder("=")))
+
+
 def check_edge_index(edge_index: Tensor) -> None:
     """Raise a TypeError or ValueError unless ``edge_index`` is an int32 or int64 tensor ``[2, E]``."""
     if not isinstance(edge_index, Tensor):
@@ -133,7 +162,22 @@ def check_edge_index(edge_index: Tensor) -> None:
     if edge_index.dtype not in (torch.int64, torch.int32):
         raise TypeError(f"edge_index must hold int64 or int32 node ids, got {edge_index.dtype}")
     if edge_index.dim() != 2 or edge_index.size(0) != 2:
-        raise ValueError(f"edge_index must have the shape [2, num_edges], got {list(edge_index.shape)}")
+        turned = edge_index.dim() == 2 and edge_index.size(1) == 2
+        hint = ": edge_index.t() has it" if turned else ""
+        raise ValueError(f"edge_index must have the shape [2, num_edges], got {list(edge_index.shape)}{hint}")
+
+
+def check_square(shape: tuple[int, ...]) -> None:
+    """Raise a ValueError unless a matrix of the shape can be that of a graph."""
+    if len(shape) == 2 and shape[0] == shape[1]:
+        return
+    sides = (
+        f"; of {shape[0]} x {shape[1]} nodes of two sides make an edge_index, the second side's ids after the first's "
+        f"(row, {shape[0]} + column), and give undirected=True"
+        if len(shape) == 2
+        else ""
+    )
+    raise ValueError(f"the matrix of a graph must be square, got the shape {shape}{sides}")
 
 
 def _check_size(num_nodes: int, num_edges: int) -> None:

@@ -1,37 +1,50 @@
-"""Any graph in, one inner form, the same kind of graph out."""
+"""Any graph in, one inner form, the same kind of graph out: the table of kinds, and the door to it."""
 
 from __future__ import annotations
 
-import copy
-import warnings
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-import scipy.sparse
-import torch
 from torch import Tensor
-from torch_geometric.data import Batch, Data, HeteroData
 
-from graphsparse.graphs.arcs import compress
-from graphsparse.graphs.inner_form import EdgeList, check_edge_index, edge_list
-from graphsparse.graphs.labels import label_names
+from graphsparse.graphs.inner_form import EdgeList, edge_list
+from graphsparse.registry import Registry
 
-__all__ = ["EdgeList", "OpenGraph", "edge_list", "open_graph"]
+__all__ = ["KINDS", "EdgeList", "OpenGraph", "edge_list", "open_graph", "register_kind"]
 
-if TYPE_CHECKING:
-    import networkx
+T = TypeVar("T")
+K = TypeVar("K", bound="type[OpenGraph]")
 
-Array = npt.NDArray[Any]
+ONE = None  # the name of the part of a graph that has one
 
 
 class OpenGraph(ABC):
-    """A graph of any kind with its inner form, and the way back."""
+    """A graph of any kind with its inner form, and the way back.
 
+    A kind is a subclass that says which objects it ``accepts``, reads one in its constructor,
+    ``Kind(graph, undirected, **options)``, and writes it back in ``cut``. A kind that holds several graphs, each with a
+    count of its own, has ``parts`` and overrides ``cut_parts``, ``gathered`` and ``scattered`` instead.
+
+    Attributes:
+        says: what its objects are called, with the article.
+        options: reading options that it takes besides ``undirected``: ``weight``, ``src``, ``dst``.
+        edges: the inner form.
+    """
+
+    says: ClassVar[str]
+    options: ClassVar[tuple[str, ...]] = ()
     edges: EdgeList
 
     @abstractmethod
+    def __init__(self, graph: Any, undirected: bool | None, **options: Any) -> None: ...
+
+    @classmethod
+    @abstractmethod
+    def accepts(cls, graph: Any, asked: bool = False) -> bool:
+        """Whether an object is of this kind; with ``asked``, whether it can be, since the caller named the kind."""
+
     def cut(self, mask: Tensor, edge_weight: Tensor | None = None) -> Any:
         """Build a graph of the kind that came in with the edges where ``mask`` ``[E]`` is true.
 
@@ -39,269 +52,187 @@ class OpenGraph(ABC):
             mask: bool ``[E]``, aligned with ``edges.edge_index``.
             edge_weight: new weights ``[E]`` (before the cut), or None to leave them as they are.
         """
+        raise TypeError(f"{self.says} holds several graphs: cut them by cut_parts")
+
+    @property
+    def parts(self) -> Mapping[Hashable, EdgeList]:
+        """The graphs that keep a count of their own, by name; usually one."""
+        return {ONE: self.edges}
+
+    def cut_parts(self, masks: Mapping[Any, Tensor], weights: Mapping[Any, Tensor] | None = None) -> Any:
+        """Do what `cut` does with a mask (and new weights) for each of the ``parts``."""
+        return self.cut(masks[ONE], None if weights is None else weights[ONE])
+
+    def gathered(self, values: Mapping[Any, Tensor]) -> Any:
+        """Values of the edges of each part in the form in which the caller sees edges."""
+        return values[ONE]
+
+    def scattered(self, values: Any) -> Mapping[Any, Any]:
+        """The inverse of `gathered`: what the caller has for all edges, part by part."""
+        return {ONE: values}
+
+    def each(self, use: Callable[[EdgeList, Any], T]) -> dict[Hashable, T]:
+        """``use(edges, name)`` of each part, by name; an error says which part it is about."""
+        found = {}
+        for name, edges in self.parts.items():
+            with about(name):
+                found[name] = use(edges, name)
+        return found
 
 
-def open_graph(graph: Any, undirected: bool | None = None, *, weight: str | None = None) -> OpenGraph:
+@contextmanager
+def about(name: Hashable) -> Iterator[None]:
+    """Let an error say which part of a graph it is about, a graph by its number or a relation by its name."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        if name is ONE:
+            raise
+        part = f"graph {name}" if isinstance(name, int) else f"the relation {name}"
+        raise type(error)(f"{part}: {error}") from error
+
+
+def _check(name: str, entry: Any) -> type[OpenGraph]:
+    if not (isinstance(entry, type) and issubclass(entry, OpenGraph)):
+        raise TypeError(f"the graph kind {name!r} must be a subclass of graphsparse.graphs.OpenGraph")
+    return entry
+
+
+KINDS: Registry[type[OpenGraph]] = Registry("graph kind", folder="graphsparse.graphs.kinds", check=_check)
+
+
+def register_kind(name: str) -> Callable[[K], K]:
+    """Register a kind of graph, a subclass of `OpenGraph`, under a name; a decorator.
+
+    The kind that was registered last is asked first, so that a user's own goes before this package's.
+
+    Raises:
+        TypeError: it is no subclass of `OpenGraph`.
+        ValueError: the name is taken.
+
+    Example:
+        >>> import torch
+        >>> @register_kind("words")
+        ... class Words(OpenGraph):
+        ...     says = "a string of pairs such as '0-1 1-2'"
+        ...     def __init__(self, graph, undirected):
+        ...         self.words = graph.split()
+        ...         ends = [[int(end) for end in word.split("-")] for word in self.words]
+        ...         self.edges = edge_list(torch.tensor(ends).t(), None, undirected)
+        ...     @classmethod
+        ...     def accepts(cls, graph, asked=False):
+        ...         return isinstance(graph, str) and "-" in graph
+        ...     def cut(self, mask, edge_weight=None):
+        ...         return " ".join(word for word, kept in zip(self.words, mask.tolist()) if kept)
+        >>> open_graph("0-1 1-2").cut(torch.tensor([False, True]))
+        '1-2'
+        >>> del KINDS["words"]
+    """
+    return KINDS.register(name)
+
+
+def open_graph(graph: Any, undirected: bool | None = None, *, kind: str | None = None, **options: Any) -> OpenGraph:
     """Read a graph of any kind into an `EdgeList`, and remember how to cut the original along a mask.
 
     Args:
-        graph: a PyG ``Data``, a networkx graph, a square scipy sparse matrix or array (every stored entry is an edge
-            row -> column; the formats that pad, BSR and DIA, cannot tell a stored zero from padding, so there an entry
-            is a nonzero), or an integer ``edge_index`` ``[2, E]``. It is never changed.
-        undirected: whether pairs and not arcs are counted. None: networkx by its type, otherwise undirected when every
-            arc has as many mirrors as copies, weights playing no part. True also takes a list that names each pair
-            once.
-        weight: name of the edge attribute that holds weights; by default ``edge_weight`` in ``Data`` and ``weight`` in
-            networkx (where a missing one is 1). scipy's weights are the stored values.
+        graph: a graph of any kind in `KINDS`; docs/graphs-and-files.md lists them. It is never changed. Of a matrix
+            every stored entry is an edge row -> column (of forms that pad, and of dense ones, every nonzero entry).
+        undirected: whether pairs and not arcs are counted. None: graphs that know it say so (networkx, igraph,
+            networkit, graph-tool); the others are undirected when every arc has as many mirrors as copies, weights
+            playing no part. True also takes a list that names each pair once.
+        kind: a name in `KINDS` or ``"module:class"``, for arrays that could be read in two ways.
+        **options: ``weight``, the name of the edge attribute or column that holds weights (by default ``edge_weight``
+            in PyG, ``weight`` elsewhere; the weights of matrices are their values); ``src`` and ``dst``, the names of
+            the columns of a table that hold the ends.
 
     Returns:
-        an `OpenGraph`: ``.edges`` and ``.cut(mask, edge_weight=None)``.
+        an `OpenGraph`: ``.edges`` and ``.cut(mask, edge_weight=None)``, or ``.parts`` and ``.cut_parts``.
 
     Raises:
-        TypeError: for a kind that is not known, ``HeteroData``, ``Batch``, a ``Data`` with ``adj_t``, ids that are no
-            integers, or a networkx label without a value to be named by.
-        ValueError: for ids out of range, a wrong shape, or a list that ``undirected`` contradicts.
+        TypeError: for a kind that is not known, ids that are no integers, or a label without a value to be named by.
+        ValueError: for ids out of range, a wrong shape, a list that ``undirected`` contradicts, an array that could
+            be read in two ways, or an option that the kind does not have.
 
     Example:
+        >>> import torch
         >>> opened = open_graph(torch.tensor([[0, 1, 2], [1, 0, 2]]))
         >>> opened.edges.undirected, opened.edges.num_countable
         (True, 1)
         >>> opened.cut(torch.tensor([False, False, True]))
         tensor([[2], [2]])
     """
-    if isinstance(graph, HeteroData):
-        raise TypeError(_hetero(graph))
-    if isinstance(graph, (Data, Batch)):
-        return _DataGraph(graph, undirected, weight)
-    if isinstance(graph, Tensor):
-        return _BareGraph(graph, undirected)
-    if scipy.sparse.issparse(graph):
-        return _ScipyGraph(graph, undirected)
-    if _is_networkx(graph):
-        return _NetworkXGraph(graph, undirected, weight)
-    hint = "; torch.as_tensor(...) makes an edge_index of it" if isinstance(graph, (list, tuple, np.ndarray)) else ""
-    raise TypeError(
-        "a graph must be a torch_geometric Data, a networkx graph, a scipy sparse matrix or an edge_index tensor, "
-        f"got {type(graph).__name__}{hint}"
-    )
+    found = kind_of(graph) if kind is None else KINDS.find(kind)
+    if kind is not None and not found.accepts(graph, asked=True):
+        raise TypeError(f"kind={kind!r} is {found.says}, got {_called(graph)}")
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if name not in found.options:
+            takes = f"it takes {', '.join(f'{option}=' for option in found.options) or 'none'}"
+            raise ValueError(f"{name}= is no option of {found.says}; {takes}")
+    return found(graph, undirected, **given)
 
 
-class _BareGraph(OpenGraph):
-    """A bare ``edge_index``; with new weights a pair ``(edge_index, weight)`` comes back."""
+def kind_of(graph: Any) -> type[OpenGraph]:
+    """The kind of an object.
 
-    def __init__(self, edge_index: Tensor, undirected: bool | None) -> None:
-        self.edges = edge_list(edge_index, None, undirected)
-
-    def cut(self, mask: Tensor, edge_weight: Tensor | None = None) -> Any:
-        small = compress(self.edges.edge_index, mask)
-        return small if edge_weight is None else (small, edge_weight[mask])
-
-
-class _DataGraph(OpenGraph):
-    """A PyG ``Data`` or a subclass of it."""
-
-    def __init__(self, data: Data, undirected: bool | None, weight: str | None) -> None:
-        _check_data(data)
-        check_edge_index(data.edge_index)
-        with warnings.catch_warnings(record=True) as guessed:  # PyG warns where it counts nodes from the edges alone
-            warnings.simplefilter("always")
-            num_nodes = data.num_nodes
-        self.data, self.weight = data, weight or "edge_weight"
-        self.counted_from_edges = bool(guessed)
-        values = data.get(self.weight)
-        if values is None and weight is not None:
-            raise ValueError(f"the graph has no edge attribute {weight!r} to take weights from")
-        if values is not None and (not isinstance(values, Tensor) or values.numel() != data.edge_index.size(1)):
-            raise ValueError(f"{self.weight} must be a tensor with one number for each edge")
-        x = data.x if isinstance(data.x, Tensor) else None
-        self.edges = edge_list(
-            data.edge_index, num_nodes, undirected, weight=None if values is None else values.reshape(-1), x=x
-        )
-
-    def cut(self, mask: Tensor, edge_weight: Tensor | None = None) -> Data:
-        data = copy.copy(self.data)
-        for key, value in self.data.to_dict().items():
-            if key == "edge_index":
-                data.edge_index = compress(value, mask)
-            elif _is_edge_level(self.data, key, value, self.edges):
-                data[key] = _cut_along(value, mask, self.data.__cat_dim__(key, value))
-        if self.counted_from_edges:  # else the nodes with the highest ids could vanish with their edges
-            data.num_nodes = self.edges.num_nodes
-        if edge_weight is not None:
-            data[self.weight] = edge_weight[mask]
-        return data
-
-
-def _hetero(graph: HeteroData) -> str:
-    """What to do with a graph of several types of nodes and edges."""
-    names = ", ".join(str(kind) for kind in graph.edge_types) or "none"
-    return (
-        f"got HeteroData with the edge types {names}: sparsify one at a time, data[edge_type].edge_index; where it "
-        "joins two types of nodes, first add the number of nodes of the first type to the ids in row 1, so that "
-        "the two sides share no ids, and take it off afterwards"
-    )
-
-
-def _check_data(data: Any) -> None:
-    if isinstance(data, Batch):
-        raise TypeError("got a Batch of graphs: sparsify each graph (batch.to_data_list()) and batch the results")
-    for key in ("adj_t", "adj"):
-        if key in data:
-            raise TypeError(
-                f"the graph holds its edges in {key}; give a Data with edge_index and without {key}: "
-                f"torch_geometric.utils.to_edge_index(data.{key}) gives its entries and weights (a transpose holds "
-                "the heads in row 0: flip it)"
-            )
-    if data.edge_index is None:
-        raise TypeError("the Data has no edge_index")
-
-
-def _is_edge_level(data: Data, key: str, value: Any, edges: EdgeList) -> bool:
-    """Whether an attribute has one entry for each edge, by PyG's rule: size, and the name where N = E.
-
-    Other lists of node ids (``edge_label_index``, ``face``) are their own, and so are the labels of such a list.
+    Raises:
+        TypeError: there is none; the sentence names those that are, and what converts.
     """
-    if "index" in key or key == "face" or ("edge_label" in key and f"{key}_index" in data):
-        return False
-    if isinstance(value, (list, tuple)):
-        size = len(value)
-    elif isinstance(value, (Tensor, np.ndarray)) and value.ndim:
-        dim = data.__cat_dim__(key, value)
-        if not isinstance(dim, int):
-            return False
-        size = value.shape[dim]
-    else:
-        return False
-    return size == edges.num_edges and (edges.num_nodes != edges.num_edges or "edge" in key or key == "e_id")
+    for found in reversed(list(KINDS.values())):
+        if found.accepts(graph):
+            return found
+    first = KINDS["data"].says
+    others = sorted({found.says for found in KINDS.values()} - {first})
+    raise TypeError(f"a graph must be {first}, {', '.join(others)}; got {_called(graph)}: {_conversion(graph)}")
 
 
-def _cut_along(value: Any, mask: Tensor, dim: int) -> Any:
-    if isinstance(value, (list, tuple)):
-        kept = [entry for entry, keep in zip(value, mask.tolist(), strict=True) if keep]
-        return kept if isinstance(value, list) else tuple(kept)
-    if isinstance(value, np.ndarray):
-        return np.compress(mask.cpu().numpy(), value, axis=dim)
-    return value.index_select(dim, mask.nonzero().view(-1).to(value.device))
+def of_library(graph: Any, library: str, *names: str) -> bool:
+    """Whether an object's class, or one that it inherits from, is of that library (and has one of the names).
 
+    It looks at names only: an object of a library cannot come in before that library is imported.
 
-def _is_networkx(graph: Any) -> bool:
-    """Look at the class's ancestors first: a graph of networkx cannot come in before networkx is imported."""
-    if not any(cls.__module__.split(".")[0] == "networkx" for cls in type(graph).__mro__):
-        return False
-    import networkx
-
-    return isinstance(graph, networkx.Graph)
-
-
-class _NetworkXGraph(OpenGraph):
-    """A networkx graph of any of the four types; all nodes and attributes stay."""
-
-    def __init__(self, graph: networkx.Graph, undirected: bool | None, weight: str | None) -> None:
-        if undirected is False and not graph.is_directed():
-            raise ValueError("undirected=False, but the networkx graph is undirected; give graph.to_directed()")
-        self.graph, self.weight = graph, weight or "weight"
-        self.listed = list(graph.edges(keys=True) if graph.is_multigraph() else graph.edges())
-        labels = list(graph.nodes)
-        if set(labels) == set(range(len(labels))):
-            ids, names = {label: int(label) for label in labels}, None
-        else:
-            ids, names = {label: i for i, label in enumerate(labels)}, label_names(labels)
-        ends = np.array([(ids[edge[0]], ids[edge[1]]) for edge in self.listed], np.int64).reshape(-1, 2)
-        self.edges = edge_list(
-            torch.from_numpy(np.ascontiguousarray(ends.T)),
-            len(labels),
-            bool(undirected) if undirected is not None else not graph.is_directed(),
-            weight=self._weights(weight is not None),
-            names=names,
-            pairs_once=not graph.is_directed(),
-        )
-
-    def _copied(self) -> networkx.Graph:
-        """The graph as networkx copies it; where its class cannot be made without arguments, a deep copy."""
-        try:
-            return self.graph.copy()
-        except TypeError:
-            return copy.deepcopy(self.graph)
-
-    def _weights(self, asked: bool) -> Tensor | None:
-        values = [data.get(self.weight) for _, _, data in self.graph.edges(data=True)]
-        if not asked and all(value is None for value in values):
-            return None
-        return torch.tensor([1.0 if value is None else _number(value) for value in values], dtype=torch.float64)
-
-    def cut(self, mask: Tensor, edge_weight: Tensor | None = None) -> networkx.Graph:
-        small = self._copied()
-        keep = mask.tolist()
-        small.remove_edges_from([edge for edge, kept in zip(self.listed, keep, strict=True) if not kept])
-        if edge_weight is not None:
-            for edge, kept, value in zip(self.listed, keep, edge_weight.tolist(), strict=True):
-                if kept:
-                    small.edges[edge][self.weight] = value
-        return small
-
-
-def _number(value: Any) -> float:
-    """An attribute that is no number becomes NaN: an error where weights are used, and nowhere else."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return float("nan")
-
-
-class _ScipyGraph(OpenGraph):
-    """A scipy sparse matrix or array: entries in the order of its COO or, for CSC, its own form."""
-
-    def __init__(self, matrix: Any, undirected: bool | None) -> None:
-        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-            raise ValueError(f"the matrix of a graph must be square, got the shape {tuple(matrix.shape)}")
-        _check_compressed(matrix)
-        self.matrix = matrix
-        coo = matrix.tocoo()
-        if matrix.format == "bsr":  # the padding of its blocks is no edge
-            stored = coo.data != 0
-            coo = type(coo)((coo.data[stored], (coo.row[stored], coo.col[stored])), shape=coo.shape)
-        self.coo = coo
-        ends = torch.from_numpy(np.stack([coo.row, coo.col]))
-        if coo.data.dtype in (np.longdouble, np.clongdouble):
-            values = torch.from_numpy(coo.data.astype(np.float64))
-        else:
-            values = torch.from_numpy(np.array(coo.data))
-        self.edges = edge_list(ends, matrix.shape[0], undirected, weight=values)
-
-    def cut(self, mask: Tensor, edge_weight: Tensor | None = None) -> Any:
-        keep = mask.cpu().numpy()
-        values = self.coo.data if edge_weight is None else edge_weight.cpu().numpy()
-        cut = _cut_compressed if self.matrix.format in ("csr", "csc") else _cut_coo
-        return cut(self.matrix, self.coo, values, keep)
-
-
-def _check_compressed(matrix: Any) -> None:
-    """scipy trusts the arrays of a compressed matrix; wrong ones crash the process or invent edges."""
-    if matrix.format not in ("csr", "csc", "bsr"):
-        return
-    rows, columns = matrix.blocksize if matrix.format == "bsr" else (1, 1)
-    major, minor = matrix.shape[0] // rows, matrix.shape[1] // columns  # square: the same for csc
-    starts, ids = matrix.indptr, matrix.indices
-    sound = (
-        starts.shape == (major + 1,)
-        and starts[0] == 0
-        and starts[-1] == len(ids) == len(matrix.data)
-        and bool((starts[1:] >= starts[:-1]).all())
-        and (len(ids) == 0 or (int(ids.min()) >= 0 and int(ids.max()) < minor))
+    Example:
+        >>> import networkx
+        >>> of_library(networkx.Graph(), "networkx"), of_library(networkx.Graph(), "igraph")
+        (True, False)
+    """
+    return any(
+        cls.__module__.partition(".")[0] == library and (not names or cls.__name__ in names)
+        for cls in type(graph).__mro__
     )
-    if not sound:
-        raise ValueError(f"the {matrix.format} matrix is damaged: its indptr and indices do not fit its shape")
 
 
-def _cut_compressed(matrix: Any, coo: Any, values: Array, keep: Array) -> Any:
-    """Cut CSR and CSC in place of their own arrays: building them anew would add copies up."""
-    kept_before = np.concatenate([[0], np.cumsum(keep)]).astype(matrix.indptr.dtype)
-    parts = values[keep], matrix.indices[: len(keep)][keep], kept_before[matrix.indptr]
-    return type(matrix)(parts, shape=matrix.shape)
+def _called(graph: Any) -> str:
+    kind = type(graph)
+    home = kind.__module__.partition(".")[0]
+    return kind.__name__ if home == "builtins" else f"{kind.__name__} of {home}"
 
 
-def _cut_coo(matrix: Any, coo: Any, values: Array, keep: Array) -> Any:
-    small = type(coo)((values[keep], (coo.row[keep], coo.col[keep])), shape=matrix.shape)
-    if matrix.format == "bsr":
-        return small.tobsr(blocksize=matrix.blocksize)
-    return small.asformat(matrix.format)
+_CONVERSIONS = (  # of kinds that are met and have a way of their own: library, class, the line
+    ("polars", "LazyFrame", "graph.collect() makes a table of it"),
+    ("pandas", "Series", "graph.reset_index() makes a table of it; name the columns of the ends by src= and dst="),
+    ("dask", "", "graph.compute() makes a pandas table of it"),
+    ("rustworkx", "", "torch.tensor(graph.edge_list()).t() makes an edge_index of it"),
+    ("cugraph", "", "graph.to_pandas_edgelist() makes a table of it"),
+    ("jraph", "", "torch.tensor([graph.senders.tolist(), graph.receivers.tolist()]) makes an edge_index of it"),
+    ("jax", "", "numpy.asarray(graph) makes an array of it"),
+    ("cupy", "", "graph.get() makes an array of it"),
+    ("tensorflow", "", "graph.numpy() makes an array of it"),
+    ("torch_geometric", "TemporalData", "torch.stack([graph.src, graph.dst]) is its edge_index"),
+    (
+        "torch_geometric",
+        "Batch",
+        "Batch.from_data_list([gs.sparsify(one, ...) for one in graph.to_data_list()]) takes each graph by itself",
+    ),
+    ("torch_geometric", "Dataset", "give one of its graphs, graph[0], or list(graph), each on a count of its own"),
+    ("builtins", "dict", "networkx.from_dict_of_lists(graph) makes a graph of lists of neighbours"),
+    ("builtins", "set", "list(graph) makes a list of pairs of it"),
+    ("builtins", "generator", "list(graph) makes a list of pairs of it"),
+)
+
+
+def _conversion(graph: Any) -> str:
+    for library, name, line in _CONVERSIONS:
+        if of_library(graph, library, *([name] if name else [])):
+            return line
+    return "torch.tensor([sources, targets]) makes an edge_index of the two ends of its edges"

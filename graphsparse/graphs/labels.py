@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import numbers
 import re
-from collections.abc import Hashable, Iterable
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -37,6 +39,32 @@ def label_names(labels: Iterable[Hashable] | npt.NDArray[Any]) -> npt.NDArray[np
     if isinstance(labels, np.ndarray) and labels.dtype.kind == "i":  # what the loop would find, at once
         return labels.astype(np.int64).view(np.uint64)
     return np.fromiter((_name(label) for label in labels), np.uint64)
+
+
+def as_number(value: Any) -> float:
+    """An attribute that is no number becomes NaN: an error where weights are used, and nowhere else.
+
+    Example:
+        >>> as_number("2.5"), as_number("heavy"), as_number(None)
+        (2.5, nan, nan)
+    """
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+def label_codes(tails: Sequence[Hashable], heads: Sequence[Hashable]) -> tuple[npt.NDArray[Any], list[Hashable]]:
+    """Ends ``[2, E]`` as positions among the labels, and the labels in the order in which they appear.
+
+    Example:
+        >>> label_codes(["a", "b"], ["b", "c"])[1]
+        ['a', 'b', 'c']
+    """
+    ids: defaultdict[Hashable, int] = defaultdict()
+    ids.default_factory = ids.__len__
+    codes = np.fromiter(map(ids.__getitem__, chain(tails, heads)), np.int64, len(tails) + len(heads))
+    return codes.reshape(2, -1), list(ids)
 
 
 def _name(label: Hashable) -> int:

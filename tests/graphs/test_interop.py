@@ -7,12 +7,13 @@ import sys
 
 import networkx as nx
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch_geometric.data import Batch, Data, HeteroData
+from torch_geometric.data import Batch, Data, HeteroData, TemporalData
 
 from graphsparse.graphs import arcs
 from graphsparse.graphs.interop import edge_list, open_graph
@@ -126,23 +127,31 @@ class TestBadInput:
         with pytest.raises(ValueError, match="no nodes"):
             open_graph(Data(edge_index=PATH, num_nodes=0))
 
-    @pytest.mark.parametrize("graph", [None, 3, "graph", [[0, 1]], np.zeros((2, 3), int)])
-    def test_unknown_kinds(self, graph):
-        with pytest.raises(TypeError, match="a graph must be a torch_geometric Data"):
+    @pytest.mark.parametrize(
+        ("graph", "line"),
+        [
+            (None, "got NoneType: .*makes an edge_index"),
+            (3, "got int: .*makes an edge_index"),
+            ([3, 4], "got list: .*makes an edge_index"),
+            ({0: [1]}, "got dict: networkx.from_dict_of_lists"),
+            ({(0, 1)}, r"got set: list\(graph\)"),
+            (TemporalData(src=PATH[0], dst=PATH[1]), "got TemporalData of torch_geometric: torch.stack"),
+            (pd.Series([1]), "got Series of pandas: graph.reset_index"),
+        ],
+    )
+    def test_unknown_kinds(self, graph, line):
+        with pytest.raises(TypeError, match=f"a graph must be a torch_geometric Data, .*a networkx graph.*; {line}"):
             open_graph(graph)
 
     def test_data_that_holds_edges_elsewhere(self):
-        data = Data(edge_index=PATH, num_nodes=3)
-        with pytest.raises(TypeError, match="to_data_list"):
-            open_graph(Batch.from_data_list([data, data]))
         hetero = HeteroData()
+        hetero["a"].num_nodes = hetero["b"].num_nodes = 3
         hetero["a", "to", "b"].edge_index = PATH
-        with pytest.raises(TypeError, match="HeteroData"):
-            open_graph(hetero)
+        with pytest.raises(TypeError, match="to_data_list"):
+            open_graph(Batch.from_data_list([hetero, hetero]))
         adjacency = torch.sparse_coo_tensor(PATH, torch.ones(4), (3, 3)).to_sparse_csr()
-        for extra in ({}, {"edge_index": PATH}):  # beside edge_index it would keep the edges that were removed
-            with pytest.raises(TypeError, match="adj_t"):
-                open_graph(Data(adj_t=adjacency, **extra))
+        with pytest.raises(TypeError, match="edge_index and in adj_t"):  # it would keep the edges that were removed
+            open_graph(Data(adj_t=adjacency, edge_index=PATH))
         with pytest.raises(TypeError, match="no edge_index"):
             open_graph(Data(x=torch.ones(3, 1)))
 

@@ -13,18 +13,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from graphsparse.graphs.columns import end_columns, weight_name
 from graphsparse.graphs.formats.content import read_content, write_content
 from graphsparse.graphs.formats.graph_file import (
     FORMATS,
     Array,
     GraphFile,
     Mask,
-    coded_edges,
-    end_columns,
-    label_codes,
     number,
-    weight_name,
 )
+from graphsparse.graphs.inner_form import coded_edges
+from graphsparse.graphs.labels import label_codes
 
 DELIMITERS = ",\t;| "  # in this order; the first one by which the header names both ends is the table's
 

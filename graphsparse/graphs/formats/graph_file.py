@@ -6,27 +6,19 @@ import importlib
 import os
 import stat
 from abc import ABC, abstractmethod
-from collections import defaultdict
-from collections.abc import Hashable, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from graphsparse.errors import DataError
-from graphsparse.graphs.interop import EdgeList, edge_list
-from graphsparse.graphs.labels import label_names
+from graphsparse.graphs.inner_form import EdgeList
 from graphsparse.registry import Registry
 from graphsparse.untrusted import reading
 
 Mask = npt.NDArray[np.bool_]
 Array = npt.NDArray[Any]
-
-WEIGHTS = ("weight", "edge_weight")  # where weights lie when nobody says
 
 
 class GraphFile(ABC):
@@ -139,79 +131,9 @@ def format_of(path: Path, file_format: str | None = None) -> str:
         raise ValueError(f"{path} has the suffix {suffix!r}, which is not known; known are {known}") from None
 
 
-def weight_name(names: Sequence[str], asked: str | None, what: str) -> str | None:
-    """Which of the columns, attributes or arrays are the weights: the rule of `open_file`.
-
-    Raises:
-        ValueError: the name that was asked for is not there, or more than one could be meant.
-
-    Example:
-        >>> weight_name(["src", "dst", "weight"], None, "column")
-        'weight'
-    """
-    if asked is not None and asked not in names:
-        raise ValueError(f"there is no {what} {asked!r} to take weights from; there are {', '.join(names) or 'none'}")
-    found = [name for name in names if (name in WEIGHTS if asked is None else name == asked)]
-    if len(found) > 1:
-        raise ValueError(f"the weights could be in several {what}s ({', '.join(found)}): say which by weight=")
-    return found[0] if found else None
-
-
 def number(text: str) -> float:
     """A weight as written; what is no number is NaN, an error where weights are used and nowhere else."""
     try:
         return float("nan") if "_" in text else float(text)
     except ValueError:
         return float("nan")
-
-
-def end_columns(names: Sequence[str]) -> tuple[int, int]:
-    """The positions of the two columns that hold the ends of edges: src and dst, or source and target.
-
-    Example:
-        >>> end_columns(["Target", "since", "Source"])
-        (2, 0)
-    """
-    spelled = [name.strip().lower() for name in names]
-    for tail, head in (("src", "dst"), ("source", "target")):
-        if tail in spelled and head in spelled:
-            twice = next((name for name in (tail, head) if spelled.count(name) > 1), None)
-            if twice:
-                raise ValueError(f"two columns are named {twice!r}")
-            return spelled.index(tail), spelled.index(head)
-    missing = "dst" if "src" in spelled else "src"
-    raise ValueError(
-        f"the table has no column {missing!r}: its first line must name the columns, src and dst (or source and "
-        f"target) among them, and names {', '.join(names)!r:.200}"
-    )
-
-
-def label_codes(tails: Sequence[Hashable], heads: Sequence[Hashable]) -> tuple[Array, list[Hashable]]:
-    """Ends ``[2, E]`` as positions among the labels, and the labels in the order in which they appear.
-
-    Example:
-        >>> label_codes(["a", "b"], ["b", "c"])[1]
-        ['a', 'b', 'c']
-    """
-    ids: defaultdict[Hashable, int] = defaultdict()
-    ids.default_factory = ids.__len__
-    codes = np.fromiter(map(ids.__getitem__, chain(tails, heads)), np.int64, len(tails) + len(heads))
-    return codes.reshape(2, -1), list(ids)
-
-
-def coded_edges(
-    ends: Array,
-    labels: Sequence[Hashable] | Array,
-    undirected: bool | None,
-    weight: Tensor | None,
-    pairs_once: bool = False,
-) -> EdgeList:
-    """The edge list with ends ``[2, E]`` as positions among the labels, which name the nodes for ties."""
-    return edge_list(
-        torch.from_numpy(ends),
-        len(labels),
-        undirected,
-        weight=weight,
-        names=label_names(labels),
-        pairs_once=pairs_once,
-    )

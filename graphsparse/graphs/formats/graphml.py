@@ -9,8 +9,10 @@ from xml.parsers import expat
 import numpy as np
 import torch
 
+from graphsparse.graphs.columns import weight_name
 from graphsparse.graphs.formats.content import read_content, write_content
-from graphsparse.graphs.formats.graph_file import FORMATS, GraphFile, Mask, coded_edges, number, weight_name
+from graphsparse.graphs.formats.graph_file import FORMATS, GraphFile, Mask, number
+from graphsparse.graphs.inner_form import coded_edges
 
 _GRAPH = ["graphml", "graph"]
 _NODE, _EDGE = [*_GRAPH, "node"], [*_GRAPH, "edge"]

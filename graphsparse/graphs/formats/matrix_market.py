@@ -11,7 +11,7 @@ import torch
 
 from graphsparse.graphs.formats.content import read_content, write_content
 from graphsparse.graphs.formats.graph_file import FORMATS, GraphFile, Mask, number
-from graphsparse.graphs.interop import edge_list
+from graphsparse.graphs.inner_form import edge_list
 
 _BANNER = re.compile(rb"%%MatrixMarket\s+(\w+)\s+(\w+)\s+([\w-]+)\s+([\w-]+)\s*", re.IGNORECASE)
 _SIZE = re.compile(rb"\s*(\d{1,20})\s+(\d{1,20})\s+(\d{1,20})\s*")

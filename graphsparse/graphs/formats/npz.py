@@ -13,7 +13,9 @@ import scipy.sparse
 import torch
 from torch_geometric.data import Data
 
-from graphsparse.graphs.formats.graph_file import FORMATS, GraphFile, Mask, weight_name
+from graphsparse.graphs.columns import weight_name
+from graphsparse.graphs.formats.graph_file import FORMATS, GraphFile, Mask
+from graphsparse.graphs.inner_form import number_tensor
 from graphsparse.graphs.interop import OpenGraph, open_graph
 from graphsparse.plain_npz import read_npz
 
@@ -53,7 +55,7 @@ class Npz(GraphFile):
         for key, array in self.arrays.items():
             if key not in (self.key, "num_nodes"):
                 self.data[key] = (
-                    _tensor(array) if key == "x" and array.ndim > 1 and array.dtype.kind in "iuf" else array
+                    number_tensor(array) if key == "x" and array.ndim > 1 and array.dtype.kind in "iuf" else array
                 )
         self.data.edge_index = torch.from_numpy(ends)
         if name is not None:
@@ -110,14 +112,7 @@ def _weights(array: npt.NDArray[Any], name: str, number_of_edges: int) -> torch.
         raise ValueError(f"{name} holds {array.size:,} numbers, and there are {number_of_edges:,} edges")
     if array.dtype.kind not in "biufc":
         return torch.full((number_of_edges,), torch.nan)
-    return _tensor(array)
-
-
-def _tensor(array: npt.NDArray[Any]) -> torch.Tensor:
-    """A tensor of the same values: torch knows neither foreign byte orders nor long doubles nor all unsigned kinds."""
-    if array.dtype.kind == "u" or array.dtype.itemsize > (16 if array.dtype.kind == "c" else 8):
-        array = array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
-    return torch.from_numpy(np.ascontiguousarray(array, array.dtype.newbyteorder("=")))
+    return number_tensor(array)
 
 
 def _matrix(arrays: Arrays) -> Any:

@@ -8,16 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from graphsparse.graphs.columns import end_columns, weight_name
 from graphsparse.graphs.formats.graph_file import (
     FORMATS,
     GraphFile,
     Mask,
-    coded_edges,
-    end_columns,
-    label_codes,
-    weight_name,
 )
-from graphsparse.graphs.interop import EdgeList
+from graphsparse.graphs.inner_form import EdgeList, coded_edges
+from graphsparse.graphs.labels import label_codes
 
 MANY_ROWS = 1 << 26  # a table may always have so many, and beyond them 64 for each byte
 
