@@ -15,6 +15,7 @@ from torch_geometric.data import Data
 
 from graphsparse.errors import TicketError
 from graphsparse.fit import MessageTask
+from graphsparse.graphs.interop import of_library
 from graphsparse.keep_rule import Keep, exact_fraction, keep_fraction, whole_number
 from graphsparse.params import Distribution, L0Projection
 from graphsparse.params.reparametrized import check_unpruned
@@ -101,7 +102,8 @@ def find_ticket(
         ValueError: for a keep outside (0, 1], an unknown method, guard or weight, a tolerance together with a keep, a
             setting of the training that is out of range, a seed that is none, or a guard, forest or option for a method
             that takes none.
-        TypeError: for a keep that is no number, a model that is no module, or an option that the method does not have.
+        TypeError: for a keep that is no number, a model that is no module, a graph that is no ``Data`` with
+            ``edge_index`` (the sentence says what makes one of it), or an option that the method does not have.
         TicketError: if no level is within the tolerance; it names the closest.
 
     Source: Seo, Yun, Yang, ICLR 2024; tickets on graphs: Chen et al., ICML 2021.
@@ -118,6 +120,7 @@ def find_ticket(
     edge_options = _edge_options(guard, forest, score_options)
     check_rules(method, edge_options)
     split = whole_number(split, "split")
+    check_is_data(data)
     learned = _task(task, data, protocol, split)
     problem = Problem(
         model=_checked(model, which, weight_distribution),
@@ -140,6 +143,35 @@ def find_ticket(
     if keeps is None:
         return sparsest_within(problem, dense, method, float(tolerance or 0.0))
     return make_ticket(problem, dense, method, *keeps)
+
+
+_DATA_FROM = (  # library, class, and the line that makes a Data of it
+    ("torch_geometric", "HeteroData", "data.to_homogeneous() makes one"),
+    ("torch_geometric", "Batch", "give its graphs as one graphsparse.data.GraphSet (graphsparse.data.join_graphs)"),
+    ("torch_geometric", "Dataset", "give one of its graphs, data[0]; many as one graphsparse.data.GraphSet"),
+    ("networkx", "", "torch_geometric.utils.from_networkx(graph) makes one; x, y and the masks are set on it"),
+    ("dgl", "", "Data(x=g.ndata['feat'], y=g.ndata['label'], edge_index=torch.stack(g.edges())) makes one"),
+    ("builtins", "str", "graphsparse.data.load(name) makes one of a data set"),
+    ("builtins", "list", "give many graphs as one graphsparse.data.GraphSet (graphsparse.data.join_graphs)"),
+)
+
+
+def check_is_data(data: Any) -> None:
+    """Raise a TypeError with the line that converts unless a graph is a ``Data`` whose edges are in ``edge_index``."""
+    whole = isinstance(data, Data) and not of_library(data, "torch_geometric", "Batch")
+    if whole and data.get("edge_index") is None and data.get("adj_t") is not None:
+        raise TypeError(
+            "the edges of the data are in adj_t: data.edge_index = torch_geometric.utils.to_edge_index(data.adj_t)[0]"
+            ".flip(0) makes an edge_index of it, and then del data.adj_t"
+        )
+    if whole:
+        return
+    other = "Data(x=..., edge_index=..., y=...) is made of its arrays"
+    line = next((line for library, name, line in _DATA_FROM if of_library(data, library, *filter(None, [name]))), other)
+    raise TypeError(
+        "a ticket is found on a torch_geometric Data with x, edge_index, y and masks of its train, val and test part, "
+        f"got {type(data).__name__}: {line}"
+    )
 
 
 def _edge_options(guard: Any, forest: Any, score_options: Any) -> dict[str, Any]:

@@ -5,9 +5,13 @@ import dataclasses
 import math
 import types
 
+import networkx as nx
 import numpy as np
 import pytest
 import torch
+from torch_geometric import EdgeIndex
+from torch_geometric.data import Batch, Data, HeteroData
+from torch_geometric.utils import to_edge_index
 
 import graphsparse as gs
 from graphsparse.errors import TicketError
@@ -256,6 +260,33 @@ def test_a_seed_may_be_any_whole_number(blocks, make_plain):
     )
     assert one.hash == other.hash
     assert type(other.config["seed"]) is int
+
+
+def test_other_kinds_of_graphs_are_told_what_makes_a_data_of_them(blocks, make_plain):
+    held = Data(x=blocks.x, y=blocks.y, num_nodes=blocks.num_nodes)
+    held.adj_t = torch.sparse_coo_tensor(blocks.edge_index.flip(0), torch.ones(blocks.num_edges)).to_sparse_csr()
+    others = (
+        (nx.karate_club_graph(), r"got Graph: torch_geometric.utils.from_networkx\(graph\)"),
+        (Batch.from_data_list([blocks]), r"GraphSet \(graphsparse.data.join_graphs\)"),
+        ([blocks], "got list: give many graphs"),
+        (HeteroData(), r"to_homogeneous\(\)"),
+        ("cora", r"graphsparse.data.load\(name\)"),
+        (blocks.edge_index, "is made of its arrays"),
+        (held, r"the edges of the data are in adj_t: data.edge_index = .*\.flip\(0\)"),
+    )
+    for graph, said in others:
+        with pytest.raises(TypeError, match=said):
+            gs.find_ticket(make_plain(blocks), graph, edge_keep=0.5, epochs=1)
+    found = to_edge_index(held.adj_t)[0].flip(0)  # what the sentence says
+    assert sorted(found.t().tolist()) == sorted(blocks.edge_index.t().tolist())
+
+
+def test_an_edge_index_of_pygs_own_class_gives_the_same_ticket(blocks, make_plain):
+    wrapped = blocks.clone()
+    wrapped.edge_index = EdgeIndex(blocks.edge_index, sparse_size=(blocks.num_nodes, blocks.num_nodes))
+    options = {"edge_keep": 0.5, "weight_keep": 0.5, "epochs": 2}
+    first, second = (gs.find_ticket(make_plain(blocks), data, **options) for data in (blocks, wrapped))
+    assert first.hash == second.hash
 
 
 def test_bad_models_get_one_clear_sentence(blocks, make_plain):

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from graphsparse.graphs.inner_form import EdgeList, edge_list
-from graphsparse.graphs.interop import KINDS, OpenGraph
+from graphsparse.graphs.interop import KINDS, OpenGraph, about
 from graphsparse.graphs.kinds.pyg import cut_store, edge_values, edges_in
 
 Relation = tuple[str, str, str]
@@ -65,7 +65,9 @@ class HeteroGraph(OpenGraph):
         self.sizes, self.counted = self._node_counts()
         self._pair_relations()
         led = {found.partner for found in self.found.values() if found.partner_order is not None}
-        self._parts = {relation: self._part(relation, undirected) for relation in self.found if relation not in led}
+        self._parts: dict[Hashable, EdgeList] = {
+            relation: self._part(relation, undirected) for relation in self.found if relation not in led
+        }
 
     def _node_counts(self) -> tuple[dict[str, int], set[str]]:
         """The number of nodes of each type, and the types whose number follows from their edges alone."""
@@ -111,10 +113,8 @@ class HeteroGraph(OpenGraph):
     def _listed(
         self, relation: Relation, edge_index: Tensor, count: int, undirected: bool | None, values: Any, x: Any
     ) -> EdgeList:
-        return self._named(
-            relation,
-            lambda: edge_list(edge_index, count, undirected, weight=values, x=x if isinstance(x, Tensor) else None),
-        )
+        with about(relation):
+            return edge_list(edge_index, count, undirected, weight=values, x=x if isinstance(x, Tensor) else None)
 
     def _pair_relations(self) -> None:
         """Find for each relation the later one that holds the same edges the other way round."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -165,8 +165,7 @@ class BatchGraph(DataGraph):
 
 def plain(edge_index: Tensor) -> Tensor:
     """The tensor within an `EdgeIndex`; any other as it is."""
-    inner: Tensor = edge_index.as_tensor() if isinstance(edge_index, EdgeIndex) else edge_index
-    return inner
+    return cast(Tensor, edge_index.as_tensor()) if isinstance(edge_index, EdgeIndex) else edge_index
 
 
 def own_size(edge_index: Any) -> int | None:
@@ -185,9 +184,8 @@ def cut_edges(edges: EdgeList, edge_index: Tensor, mask: Tensor) -> Tensor:
     small = compress(edge_index, mask)
     if isinstance(edge_index, EdgeIndex) and edge_index.is_undirected and edges.mirrored:
         rows, columns = edge_index.sparse_size()
-        return EdgeIndex(
-            plain(small), sparse_size=(rows, columns), sort_order=edge_index.sort_order, is_undirected=True
-        )
+        order = edge_index.sort_order
+        small = EdgeIndex(plain(small), sparse_size=(rows, columns), sort_order=order, is_undirected=True)
     return small
 
 
