@@ -32,15 +32,18 @@ def sparsify(
         str | None,
         typer.Option("--format", help="Kind of both files, or module:class of your own.", show_default="by suffix"),
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Also write an HTML page that shows the graph before and after.")
+    ] = None,
 ) -> None:
     """Keep the most important edges of a graph in a file; everything else in the file stays."""
     from graphsparse.edges.files import sparsify_file
     from graphsparse.errors import DataError
 
     rules = {"keep": keep, "per_node": per_node, "guard": guard, "forest": forest}
-    chosen: dict[str, Any] = {"weight": weight, "file_format": file_format}
+    chosen: dict[str, Any] = {"weight": weight, "file_format": file_format, "report": report}
     try:
-        report = sparsify_file(source, target, method, undirected=undirected, seed=seed, rules=rules, **chosen)
+        said = sparsify_file(source, target, method, undirected=undirected, seed=seed, rules=rules, **chosen)
     except ModuleNotFoundError as error:  # of an extra that is not installed
         raise DataError(str(error)) from error
-    Console().print(report, highlight=False, soft_wrap=True)
+    Console().print(said, highlight=False, soft_wrap=True)

@@ -5,15 +5,21 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from graphsparse.atomic_write import atomic_write
+from graphsparse.edges.page import sparsify_shown
 from graphsparse.edges.transform import edge_mask
 from graphsparse.errors import DataError
 from graphsparse.graphs.formats import GraphFile, format_of, open_file
+from graphsparse.graphs.picture import picture
+from graphsparse.report import plain, provenance
+from graphsparse.report.html import write_page
 
 Path_ = str | os.PathLike[str]
 
@@ -28,6 +34,7 @@ def sparsify_file(
     weight: str | None = None,
     file_format: str | None = None,
     rules: dict[str, Any],
+    report: Path_ | None = None,
 ) -> str:
     """Keep the best edges of the graph in ``source`` and write it, all else unchanged, to ``target``.
 
@@ -48,6 +55,7 @@ def sparsify_file(
             ``edge_weight``. Of a matrix they are its values.
         file_format: a name in ``FORMATS`` or ``"module:class"`` instead of the suffix.
         rules: ``keep``, ``per_node``, ``guard`` and ``forest``, as in :func:`graphsparse.sparsify`.
+        report: an HTML file for a page that shows the graph before and after; None writes none.
 
     Returns:
         A sentence: how the edges were read, where their weights come from, how many were kept, and where they are.
@@ -60,6 +68,8 @@ def sparsify_file(
     """
     source, target = Path(source), Path(target)
     _check_target(source, target, file_format)
+    if report is not None:
+        _check_report(Path(report))
     file = open_file(source, undirected, weight=weight, file_format=file_format)
     mask = _mask(file, source, method, seed, rules)
     _write(file, mask, target)
@@ -72,7 +82,33 @@ def sparsify_file(
     read_as = "given" if undirected is not None else "found"
     weights = f"weights are {file.weights}" if file.weights else "there are no weights"
     remarks = f"; {weights}{'; ' if file.note else ''}{file.note}"
-    return f"kept {kept:,} of {total:,} {kind} ({read_as} so){share}{loops}: {target}{remarks}"
+    said = f"kept {kept:,} of {total:,} {kind} ({read_as} so){share}{loops}: {target}{remarks}"
+    if report is None:
+        return said
+    asked = {"method": method, **rules, "undirected": undirected, "seed": seed, "weight": weight}
+    record = {
+        "kind": "sparsify",
+        **provenance("sparsify", SimpleNamespace(source=source, target=target, **asked, file_format=file_format)),
+        "source": str(source),
+        "target": str(target),
+        "method": method,
+        "kept": kept,
+        "total": total,
+        "remarks": f"{said}.",
+        "graph": picture(edges, torch.from_numpy(mask), labels=file.labels),
+    }
+    page = write_page(report, [sparsify_shown(plain(record), Path(report).name)])
+    return f"{said}; page: {page}"
+
+
+def _check_report(report: Path) -> None:
+    """Tell before any work why a page could not be written there."""
+    if report.suffix.lower() != ".html":
+        raise ValueError(f"the page of a report is HTML: its name must end in .html, got {report}")
+    if not report.parent.is_dir():
+        raise ValueError(f"the folder of {report} does not exist")
+    if not os.access(report.parent, os.W_OK):
+        raise PermissionError(13, "the folder cannot be written to", str(report))
 
 
 def _check_target(source: Path, target: Path, file_format: str | None) -> None:

@@ -30,6 +30,7 @@ from graphsparse.metanet.channels import (
     count_parameters,
     importance,
     initialise,
+    layer_widths,
     least_pruned,
     removal_order,
     shrink,
@@ -113,6 +114,7 @@ class PruneResult:
         accuracy: test metric of ``module``.
         val: validation metric of ``module``.
         example_inputs: what the network was traced with.
+        widths: layer -> numbers of its output channels, of every layer that can be cut.
     """
 
     module: nn.Module = field(repr=False)
@@ -126,6 +128,7 @@ class PruneResult:
     accuracy: float
     val: float
     example_inputs: tuple[Any, ...] = field(repr=False)
+    widths: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
 
     @property
     def speedup(self) -> float:
@@ -241,6 +244,7 @@ def prune(
         before = task.score(net, "test", device)
         val = task.score(module, "val", device) if tuned is None else tuned.val
     module.eval()
+    left = layer_widths(module)
     return PruneResult(
         module=module,
         kept=kept,
@@ -253,6 +257,7 @@ def prune(
         accuracy=untuned if tuned is None else tuned.test,
         val=val,
         example_inputs=inputs,
+        widths={name: (wide, left[name]) for name, wide in layer_widths(net).items() if name in left},
     )
 
 

@@ -35,8 +35,10 @@ from graphsparse.metanet.learn import (
     train_zoo,
 )
 from graphsparse.metanet.metanetwork import MetaNetwork
+from graphsparse.metanet.page import prune_run
 from graphsparse.metanet.pruning import FineTune, Selection, example_of, prune
 from graphsparse.report import Curve, interval, plot_curves, provenance, say, table, write_json
+from graphsparse.report.runs import PAGE, write_report
 
 METANETWORK = "metanetwork"
 
@@ -270,7 +272,7 @@ class PruneStudy:
         todo = list(itertools.product(networks, self.speedups, methods))
         runs: list[dict[str, Any]] = []
         task_of = functools.cache(Images.task)
-        with only_one(out, files=("metrics.json",)), Bars() as bars:
+        with only_one(out, files=("metrics.json", PAGE)), Bars() as bars:
             bar = bars.add("pruning")
             bar(0, len(todo), {})
             for network, speedup, method in todo:
@@ -325,7 +327,8 @@ class PruneStudy:
             )
             save_pruned(folder, result, {"asked": asked})
             header = read_header(folder)
-        return {"network": network.recipe.name, "method": method, "target": speedup, **header["figures"]}
+        named = {"network": network.recipe.name, "method": method, "target": speedup}
+        return {**named, **header["figures"], "widths": header.get("widths")}
 
     def _publish(
         self, runs: list[dict[str, Any]], methods: list[str], seen: Mapping[str, str], out: Path, console: Console
@@ -367,7 +370,8 @@ class PruneStudy:
         console.print(table(title, columns, _table_rows(summary, methods, base)))
         if seen:
             say(console, f"{len(seen)} of {len(dense)} networks took part in meta-training: they flatter it")
-        say(console, f"networks: {out / 'networks'}  plot: {plot}  figures: {written}")
+        page = write_report(out, prune_run)
+        say(console, f"networks: {out / 'networks'}  plot: {plot}  figures: {written}  page: {page}")
         return figures
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import math
 import platform
+import re
+import shlex
 import subprocess
+import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -16,14 +19,49 @@ import numpy as np
 from rich.console import Console
 
 from graphsparse.atomic_write import atomic_write
+from graphsparse.cores import usable_cores
 
 _LIBRARIES = ("graphsparse", "torch", "torch_geometric", "torch-pruning", "numpy", "scipy")
 
 
 def provenance(command: str, asked: Any) -> dict[str, Any]:
-    """What a figure rests on: the command, its options (the fields of ``asked``), and the versions of the libraries."""
+    """What a figure rests on: the command, its options (the fields of ``asked``), versions, and the machine.
+
+    ``typed`` is the command line as a person gave it, None where it was not one.
+    """
     options = {name: str(value) if isinstance(value, Path) else value for name, value in vars(asked).items()}
-    return {"command": f"graphsparse {command}", "options": options, "versions": versions()}
+    return {
+        "command": f"graphsparse {command}",
+        "typed": typed_command(),
+        "options": options,
+        "versions": versions(),
+        "machine": machine(),
+    }
+
+
+def typed_command() -> str | None:
+    """The command line that this process was started by, where it is the program ``graphsparse``."""
+    program = Path(sys.argv[0]) if sys.argv else Path()
+    ours = program.stem == "graphsparse" or program.parts[-2:] == ("graphsparse", "__main__.py")
+    return shlex.join(["graphsparse", *sys.argv[1:]]) if ours else None
+
+
+@cache
+def machine() -> dict[str, str]:
+    """What kind of machine this is, without its name: system, processor, cores that this process may use."""
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": str(usable_cores()),
+    }
+
+
+def _processor() -> str:
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:  # elsewhere than on Linux
+        found = None
+    return found[1].strip() if found else platform.processor() or "unknown"
 
 
 def versions() -> dict[str, str]:
@@ -65,10 +103,11 @@ def _git(*words: str) -> str | None:
     return said
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> Path:
-    """Write figures; returns the path."""
+def write_json(path: Path, content: Mapping[str, Any], *, dense: bool = False) -> Path:
+    """Write figures, for people, or ``dense``: without line breaks, for long lists; returns the path."""
+    layout: dict[str, Any] = {"separators": (",", ":")} if dense else {"indent": 2}
     with atomic_write(path) as partial:
-        partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+        partial.write_text(json.dumps(content, allow_nan=False, **layout) + "\n")
     return path
 
 

@@ -19,9 +19,9 @@ from scipy.stats import ttest_rel
 import graphsparse as gs
 from graphsparse import cli
 from graphsparse.errors import TicketError
+from graphsparse.graphs.anatomy import anatomy
 from graphsparse.tickets import finders, level_keeps
 from graphsparse.tickets.compare import runs as runs_room
-from graphsparse.tickets.compare.anatomy import anatomy
 from graphsparse.tickets.compare.bench import FAILED, Bench, asked_rows
 from graphsparse.tickets.compare.declared import family, outcomes, study
 from graphsparse.tickets.compare.plan import Experiment, full, method_of, quick, read_runs, row_key, trials_of

@@ -52,7 +52,7 @@ class TextTable(GraphFile):
             self._read(first, delimiter, names, name)
         values = None if name is None else torch.tensor([number(cell) for cell in self.cells], dtype=torch.float64)
         codes, labels = _whole_codes(*self.ends) or label_codes(*self.ends)
-        self.edges = coded_edges(codes, labels, undirected, values)
+        self.edges, self.labels = coded_edges(codes, labels, undirected, values), labels
         del self.cells, self.ends
         alike = 0 if isinstance(labels, np.ndarray) else len(labels) - len({str(label).strip() for label in labels})
         self.weights = "" if name is None else f"the column {name!r}"

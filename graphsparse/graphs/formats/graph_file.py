@@ -31,6 +31,7 @@ class GraphFile(ABC):
         edges: the edge list, in the order of the file.
         weights: where its weights come from, in words; empty without weights.
         note: what a reader of the report should know besides; usually empty.
+        labels: what the file calls its nodes, by their numbers; None where it calls them by these.
         needs: a library that is not among the required ones, and that this kind cannot do without.
         packed: whether a file of this kind may be gzipped (``.csv.gz``).
     """
@@ -38,6 +39,7 @@ class GraphFile(ABC):
     edges: EdgeList
     weights: str = ""
     note: str = ""
+    labels: Sequence[Hashable] | Array | None = None
     needs: ClassVar[str] = ""
     packed: ClassVar[bool] = False
 

@@ -21,6 +21,7 @@ from graphsparse.metanet.channels.cutting import (
     ShrinkError,
     cut,
     initialise,
+    layer_widths,
     least_pruned,
     shrink,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "importance",
     "initialise",
     "keep_after",
+    "layer_widths",
     "least_pruned",
     "masked",
     "prefix_for",

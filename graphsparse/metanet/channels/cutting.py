@@ -95,6 +95,16 @@ def kept_channels(graph: NetworkGraph, keep: Tensor, module: nn.Module) -> KeptC
     return found
 
 
+def layer_widths(module: nn.Module) -> dict[str, int]:
+    """Number of output channels of each layer that can be cut, in the order of the module.
+
+    Example:
+        >>> layer_widths(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)))
+        {'0': 3, '2': 1}
+    """
+    return {name: _width(layer) for name, layer in module.named_modules() if isinstance(layer, LAYERS)}
+
+
 def cut(module: nn.Module, kept: Mapping[str, Sequence[int]], example_inputs: Tensor | tuple[Any, ...]) -> nn.Module:
     """Cut a module in place down to the given output channels of its layers, and all that hangs on them.
 

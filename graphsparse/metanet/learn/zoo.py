@@ -322,7 +322,7 @@ def _checksum(header: Mapping[str, Any]) -> str:
 
 def save_pruned(folder: str | Path, result: PruneResult, header: dict[str, Any] | None = None) -> None:
     """Write the network of a `PruneResult` and its figures, and more plain values; `restore` brings it back."""
-    described = {"figures": result.figures(), **(header or {})}
+    described = {"figures": result.figures(), "widths": result.widths, **(header or {})}
     save_network(folder, result.module, result.kept, result.example_inputs, described)
 
 

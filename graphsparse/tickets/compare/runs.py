@@ -12,16 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from graphsparse.atomic_write import DISK
 from graphsparse.data import DATASETS, load
 from graphsparse.fit import FitResult
+from graphsparse.graphs.anatomy import anatomy
 from graphsparse.report import append_row, commit, plain, unchanged, versions
-from graphsparse.tickets.compare.anatomy import anatomy
 from graphsparse.tickets.compare.plan import Experiment, Trial, base_of, method_of, row_key
 from graphsparse.tickets.compare.search import level_keeps
-from graphsparse.tickets.compare.setup import problem_of
+from graphsparse.tickets.compare.setup import node_classes, problem_of
 from graphsparse.tickets.finders.table import FINDERS
 from graphsparse.tickets.make import as_ticket
 from graphsparse.tickets.problem import Problem, Training, train_dense
@@ -209,7 +207,7 @@ def sparse_figures(problem: Problem, dense: FitResult, method: str, trial: Trial
     found = finder(problem, dense, *keeps)
     seconds = found.result.seconds if found.seconds is None else found.seconds
     ticket = as_ticket(problem, dense, method, *keeps, found)
-    left = anatomy(problem.data.edge_index[:, found.edge_mask], int(problem.data.num_nodes), _classes(problem))
+    left = anatomy(problem.data.edge_index[:, found.edge_mask], int(problem.data.num_nodes), node_classes(problem.data))
     return (
         dict(ticket.metrics)
         | left
@@ -218,12 +216,7 @@ def sparse_figures(problem: Problem, dense: FitResult, method: str, trial: Trial
 
 
 def _dense_figures(problem: Problem, dense: FitResult) -> dict[str, Any]:
-    whole = anatomy(problem.data.edge_index, int(problem.data.num_nodes), _classes(problem))
+    whole = anatomy(problem.data.edge_index, int(problem.data.num_nodes), node_classes(problem.data))
     metric = problem.task.metric
     figures = {"metric": metric.name, "maximize": metric.maximize, "val": dense.val, "test": dense.test}
     return figures | {"seconds": dense.seconds} | whole
-
-
-def _classes(problem: Problem) -> Any:
-    y = getattr(problem.data, "y", None)
-    return y if isinstance(y, torch.Tensor) and y.dim() == 1 and len(y) == problem.data.num_nodes else None

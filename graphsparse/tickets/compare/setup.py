@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from graphsparse.nn import make, make_link_net, make_molecule_net
@@ -47,3 +47,9 @@ def _network(name: str, data: Data, hidden: int, seed: int) -> nn.Module:
     if data.task == "graph":
         return make_molecule_net(name, data.y.size(1), hidden, seed=seed)
     return make(name, data.num_features, data.num_classes, hidden, seed=seed)
+
+
+def node_classes(data: Data) -> Tensor | None:
+    """The class of each node ``[N]``; None where there are none."""
+    y = getattr(data, "y", None)
+    return y if isinstance(y, Tensor) and y.dim() == 1 and len(y) == data.num_nodes else None

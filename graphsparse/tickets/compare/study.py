@@ -17,12 +17,16 @@ from torch_geometric.data import Data
 
 from graphsparse.data import load
 from graphsparse.fit import FitResult, mean_ci
+from graphsparse.graphs.interop import open_graph
+from graphsparse.graphs.picture import picture
 from graphsparse.locking import only_one
 from graphsparse.parallel import one_thread
 from graphsparse.params import DISTRIBUTIONS
-from graphsparse.report import Curve, interval, plain, plot_sparsity, table, write_json
+from graphsparse.report import Curve, interval, plain, plot_sparsity, provenance, table, write_json
+from graphsparse.report.runs import PAGE, RECORD, write_report
 from graphsparse.tickets.compare.search import best_on_validation, sparsest_within, summarise
-from graphsparse.tickets.compare.setup import problem_of
+from graphsparse.tickets.compare.setup import node_classes, problem_of
+from graphsparse.tickets.compare.ticket_page import ticket_run
 from graphsparse.tickets.find import read_keeps
 from graphsparse.tickets.finders.table import check_rules
 from graphsparse.tickets.make import make_ticket
@@ -94,7 +98,7 @@ class Study:
         _check_device(self.device)
         data = load(self.dataset, split=self.split)
         console.print(_describe(data), highlight=False)
-        written = ("ticket.json", "metrics.json", "accuracy.png")
+        written = ("ticket.json", "metrics.json", "accuracy.png", RECORD, PAGE)
         with (
             only_one(out, files=written, folders=("checkpoints",)),
             one_thread(spare_threads and _products(data, self.hidden) < SMALL),
@@ -116,7 +120,7 @@ class Study:
             for step in steps_to(*keeps, self.points):
                 curve.setdefault(step, {})[seed] = make_ticket(problem, dense[seed], self.method, *step)
         found = curve[keeps] if keeps else {seed: t for tickets in curve.values() for seed, t in tickets.items()}
-        return self._publish(dict(sorted(found.items())), curve, out, console)
+        return self._publish(dict(sorted(found.items())), curve, data, out, console)
 
     def _problem(self, data: Data, seed: int, folder: Path) -> Problem:
         training = Training(
@@ -144,7 +148,12 @@ class Study:
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
 
     def _publish(
-        self, found: dict[int, Ticket], curve: Mapping[Step, Mapping[int, Ticket]], out: Path, console: Console
+        self,
+        found: dict[int, Ticket],
+        curve: Mapping[Step, Mapping[int, Ticket]],
+        data: Data,
+        out: Path,
+        console: Console,
     ) -> Ticket:
         best = best_on_validation(found)
         best.save(out)
@@ -158,14 +167,27 @@ class Study:
             x_label="sparsity of the weights (of the edges: above)",
             y_label=f"test {summary['metric']}",
         )
+        write_json(out / RECORD, plain(self._record(best, data, curve)), dense=True)
+        page = write_report(out, ticket_run)
         shutil.rmtree(out / "checkpoints" / self._fingerprint(), ignore_errors=True)
         if not any((out / "checkpoints").glob("*")):
             shutil.rmtree(out / "checkpoints", ignore_errors=True)
         console.print(table(_title(self, summary), ["", "dense", "ticket"], _rows(summary)))
         console.print(
-            f"ticket: {out}/ticket.json  plot: {plot}  figures: {out}/metrics.json", highlight=False, soft_wrap=True
+            f"ticket: {out}/ticket.json  plot: {plot}  figures: {out}/metrics.json  page: {page}",
+            highlight=False,
+            soft_wrap=True,
         )
         return best
+
+    def _record(self, best: Ticket, data: Data, curve: Mapping[Step, Mapping[int, Ticket]]) -> dict[str, Any]:
+        """What the page shows besides the figures: the curve, the graph before and after, how it was made."""
+        mask = best.mask_for(data.edge_index)
+        return {
+            **provenance("ticket", self),
+            "curve": [{"label": self.method, "points": _points(curve)}],
+            "graph": picture(open_graph(data).edges, mask, y=node_classes(data)),
+        }
 
 
 def _rows(summary: Mapping[str, Any]) -> list[list[str]]:
@@ -199,15 +221,24 @@ def _title(study: Study, summary: Mapping[str, Any]) -> str:
     return f"{study.model}-{study.hidden} on {study.dataset}, {method}; mean ± 95 % interval over seeds {seeds}"
 
 
-def _curve(label: str, curve: Mapping[Step, Mapping[int, Ticket]]) -> Curve:
+def _points(curve: Mapping[Step, Mapping[int, Ticket]]) -> list[dict[str, float]]:
+    """The points of a curve, from the densest on."""
     steps = sorted(curve, key=lambda step: step[1], reverse=True)
-    intervals = [mean_ci([ticket.metrics["test"] for ticket in curve[step].values()]) for step in steps]
+    figures = [mean_ci([ticket.metrics["test"] for ticket in curve[step].values()]) for step in steps]
+    return [
+        {"edges_kept": float(edges), "weights_kept": float(weights), "test": mean, "ci95": half}
+        for (edges, weights), (mean, half) in zip(steps, figures, strict=True)
+    ]
+
+
+def _curve(label: str, curve: Mapping[Step, Mapping[int, Ticket]]) -> Curve:
+    points = _points(curve)
     return Curve(
         label,
-        [1 - float(weights) for _, weights in steps],
-        [mean for mean, _ in intervals],
-        [half for _, half in intervals],
-        [f"edges {1 - float(edges):.0%}" for edges, _ in steps],
+        [1 - point["weights_kept"] for point in points],
+        [point["test"] for point in points],
+        [point["ci95"] for point in points],
+        [f"edges {1 - point['edges_kept']:.0%}" for point in points],
     )
 
 

@@ -1,0 +1,292 @@
+"""The page of ``graphsparse ticket``: what the ticket keeps, how it stands to the dense model, and what was cut."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from graphsparse.fit import paired_difference
+from graphsparse.report import interval
+from graphsparse.report.charts import bars, lines
+from graphsparse.report.graph_parts import graph_section
+from graphsparse.report.parts import Block, Cell, Prose, Run, Section, Sheet, Trend, figure
+from graphsparse.report.runs import RECORD, RUNS, how_made, name_of, read_record
+from graphsparse.tickets.compare.verdict import FEWEST, shown_as
+from graphsparse.tickets.ticket import Ticket
+
+WEIGHTS_AXIS = "weights removed, %"
+
+
+@RUNS.register("ticket")
+def ticket_run(folder: Path) -> Run | None:
+    """The run of ``graphsparse ticket`` in a folder, or the ticket that was saved there; None where there is none."""
+    if not (folder / "ticket.json").is_file():
+        return None
+    ticket = Ticket.load(folder)
+    summary, record = read_record(folder / "metrics.json"), read_record(folder / RECORD)
+    summary = summary if "ticket_hash" in summary else {**ticket.metrics, "seeds": []}
+    seeds = [each for each in summary["seeds"] if "dense_test" in each]
+    unit = Unit(summary["metric"], ticket.config.get("direction", "max") != "min")
+    blocks = [_curve(record, summary, unit), *_figures(summary, unit), Prose(tested(seeds, unit))]
+    sections = [Section("Accuracy against sparsity", [b for b in blocks if b is not None], _groups(record, ticket))]
+    if record.get("graph"):
+        sections.append(graph_section(record["graph"]))
+    sections += [_layers(ticket), _costs(summary)]
+    if len(seeds) > 1:
+        sections.append(_seeds(seeds, unit))
+    config = {**ticket.config, "method": ticket.method, "ticket hash": ticket.hash, "graph hash": ticket.graph_hash}
+    made = {"versions": ticket.versions, "options": config, **record}
+    sections.append(how_made(made, folder, _FILES, _command(record)))
+    return Run(
+        name=name_of(folder),
+        kind="ticket",
+        lead=_lead(summary, ticket, seeds, unit),
+        sections=sections,
+        figures=_headline(summary, unit),
+        trends=_trends(record, unit),
+    )
+
+
+_FILES = (
+    ("ticket.json, tensors-*.safetensors", "the ticket: graphsparse.Ticket.load(folder)"),
+    ("metrics.json", "its figures, with those of every seed"),
+    (RECORD, "what this page shows besides"),
+    ("accuracy.png", "the curve as a picture"),
+)
+
+
+class Unit:
+    """How a metric is written: an error as it is, everything else in per cent."""
+
+    def __init__(self, metric: str, maximize: bool = True) -> None:
+        self.metric, self.maximize = metric, maximize
+        self.scale, self.digits = shown_as(metric)
+        self.digits = max(self.digits, 2)
+        self.words = f"test {metric}" + (", %" if self.scale == 100 else "")
+        self.points = "points" if self.scale == 100 else metric
+
+    def cell(self, value: float | None, half: float | None = None, sign: bool = False) -> Cell:
+        """A figure of the metric."""
+        return figure(value, half, scale=self.scale, digits=self.digits, sign=sign)
+
+    def text(self, value: float, half: float | None = None) -> str:
+        """The same in words."""
+        return interval(value, half, scale=self.scale, digits=self.digits) + (" %" if self.scale == 100 else "")
+
+
+def _lead(summary: Mapping[str, Any], ticket: Ticket, seeds: Sequence[Mapping[str, Any]], unit: Unit) -> str:
+    where = ticket.config.get("dataset") or "the graph"
+    kept = f"{100 * summary['edges_kept']:.1f} % of the edges and {100 * summary['weights_kept']:.1f} % of the weights"
+    over = f"; mean of {len(seeds)} seeds" if len(seeds) > 1 else ""
+    first = (
+        f"On {where}, the ticket found by {ticket.method} keeps {kept} and reaches {unit.text(summary['test'])} "
+        f"test {unit.metric}, where the dense model has {unit.text(summary['dense_test'])}{over}."
+    )
+    ignores = f" (It is a control and ignores {summary['ignores']}.)" if summary.get("ignores") else ""
+    return f"{first} {_standing(summary, seeds, unit)}{ignores}"
+
+
+def _standing(summary: Mapping[str, Any], seeds: Sequence[Mapping[str, Any]], unit: Unit) -> str:
+    """Where the ticket stands to the dense model, in one sentence."""
+    gap = summary["test"] - summary["dense_test"]
+    better = (gap > 0) == unit.maximize
+    size = f"{abs(unit.scale * gap):.{unit.digits}f} {unit.points}"
+    if abs(gap) < 1e-12:
+        return "That is the same as the dense model."
+    side = "better" if better else "worse"
+    if len(seeds) < FEWEST:
+        return f"That is {size} {side} than the dense model; with fewer than {FEWEST} seeds nothing is tested."
+    half = paired_difference([s["test"] for s in seeds], [s["dense_test"] for s in seeds]).half_width
+    if abs(gap) > half:
+        return f"That is {size} {side} than the dense model, more than the spread over the seeds explains."
+    return f"That is {size} {side} than the dense model, which the spread over the seeds may explain."
+
+
+def tested(seeds: Sequence[Mapping[str, Any]], unit: Unit) -> str:
+    """The test that was made of ticket against dense model, in words."""
+    if len(seeds) < FEWEST:
+        count = "one seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
+        return f"No test is made: there are figures of {count}, and a paired test needs at least {FEWEST}."
+    ours, theirs = [each["test"] for each in seeds], [each["dense_test"] for each in seeds]
+    found = paired_difference(ours, theirs)
+    scale, digits = unit.scale, unit.digits
+    low, high = (scale * (found.mean + side * found.half_width) for side in (-1, 1))
+    said = (
+        f"The test: over {found.pairs} seeds, each with its own dense model, the ticket differs from the dense one by "
+        f"{scale * found.mean:+.{digits}f} {unit.points} (95 % interval {low:+.{digits}f} to {high:+.{digits}f}; "
+    )
+    if len({round(a - b, 9) for a, b in zip(ours, theirs, strict=True)}) == 1:
+        return f"{said}all differences are alike, so no t test is made)."
+    from scipy.stats import ttest_rel
+
+    p = float(ttest_rel(ours, theirs).pvalue)
+    reaches = low <= 0 <= high
+    verdict = (
+        "The interval holds 0: these seeds do not tell the two apart, which does not show that they are equal."
+        if reaches
+        else "The interval excludes 0: chance over the seeds does not explain the difference."
+    )
+    return f"{said}two-sided paired t test, p = {p:.2g}). {verdict}"
+
+
+def _figures(summary: Mapping[str, Any], unit: Unit) -> list[Sheet]:
+    def row(words: str, dense: str | float, key: str, **style: Any) -> list[Cell | str]:
+        whole = figure(dense, **style) if isinstance(dense, float) else both(dense, **style)
+        return [words, whole, both(key, **style)]
+
+    def both(key: str, **style: Any) -> Cell:
+        return figure(summary.get(key), summary.get(f"{key}_ci95"), **style)
+
+    metric: dict[str, Any] = {"scale": unit.scale, "digits": unit.digits}
+    suffix = ", %" if unit.scale == 100 else ""
+    rows = [
+        row(f"test {unit.metric}{suffix}", "dense_test", "test", **metric),
+        row(f"validation {unit.metric}{suffix}", "dense_val", "val", **metric),
+        row("edges kept, %", 1.0, "edges_kept", scale=100),
+        row("weights kept, %", 1.0, "weights_kept", scale=100),
+        row("weights kept, matrices only, %", 1.0, "weights_kept_matrices", scale=100),
+        row("nodes without a neighbour", "dense_isolated_nodes", "isolated_nodes", digits=1),
+    ]
+    return [Sheet("The ticket beside the dense model", ["", "dense", "ticket"], rows)]
+
+
+def _groups(record: Mapping[str, Any], ticket: Ticket) -> list[str]:
+    return ["dense", *(line["label"] for line in record.get("curve") or [{"label": ticket.method}])]
+
+
+def _trends(record: Mapping[str, Any], unit: Unit) -> list[Trend]:
+    return [
+        Trend(
+            line["label"],
+            WEIGHTS_AXIS,
+            unit.words,
+            [100 * (1 - point["weights_kept"]) for point in line["points"]],
+            [unit.scale * point["test"] for point in line["points"]],
+            [None if point["ci95"] is None else unit.scale * point["ci95"] for point in line["points"]],
+        )
+        for line in record.get("curve") or []
+    ]
+
+
+def _curve(record: Mapping[str, Any], summary: Mapping[str, Any], unit: Unit) -> Block | None:
+    trends = _trends(record, unit)
+    if not trends:
+        return None
+    half = summary.get("dense_test_ci95")
+    level = ("dense", unit.scale * summary["dense_test"], None if half is None else unit.scale * half)
+    notes = {
+        line["label"]: [f"edges removed: {100 * (1 - point['edges_kept']):.1f} %" for point in line["points"]]
+        for line in record["curve"]
+    }
+    words = "Bars are 95 % intervals over the seeds; the dashed line is the dense model."
+    return lines(f"{unit.words} against sparsity", trends, level=level, notes=notes, note=words)
+
+
+def layer_rows(ticket: Ticket) -> list[tuple[str, str, int, int]]:
+    """Name, shape, number of weights and of kept ones of each tensor that the ticket prunes."""
+    return [
+        (name, " x ".join(map(str, mask.shape)) or "1", mask.numel(), int(mask.sum()))
+        for name, mask in ticket.weight_masks.items()
+    ]
+
+
+def layer_sheet(ticket: Ticket) -> Sheet:
+    """The same as a table."""
+    return Sheet(
+        "Weights kept in each tensor",
+        ["tensor", "shape", "weights", "kept", "kept, %"],
+        [
+            [name, shape, figure(total, digits=0), figure(kept, digits=0), figure(kept / max(total, 1), scale=100)]
+            for name, shape, total, kept in layer_rows(ticket)
+        ],
+    )
+
+
+def _layers(ticket: Ticket) -> Section:
+    rows = layer_rows(ticket)
+    kept = [100 * left / max(total, 1) for _, _, total, left in rows]
+    words = [f"{left:,} of {total:,} weights, {100 * left / max(total, 1):.2f} %" for _, _, total, left in rows]
+    chart = bars(
+        "Weights kept in each tensor",
+        [name for name, *_ in rows],
+        {"kept": kept},
+        x_label="kept, %",
+        words={"kept": words},
+    )
+    return Section("Weights kept per layer", [chart, layer_sheet(ticket)])
+
+
+def _costs(summary: Mapping[str, Any]) -> Section:
+    names, shares, words = ["multiply-accumulates", "measured time"], [], []
+    for key, scale, unit in (("macs", 1e-6, "million"), ("inference_ms", 1.0, "ms")):
+        ours, theirs, share = summary[key], summary[f"dense_{key}"], _ratio(summary, key)
+        shares.append(None if share is None else 100 * share)
+        words.append(f"{scale * ours:,.3g} of {scale * theirs:,.3g} {unit}")
+
+    def row(title: str, key: str, **style: Any) -> list[Cell | str]:
+        dense, sparse = (figure(summary[k], summary.get(f"{k}_ci95"), **style) for k in (f"dense_{key}", key))
+        return [title, dense, sparse, figure(_ratio(summary, key), scale=100, digits=1)]
+
+    rows = [row("MACs, million", "macs", scale=1e-6), row("one forward pass, ms", "inference_ms")]
+    note = (
+        "MACs count what a kernel that skips absent edges and zero weights would do. The time is that of plain dense "
+        "kernels on this machine, which skip edges but not weights."
+    )
+    chart = bars(
+        "Cost of the ticket, in per cent of the dense model",
+        names,
+        {"ticket": shares},
+        x_label="of the dense model, %",
+        words={"ticket": words},
+        note=note,
+    )
+    sheet = Sheet("MACs beside measured time", ["", "dense", "ticket", "of dense, %"], rows)
+    return Section("MACs beside measured time", [chart, sheet])
+
+
+def _ratio(summary: Mapping[str, Any], key: str) -> float | None:
+    """A cost over that of the dense model."""
+    dense: float = summary[f"dense_{key}"]
+    return summary[key] / dense if dense else None
+
+
+def _seeds(seeds: Sequence[Mapping[str, Any]], unit: Unit) -> Section:
+    rows: list[list[Cell | str]] = [
+        [
+            figure(each["seed"], digits=0),
+            unit.cell(each["dense_test"]),
+            unit.cell(each["test"]),
+            unit.cell(each["test"] - each["dense_test"], sign=True),
+            unit.cell(each["val"]),
+            figure(each["edges_kept"], scale=100),
+            figure(each["weights_kept"], scale=100),
+            each["ticket_hash"][:12],
+        ]
+        for each in seeds
+    ]
+    columns = ["seed", "dense test", "ticket test", "difference", "ticket validation"]
+    columns += ["edges kept, %", "weights kept, %", "ticket hash"]
+    note = "The ticket that is saved is the one with the best validation figure; the test part plays no role in that."
+    return Section("Every seed", [Sheet(f"Every seed ({unit.words})", columns, rows), Prose(note)])
+
+
+def _headline(summary: Mapping[str, Any], unit: Unit) -> dict[str, Cell]:
+    return {
+        unit.words: unit.cell(summary["test"], summary.get("test_ci95")),
+        f"dense {unit.words}": unit.cell(summary["dense_test"], summary.get("dense_test_ci95")),
+        "edges kept, %": figure(summary["edges_kept"], scale=100),
+        "weights kept, %": figure(summary["weights_kept"], scale=100),
+        "MACs, of dense, %": figure(_ratio(summary, "macs"), scale=100),
+    }
+
+
+def _command(record: Mapping[str, Any]) -> str | None:
+    """The command with all its options, where none was typed."""
+    if not record.get("options"):
+        return None
+    words = [
+        (f"--{name.replace('_', '-')}", str(value)) for name, value in record["options"].items() if value is not None
+    ]
+    return " ".join(["graphsparse ticket", *(shlex.join(pair) for pair in words)])
