@@ -37,12 +37,13 @@ def sparsify_shown(record: Mapping[str, Any], name: str) -> Run:
     lead = (
         f"{record['method']} kept {record['kept']:,} of {record['total']:,} {kind} edges"
         f"{'' if share is None else f' ({100 * share:.2f} %)'} of {Path(record['source']).name}. "
-        f"{after['isolated_nodes']:,} of {graph['nodes']:,} nodes have no neighbour now, {before['isolated_nodes']:,} had "
-        f"none before; the graph falls into {after['components']:,} components, before into {before['components']:,}."
+        f"{after['isolated_nodes']:,} of {graph['nodes']:,} nodes have no neighbour now, "
+        f"{before['isolated_nodes']:,} had none before; the graph has {after['components']:,} components, "
+        f"before {before['components']:,}."
     )
     sheet = Sheet(
         "What was kept",
-        ["", "before", "after", "kept, %"],
+        ["count", "before", "after", "kept, %"],
         [
             [
                 "edges",

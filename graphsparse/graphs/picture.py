@@ -84,6 +84,7 @@ def _counts(degrees: Array) -> list[list[float]]:
     edges = [0, 1]
     while edges[-1] <= found[-1]:
         edges.append(max(edges[-1] + 1, int(edges[-1] * 1.25)))
+    edges[-1] = int(found[-1]) + 1  # the last bin ends where the degrees do
     pairs: list[list[float]] = []
     for low, high in pairwise(edges):
         inside = (found >= low) & (found < high)

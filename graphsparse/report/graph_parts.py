@@ -43,7 +43,7 @@ def graph_section(graph: Mapping[str, Any], title: str = "The graph before and a
     )
     blocks: list[Block] = [
         Prose(f"{graph['nodes']:,} nodes; the edges are {kind}. {read}"),
-        Sheet("The graph in figures", ["", "before", "after", "change"], rows),
+        Sheet("The graph in figures", ["figure", "before", "after", "change"], rows),
         _degrees(before["degrees"], after["degrees"]),
         Neighbourhoods("A neighbourhood: kept and dropped edges", graph["drawing"], not graph["undirected"]),
     ]

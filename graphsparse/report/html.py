@@ -85,7 +85,7 @@ def page(runs: Sequence[Run]) -> str:
             inner = writer.sections(run.sections, 3)
             parts.append(f'<article id="run-{number}">{head}<p class="lead">{_text(run.lead)}</p>{inner}</article>')
         body = "\n".join(parts)
-    data = {**writer.data(), "records": [run.record for run in runs if run.record]}
+    data = {**writer.data(), "record": runs[0].record if len(runs) == 1 else {}}
     return _document(title, heading, lead, links, body, data)
 
 
@@ -93,14 +93,11 @@ def record_in(path: Path) -> dict[str, Any]:
     """The record of the one run that a page was written for; empty where the page holds none.
 
     Raises:
-        ValueError: it holds those of several runs, or damaged data; OSError: it cannot be read.
+        ValueError: its data are damaged; OSError: it cannot be read.
     """
     text = read_bytes(path, largest=LARGEST_JSON).decode("utf-8", "replace")
     found = re.search(r'<script type="application/json" id="page-data">(.*?)</script>', text, re.DOTALL)
-    records = read_json_object(found[1].encode()).get("records", []) if found else []
-    if len(records) > 1:
-        raise ValueError(f"it shows {len(records)} runs: give the page of each")
-    return dict(records[0]) if records else {}
+    return dict(read_json_object(found[1].encode()).get("record") or {}) if found else {}
 
 
 def fragment(blocks: Sequence[Block]) -> str:

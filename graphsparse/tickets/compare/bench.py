@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from rich.console import Console
@@ -19,7 +20,9 @@ from graphsparse.errors import TicketError
 from graphsparse.fit import Bars
 from graphsparse.locking import only_one
 from graphsparse.parallel import one_thread
-from graphsparse.report import Curve, plot_curves, say, versions, write_json
+from graphsparse.report import Curve, plot_curves, provenance, say, versions, write_json
+from graphsparse.report.runs import PAGE, RECORD, write_report
+from graphsparse.tickets.compare.bench_page import bench_run
 from graphsparse.tickets.compare.plan import SETTING, Experiment, Trial, base_of, read_runs, row_key, trials_of
 from graphsparse.tickets.compare.runs import ROWS, Failure, Work, made_by, make_runs, missing_work, shared_out
 from graphsparse.tickets.compare.verdict import pages, verdicts
@@ -58,7 +61,7 @@ class Bench:
             BusyError: another process works in ``out``.
             OSError: ``out`` cannot be written, which is told before anything is trained, or its disk is full.
         """
-        with only_one(out, files=(ROWS, "summary.json", "tables.md", FAILED), folders=("checkpoints",)):
+        with only_one(out, files=(ROWS, "summary.json", "tables.md", FAILED, RECORD, PAGE), folders=("checkpoints",)):
             return self._run(out, console)
 
     def _run(self, out: Path, console: Console) -> list[dict[str, Any]]:
@@ -124,10 +127,12 @@ class Bench:
             partial.write_text(text + "\n")
         for verdict in found:
             _plot(out, verdict)
+        write_json(out / RECORD, provenance("bench tickets", SimpleNamespace(jobs=self.jobs)))
+        page = [f"  page: {write_report(out, bench_run)}"] if found else []
         from rich.markdown import Markdown
 
         console.print(Markdown(text))
-        say(console, f"rows: {out / ROWS}  summary: {summary}  tables: {tables}  plots: {out}/*.png")
+        say(console, f"rows: {out / ROWS}  summary: {summary}  tables: {tables}  plots: {out}/*.png{''.join(page)}")
         return found
 
 

@@ -43,7 +43,7 @@ def bench_run(folder: Path) -> Run | None:
         lead=_lead(found, runs),
         sections=[*sections, how_made(record, folder, _FILES)],
         figures={"settings": figure(len(found), digits=0), "runs": figure(runs, digits=0), **_headline(found)},
-        trends=[trend for verdict in found for trend in _trends(verdict, title(verdict) if len(found) > 1 else "")],
+        trends=_trends(found[0]) if len(found) == 1 else (),  # many settings in one chart would be a tangle
     )
 
 
@@ -129,13 +129,13 @@ def _sentence(verdict: Verdict) -> str:
     )
 
 
-def _trends(verdict: Verdict, within: str = "") -> list[Trend]:
+def _trends(verdict: Verdict) -> list[Trend]:
     unit, found = _unit(verdict), []
     for method in verdict["methods"]:
         cells = method["levels"]
         found.append(
             Trend(
-                f"{within}: {method['method']}" if within else method["method"],
+                method["method"],
                 LEVEL_AXIS,
                 unit.words,
                 [100 * (1 - float(level_keeps(cell["level"])[1])) for cell in cells],

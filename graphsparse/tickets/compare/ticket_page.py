@@ -149,7 +149,7 @@ def _figures(summary: Mapping[str, Any], unit: Unit) -> list[Sheet]:
         row("weights kept, matrices only, %", 1.0, "weights_kept_matrices", scale=100),
         row("nodes without a neighbour", "dense_isolated_nodes", "isolated_nodes", digits=1),
     ]
-    return [Sheet("The ticket beside the dense model", ["", "dense", "ticket"], rows)]
+    return [Sheet("The ticket beside the dense model", ["figure", "dense", "ticket"], rows)]
 
 
 def _groups(record: Mapping[str, Any], ticket: Ticket) -> list[str]:
@@ -242,7 +242,7 @@ def _costs(summary: Mapping[str, Any]) -> Section:
         words={"ticket": words},
         note=note,
     )
-    sheet = Sheet("MACs beside measured time", ["", "dense", "ticket", "of dense, %"], rows)
+    sheet = Sheet("MACs beside measured time", ["cost", "dense", "ticket", "of dense, %"], rows)
     return Section("MACs beside measured time", [chart, sheet])
 
 
