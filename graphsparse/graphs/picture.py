@@ -26,7 +26,7 @@ LONGEST_LABEL = 60
 
 
 def picture(
-    edges: EdgeList, keep: Tensor, *, y: Tensor | None = None, labels: Sequence[Any] | None = None
+    edges: EdgeList, keep: Tensor, *, y: Tensor | None = None, labels: Sequence[Any] | Array | None = None
 ) -> dict[str, Any]:
     """Describe what a mask of edges did to a graph, in plain values of bounded size that JSON can hold.
 
@@ -96,7 +96,7 @@ def _counts(degrees: Array) -> list[list[float]]:
 
 
 def drawing(
-    ends: Array, kept: Array, num_nodes: int, *, y: Tensor | None = None, labels: Sequence[Any] | None = None
+    ends: Array, kept: Array, num_nodes: int, *, y: Tensor | None = None, labels: Sequence[Any] | Array | None = None
 ) -> dict[str, Any]:
     """Edges to draw neighbourhoods from: all of a small graph, and those around chosen centres of a large one.
 

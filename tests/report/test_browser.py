@@ -2,6 +2,8 @@
 
 import csv
 import io
+import json
+import time
 
 import pytest
 
@@ -9,6 +11,14 @@ from graphsparse.report.html import write_page
 from tests.report.page_runs import EVIL, FORMULA, run
 
 PHONE = {"width": 390, "height": 844}
+
+
+def until(tab, condition):
+    """Wait for what a script is about to do; the page's policy forbids playwright's own waiting."""
+    deadline = time.monotonic() + 20
+    while not tab.evaluate(condition):
+        assert time.monotonic() < deadline, condition
+        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +39,7 @@ def opened(browser):
             folded.first.click()
         for box in tab.locator(".chart").all():
             box.scroll_into_view_if_needed()
-        tab.wait_for_function("[...document.querySelectorAll('.chart')].every((box) => box.querySelector('.main-svg'))")
+        until(tab, "[...document.querySelectorAll('.chart')].every((box) => box.querySelector('.main-svg'))")
         return tab
 
     yield open_page
@@ -148,7 +158,7 @@ def test_a_reader_chooses_the_centre(tab):
     )
     tab.mouse.move(*spot)
     tab.mouse.click(*spot)
-    tab.wait_for_function("(old) => document.querySelector('.status').textContent !== old", arg=before)
+    until(tab, f"document.querySelector('.status').textContent !== {json.dumps(before)}")
     assert status.inner_text().startswith(f"Node {EVIL} keeps ")
 
 
@@ -164,7 +174,7 @@ def test_light_and_dark_follow_the_system_and_the_switch(tab):
         chart = "document.querySelector('.chart').layout.font.color"
         return tab.evaluate(f"[getComputedStyle(document.body).backgroundColor, {chart}]")
 
-    tab.wait_for_function("document.querySelector('.chart').layout.font.color === 'rgb(232, 234, 238)'")
+    until(tab, "document.querySelector('.chart').layout.font.color === 'rgb(232, 234, 238)'")
     dark = colours()
     button = tab.get_by_role("button", name="Colours: auto")
     button.click()
