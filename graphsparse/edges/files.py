@@ -12,11 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from graphsparse.atomic_write import atomic_write
 from graphsparse.edges.page import sparsify_shown
 from graphsparse.edges.transform import edge_mask
 from graphsparse.errors import DataError
-from graphsparse.graphs.formats import GraphFile, format_of, open_file
+from graphsparse.graphs.formats import GraphFile, check_target, format_of, open_file, write_kept
 from graphsparse.graphs.picture import picture
 from graphsparse.report import plain, provenance
 from graphsparse.report.html import write_page
@@ -35,57 +34,61 @@ def sparsify_file(
     file_format: str | None = None,
     rules: dict[str, Any],
     report: Path_ | None = None,
+    **options: Any,
 ) -> str:
     """Keep the best edges of the graph in ``source`` and write it, all else unchanged, to ``target``.
 
-    Kinds, by suffix (the text kinds also gzipped, ``.csv.gz``): ``.csv`` and ``.tsv`` tables of edges with columns
-    ``src`` and ``dst``, or ``source`` and ``target``, whose labels compare as written; the same as ``.parquet``, whose
-    ids compare exactly; ``.graphml``; ``.mtx`` (Matrix Market); and ``.npz``: a matrix of ``scipy.sparse.save_npz``, or
-    arrays with ``edge_index`` ``[2, E]`` or ``edges`` ``[E, 2]`` (arrays of one entry an edge are cut as in a
-    ``Data``). What stays of a text file is written byte for byte; Parquet keeps its schema, metadata and row groups.
-    Users' own kinds: `graphsparse.graphs.formats.FORMATS`.
+    Kinds, by suffix: tables of edges (``.csv``, ``.tsv``, ``.parquet``, ``.feather``), plain edge lists (``.txt``,
+    ``.edgelist``), ``.npz``, ``.mtx`` (Matrix Market), ``.graphml``, ``.gexf`` and METIS (``.graph``, ``.metis``), the
+    text kinds also as ``.gz`` and ``.zst``; docs/graphs-and-files.md describes each. What stays of a text file is
+    written byte for byte; Parquet and Feather keep their schema, metadata and groups of rows. Another suffix than that
+    of ``source`` converts. Users' own kinds: `graphsparse.graphs.FORMATS`.
 
     Args:
         source: the file to read; it is not changed.
-        target: the file to write, atomically; it must be of the source's kind, and another file.
+        target: the file to write, atomically; another file.
         method: an edge score.
-        undirected: as in :func:`graphsparse.sparsify`; None looks at the edges, GraphML says itself.
+        undirected: as in :func:`graphsparse.sparsify`; None looks at the edges, GraphML, GEXF and METIS say themselves.
         seed: of ties and of random scores.
         weight: name of the column, attribute or array that holds the weights; by default ``weight`` or
             ``edge_weight``. Of a matrix they are its values.
-        file_format: a name in ``FORMATS`` or ``"module:class"`` instead of the suffix.
+        file_format: a name in ``FORMATS`` or ``"module:class"`` instead of the suffixes of both files.
         rules: ``keep``, ``per_node``, ``guard`` and ``forest``, as in :func:`graphsparse.sparsify`.
         report: an HTML file for a page that shows the graph before and after; None writes none.
+        **options: of tables: ``src`` and ``dst``, the columns of the ends; ``header``, whether a first line names the
+            columns (None: it is looked at); ``one_based``, whether ids count from 1.
 
     Returns:
-        A sentence: how the edges were read, where their weights come from, how many were kept, and where they are.
+        A sentence: how the edges were read, where their weights come from, how many were kept, where they are, and what
+        another kind of file does not hold.
 
     Raises:
         DataError: if ``source`` is missing, damaged, or holds no graph, or weights that the method needs are none; with
             the file's name and, where there is one, the line.
-        ValueError: if the kinds are unknown or differ, or an option is out of range; nothing is written.
+        ValueError: if a kind is unknown or cannot hold the graph, or an option is out of range; nothing is written.
         OSError: if ``target`` cannot be written; it names it, and what was there stays.
     """
     source, target = Path(source), Path(target)
-    _check_target(source, target, file_format)
+    format_of(source, file_format)
+    kind = check_target(source, target, file_format)
     if report is not None:
         _check_report(Path(report))
-    file = open_file(source, undirected, weight=weight, file_format=file_format)
+    file = open_file(source, undirected, weight=weight, file_format=file_format, **options)
     mask = _mask(file, source, method, seed, rules)
-    _write(file, mask, target)
+    lost = write_kept(file, mask, target, kind)
     edges = file.edges
-    kind = "undirected edges" if edges.undirected else "directed edges"
+    counted = "undirected edges" if edges.undirected else "directed edges"
     kept = (int(mask.sum()) - edges.survey.loops) // (2 if edges.mirrored else 1)
     total = edges.num_countable
     share = f" ({100 * kept / total:.2f} %)" if total else ""
     loops = f", and all {edges.survey.loops:,} self-loops" if edges.survey.loops else ""
     read_as = "given" if undirected is not None else "found"
     weights = f"weights are {file.weights}" if file.weights else "there are no weights"
-    remarks = f"; {weights}{'; ' if file.note else ''}{file.note}"
-    said = f"kept {kept:,} of {total:,} {kind} ({read_as} so){share}{loops}: {target}{remarks}"
+    remarks = "".join(f"; {remark}" for remark in (weights, file.note, lost) if remark)
+    said = f"kept {kept:,} of {total:,} {counted} ({read_as} so){share}{loops}: {target}{remarks}"
     if report is None:
         return said
-    asked = {"method": method, **rules, "undirected": undirected, "seed": seed, "weight": weight}
+    asked = {"method": method, **rules, "undirected": undirected, "seed": seed, "weight": weight, **options}
     record = {
         "kind": "sparsify",
         **provenance("sparsify", SimpleNamespace(source=source, target=target, **asked, file_format=file_format)),
@@ -111,27 +114,6 @@ def _check_report(report: Path) -> None:
         raise PermissionError(13, "the folder cannot be written to", str(report))
 
 
-def _check_target(source: Path, target: Path, file_format: str | None) -> None:
-    """Tell before any work what would fail after it."""
-    kind = format_of(source, file_format)
-    if file_format is None:
-        suffix = f".{kind}"
-        try:
-            same = format_of(target) == kind
-        except ValueError:
-            same = False
-        if not same:
-            raise ValueError(f"{target} must end in {suffix}, as {source} does: the same kind of file comes out")
-    if target.exists() and not target.is_file():
-        raise ValueError(f"{target} is a folder or a device, and no file to write")
-    if target.exists() and source.exists() and target.samefile(source):
-        raise ValueError(f"{target} is the file that is read; give another name")
-    if not target.parent.is_dir():
-        raise ValueError(f"the folder of {target} does not exist")
-    if not os.access(target.parent, os.W_OK):
-        raise PermissionError(13, "the folder cannot be written to", str(target))
-
-
 def _mask(file: GraphFile, source: Path, method: str, seed: int, rules: dict[str, Any]) -> npt.NDArray[np.bool_]:
     try:
         return edge_mask(file.edges, method, seed, rules, {}).numpy()
@@ -141,12 +123,3 @@ def _mask(file: GraphFile, source: Path, method: str, seed: int, rules: dict[str
         edge = re.match(r"the weight of edge (\d+)", str(error))  # an edge is found in a file by its line
         place = f", {file.place(int(edge[1]))}" if edge else ""
         raise DataError(f"{source}{place}: {error} (weights are {file.weights})") from error
-
-
-def _write(file: GraphFile, mask: npt.NDArray[np.bool_], target: Path) -> None:
-    try:
-        with atomic_write(target) as partial:  # it has the target's suffix: writers go by it
-            file.write(mask, partial)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise OSError(error.errno, f"cannot write: {reason}; what was there stays", str(target)) from error

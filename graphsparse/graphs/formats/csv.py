@@ -4,75 +4,90 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import compress, islice
+from itertools import islice
 from operator import methodcaller
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
-import torch
 
 from graphsparse.graphs.columns import end_columns, weight_name
 from graphsparse.graphs.formats.content import read_content, write_content
-from graphsparse.graphs.formats.graph_file import (
-    FORMATS,
-    Array,
-    GraphFile,
-    Mask,
-    number,
-)
-from graphsparse.graphs.inner_form import coded_edges
-from graphsparse.graphs.labels import label_codes
+from graphsparse.graphs.formats.graph_content import GraphContent, lost_in_a_list, number
+from graphsparse.graphs.formats.graph_file import FORMATS
+from graphsparse.graphs.formats.text_lines import TextLines, decoded
 
 DELIMITERS = ",\t;| "  # in this order; the first one by which the header names both ends is the table's
 
 
 @FORMATS.register("csv")
-@FORMATS.register("tsv")
-class TextTable(GraphFile):
+class TextTable(TextLines):
     """An edge list with a header that names ``src`` and ``dst`` (or ``source`` and ``target``), one edge a record.
 
     Labels are equal where their text is: ``1``, ``01`` and ``1.0`` are three nodes. The delimiter is read from the
-    header; cells may be quoted. Blank lines and lines that begin with ``#`` are no edges and stay.
+    header; cells may be quoted. Blank lines and lines that begin with ``#`` are no edges and stay. A first line of
+    numbers alone is no header: the ends are then in the columns 1 and 2.
     """
 
-    packed = True
     cells: list[str]  # of the weights
     ends: tuple[list[str], list[str]]
+    delimiter: ClassVar[str] = ","  # of new files
 
-    def __init__(self, path: Path, undirected: bool | None, weight: str | None) -> None:
-        text = _decoded(read_content(path))
+    def __init__(
+        self,
+        path: Path,
+        undirected: bool | None,
+        weight: str | None,
+        src: str | None = None,
+        dst: str | None = None,
+        header: bool | None = None,
+        one_based: bool = False,
+    ) -> None:
+        text = decoded(read_content(path))
         ends = "\r" if "\r" in text and "\n" not in text else "\n"
         self.lines = list(io.StringIO(text, newline=ends))
         del text
         with _long_cells():
-            first, delimiter, names = self._header()
-            name = weight_name(names, weight, "column")
-            self._read(first, delimiter, names, name)
-        values = None if name is None else torch.tensor([number(cell) for cell in self.cells], dtype=torch.float64)
-        codes, labels = _whole_codes(*self.ends) or label_codes(*self.ends)
-        self.edges, self.labels = coded_edges(codes, labels, undirected, values), labels
+            self.first, self.separator, self.names = self._header(src, dst, header)
+            if self.headless:
+                src, dst = src or "1", dst or "2"
+            self.at = end_columns(self.names, src, dst)
+            self.weight = weight_name(self.names, weight, "column")
+            self._read(self.first, self.separator, self.names, self.weight)
+        self.set_edges(*self.ends, None if self.weight is None else self.cells, undirected, one_based)
         del self.cells, self.ends
+        labels = self.labels
         alike = 0 if isinstance(labels, np.ndarray) else len(labels) - len({str(label).strip() for label in labels})
-        self.weights = "" if name is None else f"the column {name!r}"
+        self.weights = "" if self.weight is None else f"the column {self.weight!r}"
         self.note = f"{alike:,} labels differ from others by blanks only, and are nodes of their own" if alike else ""
+        if self.headless and header is None:
+            self.note = "; ".join(["the first line is an edge and no header (found so)", *filter(None, [self.note])])
 
-    def _header(self) -> tuple[int, str, list[str]]:
-        """The line after the header, the delimiter, and the names of the columns."""
+    def _header(self, src: str | None, dst: str | None, header: bool | None) -> tuple[int, str, list[str]]:
+        """The line of the first record, the delimiter, and the names of the columns."""
         errors: list[ValueError] = []
+        self.headless = False
         for delimiter in DELIMITERS:
             with _collected(errors):
-                for _, stop, names in _records(self.lines, 0, delimiter):
-                    if not _blank(names):
-                        end_columns(names)
+                for start, stop, names in _records(self.lines, 0, delimiter):
+                    if _blank(names):
+                        continue
+                    if len(names) > 1 and (header is False or (header is None and _is_edge(names))):
+                        self.headless = True
+                        return start, delimiter, [str(at + 1) for at in range(len(names))]
+                    if header is not False:
+                        end_columns(names, src, dst)
                         return stop, delimiter, [name.strip() for name in names]
+                    raise ValueError(f"line {start + 1} has one cell, and an edge has two ends")
                 raise ValueError("it is empty: a first line must name the columns, src and dst among them")
         raise errors[0]
 
     def _read(self, first: int, delimiter: str, names: list[str], weight: str | None) -> None:
         """Collect the ends, weights and lines of the records."""
-        (src, dst), width = end_columns(names), len(names)
+        (src, dst), width = self.at, len(names)
         value = None if weight is None else names.index(weight)
         cells = _plain_cells(self.lines[first:], delimiter, width)
         if cells is not None and "" not in (tails := cells[src::width]) and "" not in (heads := cells[dst::width]):
@@ -92,7 +107,10 @@ class TextTable(GraphFile):
             if len(cells) != width:
                 if _blank(cells):
                     continue
-                raise ValueError(f"line {start + 1} has {len(cells)} cells, and the header has {width}")
+                what = "first record" if self.headless else "header"
+                raise ValueError(
+                    f"line {start + 1} has {len(cells)} cells, and the {what} has {width} (separated by {delimiter!r})"
+                )
             tail, head = cells[src], cells[dst]
             if not tail or not head:
                 raise ValueError(f"line {start + 1} lacks an end: both ends of an edge must be given")
@@ -105,29 +123,46 @@ class TextTable(GraphFile):
         self.ends = tails, heads
         self.starts, self.stops = np.array(starts, np.int64), np.array(stops, np.int64)
 
-    def write(self, keep: Mask, path: Path) -> None:
-        """The header, comments, blank lines and kept records, byte for byte."""
-        gone = np.zeros(len(self.lines) + 1, np.int8)
-        gone[self.starts[~keep]] += 1
-        gone[self.stops[~keep]] -= 1
-        stay = np.cumsum(gone[:-1], dtype=np.int8) == 0
-        write_content(path, ["".join(compress(self.lines, stay.tolist())).encode()])
+    def content(self) -> GraphContent:
+        """All columns, as text."""
+        with _long_cells():
+            rows = [
+                cells
+                for _, _, cells in _records(self.lines, self.first, self.separator, len(self.names))
+                if not _blank(cells)
+            ]
+        others = [at for at in range(len(self.names)) if at not in self.at]
+        columns = {self.names[at]: [row[at] for row in rows] for at in others}
+        twice = len(others) - len(columns)
+        return self.found(columns, self.weight, [f"{twice} columns of one name with another"] if twice else [])
 
-    def place(self, edge: int) -> str:
-        """The first line of the edge's record."""
-        return f"line {self.starts[edge] + 1}"
+    @classmethod
+    def build(cls, content: GraphContent, path: Path) -> list[str]:
+        """A header ``src,dst,...`` and one line an edge."""
+        taken = {"src", "dst"} & {name.strip().lower() for name in content.columns}
+        columns = {name: values for name, values in content.columns.items() if name.strip().lower() not in taken}
+        out = io.StringIO()
+        writer = csv.writer(out, delimiter=cls.delimiter, lineterminator="\n")
+        writer.writerow(["src", "dst", *columns])
+        names = list(content.names())
+        lines = [names[at] for at in content.ends[0]], [names[at] for at in content.ends[1]], *columns.values()
+        writer.writerows(zip(*lines, strict=True))
+        text = out.getvalue()
+        write_content(path, [text.encode()])
+        return [*lost_in_a_list(content), *(f"the column {name!r}" for name in sorted(taken))]
 
 
-def _decoded(content: bytes) -> str:
-    if (nul := content.find(b"\0")) >= 0:
-        line = content.count(b"\n", 0, nul) + 1
-        raise ValueError(f"line {line} holds a NUL byte: it is no text, or not in UTF-8")
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        byte = content[error.start]
-        raise ValueError(f"line {line} is not in UTF-8 (byte {byte:#04x}); save the table in UTF-8") from error
+@FORMATS.register("tsv")
+class TabTable(TextTable):
+    """The same, separated by tabs when it is made anew."""
+
+    delimiter = "\t"
+
+
+def _is_edge(cells: list[str]) -> bool:
+    """Whether a first record cannot be a header: it is an edge of whole numbers, with numbers beside."""
+    ends = cells[:2]
+    return all(cell.strip().isdecimal() for cell in ends) and not any(math.isnan(number(cell)) for cell in cells[2:])
 
 
 def _plain_cells(lines: list[str], delimiter: str, width: int) -> list[str] | None:
@@ -142,23 +177,6 @@ def _plain_cells(lines: list[str], delimiter: str, width: int) -> list[str] | No
     if {*map(methodcaller("count", delimiter), lines)} - {width - 1}:
         return None
     return text.removesuffix("\n").replace("\n", delimiter).split(delimiter) if lines else []
-
-
-def _whole_codes(tails: list[str], heads: list[str]) -> tuple[Array, Array] | None:
-    """Ends ``[2, E]`` and labels as `label_codes` finds them, where all are whole numbers of 64 bits; else None."""
-    texts = [*tails, *heads]
-    try:
-        values = np.fromiter(map(int, texts), np.int64, len(texts))
-    except (ValueError, OverflowError):
-        return None
-    digits = np.searchsorted(10 ** np.arange(1, 19), np.abs(values), side="right") + 1 + (values < 0)
-    if sum(map(len, texts)) != digits.sum() or not all(map(str.isascii, texts)):
-        return None  # any other spelling of a number, such as 01, is longer
-    labels, first, codes = np.unique(values, return_index=True, return_inverse=True)
-    order = np.argsort(first)  # nodes in the order in which they appear
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return rank[codes].reshape(2, -1), labels[order]
 
 
 def _records(

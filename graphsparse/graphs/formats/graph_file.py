@@ -6,6 +6,7 @@ import importlib
 import os
 import stat
 from abc import ABC, abstractmethod
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from graphsparse.errors import DataError
+from graphsparse.graphs.formats.content import PACKINGS, inner_suffix, zstd_library
+from graphsparse.graphs.formats.graph_content import GraphContent
 from graphsparse.graphs.inner_form import EdgeList
 from graphsparse.registry import Registry
 from graphsparse.untrusted import reading
@@ -24,8 +27,9 @@ Array = npt.NDArray[Any]
 class GraphFile(ABC):
     """A graph in a file: its edges, and the way back to the same kind of file with some of them.
 
-    A kind of file is a subclass that reads in its constructor, ``GraphFile(path, undirected, weight)``, and raises
-    whatever it likes for what it cannot read: `open_file` makes it one ``DataError`` with the file's name.
+    A kind of file is a subclass that reads in its constructor, ``GraphFile(path, undirected, weight, **options)``, and
+    raises whatever it likes for what it cannot read: `open_file` makes it one ``DataError`` with the file's name.
+    Files of a kind with ``content`` can be written in another kind, and those of a kind with ``build`` made of one.
 
     Attributes:
         edges: the edge list, in the order of the file.
@@ -33,7 +37,9 @@ class GraphFile(ABC):
         note: what a reader of the report should know besides; usually empty.
         labels: what the file calls its nodes, by their numbers; None where it calls them by these.
         needs: a library that is not among the required ones, and that this kind cannot do without.
-        packed: whether a file of this kind may be gzipped (``.csv.gz``).
+        packed: whether a file of this kind may be packed (``.csv.gz``, ``.csv.zst``).
+        says_direction: whether a file of this kind says itself that its edges are undirected.
+        options: reading options that it takes: ``src``, ``dst``, ``header``, ``one_based``.
     """
 
     edges: EdgeList
@@ -42,6 +48,8 @@ class GraphFile(ABC):
     labels: Sequence[Hashable] | Array | None = None
     needs: ClassVar[str] = ""
     packed: ClassVar[bool] = False
+    says_direction: ClassVar[bool] = False
+    options: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def __init__(self, path: Path, undirected: bool | None, weight: str | None) -> None: ...
@@ -53,6 +61,15 @@ class GraphFile(ABC):
     def place(self, edge: int) -> str:
         """Where the file holds an edge, for errors."""
         return f"edge {edge}"
+
+    def content(self) -> GraphContent:
+        """Everything that another format could hold, and the names of what none does."""
+        raise ValueError("files of this kind are written as the same kind only")
+
+    @classmethod
+    def build(cls, content: GraphContent, path: Path) -> list[str]:
+        """Write a new file of this kind, and return what it cannot hold, in words."""
+        raise ValueError("files of this kind are not made from files of other kinds")
 
 
 def _check(name: str, entry: Any) -> type[GraphFile]:
@@ -70,6 +87,7 @@ def open_file(
     *,
     weight: str | None = None,
     file_format: str | None = None,
+    **options: Any,
 ) -> GraphFile:
     """Read the graph in a file.
 
@@ -81,13 +99,15 @@ def open_file(
         undirected: as in `graphsparse.graphs.interop.open_graph`; GraphML and symmetric Matrix Market say themselves.
         weight: name of the weights.
         file_format: a name in ``FORMATS`` or ``"module:class"``; by default the file's suffix.
+        **options: of tables: ``src`` and ``dst``, the names of the columns of the ends; ``header``, whether a first
+            line names the columns (None: it is looked at); ``one_based``, whether ids count from 1.
 
     Returns:
         a `GraphFile`: ``.edges`` and ``.write(keep, path)``.
 
     Raises:
         DataError: the file is missing, damaged, or not what it claims; with its name and, where there is one, the line.
-        ValueError: no such format.
+        ValueError: no such format, or an option that it does not have.
         ModuleNotFoundError: the format needs a library that is not there.
 
     Example:
@@ -105,18 +125,36 @@ def open_file(
             importlib.import_module(kind.needs)
         except ModuleNotFoundError:
             raise ModuleNotFoundError(f'{name} files need {kind.needs}: pip install "graphsparse[scale]"') from None
+    given = {key: value for key, value in options.items() if value is not None and (value or key == "header")}
+    for key in given:
+        if key not in kind.options:
+            takes = f"it takes {', '.join(kind.options)}" if kind.options else "it says itself where its edges are"
+            raise ValueError(f"{key} is no option of a file in the format {name}: {takes}")
     if not path.exists():
         raise DataError(f"{path} does not exist")
     if not stat.S_ISREG(path.stat().st_mode):
         raise DataError(f"{path} is a folder, a device or a pipe, and no regular file")
     with reading(path, DataError, f"a graph in the format {name}"):
-        if path.suffix.lower() == ".gz" and not kind.packed:
-            raise ValueError("files of this kind are compressed in themselves and are not read from .gz")
-        return kind(path, undirected, weight)
+        check_packing(path, kind)
+        return kind(path, undirected, weight, **given)
+
+
+def check_packing(path: Path, kind: type[GraphFile]) -> None:
+    """Refuse ``.gz`` and ``.zst`` of a kind that is compressed in itself.
+
+    Raises:
+        ValueError: such a file.
+        ModuleNotFoundError: nothing here packs ``.zst``.
+    """
+    packing = path.suffix.lower()
+    if packing in PACKINGS and not kind.packed:
+        raise ValueError(f"files of this kind are compressed in themselves and are not kept in {packing}")
+    if packing == ".zst":
+        zstd_library()
 
 
 def format_of(path: Path, file_format: str | None = None) -> str:
-    """The name in ``FORMATS`` of the kind of a file: the given one, or by its suffix (before ``.gz``).
+    """The name in ``FORMATS`` of the kind of a file: the given one, or by its suffix (before ``.gz`` or ``.zst``).
 
     Example:
         >>> format_of(Path("a/edges.CSV.gz"))
@@ -125,17 +163,9 @@ def format_of(path: Path, file_format: str | None = None) -> str:
     if file_format is not None:
         FORMATS.find(file_format)
         return FORMATS.key(file_format)
-    suffix = Path(path.stem if path.suffix.lower() == ".gz" else path.name).suffix.lower()
+    suffix = inner_suffix(path)
     try:
         return FORMATS.key(suffix[1:])
     except ValueError:
         known = ", ".join(f".{name}" for name in FORMATS.names())
         raise ValueError(f"{path} has the suffix {suffix!r}, which is not known; known are {known}") from None
-
-
-def number(text: str) -> float:
-    """A weight as written; what is no number is NaN, an error where weights are used and nowhere else."""
-    try:
-        return float("nan") if "_" in text else float(text)
-    except ValueError:
-        return float("nan")

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from graphsparse.graphs.formats.content import read_content, write_content
-from graphsparse.graphs.formats.graph_file import FORMATS, GraphFile, Mask, number
+from graphsparse.graphs.formats.graph_content import GraphContent, number
+from graphsparse.graphs.formats.graph_file import FORMATS, GraphFile, Mask
 from graphsparse.graphs.inner_form import edge_list
 
 _BANNER = re.compile(rb"%%MatrixMarket\s+(\w+)\s+(\w+)\s+([\w-]+)\s+([\w-]+)\s*", re.IGNORECASE)
@@ -30,6 +31,7 @@ class MatrixMarket(GraphFile):
     """
 
     packed = True
+    says_direction = True
 
     def __init__(self, path: Path, undirected: bool | None, weight: str | None) -> None:
         if weight is not None:
@@ -109,6 +111,36 @@ class MatrixMarket(GraphFile):
         size = line[:first] + str(int(keep.sum())).encode() + line[last:]
         before, after = self.lines[: self.size_at], self.lines[self.size_at + 1 :]
         write_content(path, [*before, size, *compress(after, stay[self.size_at + 1 :].tolist())])
+
+    def content(self) -> GraphContent:
+        """The entries and their values."""
+        edges = self.edges
+        parts = edges.edge_index.numpy(), edges.num_nodes, None, edges.undirected, edges.mirrored
+        if edges.weight is None:
+            return GraphContent(*parts)
+        if edges.weight.is_complex():
+            return GraphContent(*parts, lost=("the values, which are complex",))
+        return GraphContent(*parts, {"weight": edges.weight.numpy()}, "weight")
+
+    @classmethod
+    def build(cls, content: GraphContent, path: Path) -> list[str]:
+        """A general matrix, or a symmetric one where pairs are named once; its values are the weights."""
+        numbered, lost = content.ids()
+        lost += [f"the column {name!r}" for name in numbered.columns if name != numbered.weight]
+        values = numbered.weights()
+        low, high = np.sort(numbered.ends, axis=0)
+        once = numbered.undirected and not numbered.mirrored
+        rows, columns = (high, low) if once else numbered.ends  # of a symmetric matrix the lower half is written
+        symmetry, field = "symmetric" if once else "general", "pattern" if values is None else "real"
+        size = numbered.num_nodes
+        lines = [f"%%MatrixMarket matrix coordinate {field} {symmetry}\n", f"{size} {size} {len(rows)}\n"]
+        ends = [f"{row} {column}" for row, column in zip((rows + 1).tolist(), (columns + 1).tolist(), strict=True)]
+        if values is None:
+            lines += [f"{pair}\n" for pair in ends]
+        else:
+            lines += [f"{pair} {value!r}\n" for pair, value in zip(ends, values.tolist(), strict=True)]
+        write_content(path, ["".join(lines).encode()])
+        return lost
 
     def place(self, edge: int) -> str:
         """The line of the entry."""

@@ -14,6 +14,7 @@ import torch
 from torch_geometric.data import Data
 
 from graphsparse.graphs.columns import weight_name
+from graphsparse.graphs.formats.graph_content import GraphContent, typed
 from graphsparse.graphs.formats.graph_file import FORMATS, GraphFile, Mask
 from graphsparse.graphs.inner_form import number_tensor
 from graphsparse.graphs.interop import OpenGraph, open_graph
@@ -50,7 +51,7 @@ class Npz(GraphFile):
 
     def _open_arrays(self, undirected: bool | None, weight: str | None) -> OpenGraph:
         self.key, ends = _ends(self.arrays)
-        name = weight_name([key for key in self.arrays if key != self.key], weight, "array")
+        self.name = name = weight_name([key for key in self.arrays if key != self.key], weight, "array")
         self.data = Data()
         for key, array in self.arrays.items():
             if key not in (self.key, "num_nodes"):
@@ -89,6 +90,40 @@ class Npz(GraphFile):
                     else:
                         with packed.open(info) as source:
                             shutil.copyfileobj(source, target)
+
+    def content(self) -> GraphContent:
+        """The arrays that belong to edges, or the values of a matrix."""
+        edges = self.edges
+        parts = edges.edge_index.long().numpy(), edges.num_nodes, None, edges.undirected, edges.mirrored
+        if self.matrix:
+            values = None if edges.weight is None else edges.weight.numpy()
+            return GraphContent(
+                *parts, {} if values is None else {"weight": values}, None if values is None else "weight"
+            )
+        nothing = self.opened.cut(torch.zeros(edges.num_edges, dtype=torch.bool))
+        others = [key for key in self.arrays if key in self.data and key not in (self.key, "num_nodes")]
+        along = [key for key in others if nothing[key] is not self.data[key] and self.arrays[key].ndim == 1]
+        lost = tuple(f"the array {key!r}" for key in others if key not in along)
+        return GraphContent(*parts, {key: self.arrays[key] for key in along}, self.name, lost)
+
+    @classmethod
+    def build(cls, content: GraphContent, path: Path) -> list[str]:
+        """``edge_index``, ``num_nodes``, one array for each column, and ``labels`` where nodes have other ones."""
+        numbered, lost = content.ids()
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "edge_index": np.ascontiguousarray(numbered.ends),
+            "num_nodes": np.array(numbered.num_nodes),
+        }
+        if lost and content.labels is not None:
+            arrays["labels"], lost = np.array([str(label) for label in content.labels]), []
+        for name, values in numbered.columns.items():
+            array = np.asarray(typed(values))
+            if name in arrays or array.dtype.kind == "O":
+                lost.append(f"the column {name!r}")
+            else:
+                arrays[name] = array
+        np.savez(path, **arrays)  # type: ignore[arg-type]
+        return lost
 
 
 def _ends(arrays: Arrays) -> tuple[str, npt.NDArray[np.int64]]:

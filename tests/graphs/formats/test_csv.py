@@ -132,7 +132,7 @@ def test_cells_are_not_rewritten(tmp_path, ending):
         ("src,dst\n1,2\n3\n", "line 3 has 1 cells"),
         ("src,dst\n1,2\n3,\n", "line 3 lacks an end"),
         ('src,dst\n"",2\n', "line 2 lacks an end"),
-        ("0,1\n1,2\n", "no column 'src'"),
+        ("a,b\n1,2\n", "no column 'src'.*given by src= and dst="),
         ("src,to\n1,2\n", "no column 'dst'"),
         ("src,dst,SRC\n1,2,3\n", "two columns are named 'src'"),
         ("", "empty"),

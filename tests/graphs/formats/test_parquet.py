@@ -92,7 +92,7 @@ def test_damaged_files(tmp_path):
 
 
 def test_a_table_that_claims_more_rows_than_its_bytes_can_hold(tmp_path, monkeypatch):
-    from graphsparse.graphs.formats import parquet as module
+    from graphsparse.graphs.formats import arrow_file as module
 
     monkeypatch.setattr(module, "MANY_ROWS", 1000)
     with pytest.raises(DataError, match="claims 1,000,000 rows"):

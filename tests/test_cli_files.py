@@ -1,0 +1,55 @@
+"""``graphsparse sparsify`` on files as people have them: other columns, no header, ids from 1, another kind of file."""
+
+from __future__ import annotations
+
+import networkx as nx
+import pytest
+import scipy.io
+from typer.testing import CliRunner
+
+from graphsparse.cli.entry import app
+from graphsparse.errors import DataError
+
+RING = [(0, 1), (1, 2), (2, 3), (3, 4), (4, 0), (0, 2)]
+
+
+def run(*words):
+    return CliRunner().invoke(app, ["sparsify", *map(str, words)], catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.csv", "w,from,to\n" + "".join(f"1,{u},{v}\n" for u, v in RING), ["--src", "from", "--dst", "to"]),
+        ("a.csv", "".join(f"{u},{v}\n" for u, v in RING), []),
+        ("a.csv", "".join(f"{u},{v}\n" for u, v in RING), ["--no-header"]),
+        ("a.txt", "# SNAP\n" + "".join(f"{u + 1}\t{v + 1}\n" for u, v in RING), ["--one-based"]),
+        ("a.tsv", "w\tsource\ttarget\n" + "".join(f"1\t{u}\t{v}\n" for u, v in RING), ["--weight", "w"]),
+        ("a.dat", "".join(f"{u} {v}\n" for u, v in RING), ["--format", "txt"]),
+    ],
+)
+def test_the_same_edges_whatever_the_table_is_like(tmp_path, name, text, words):
+    (tmp_path / name).write_text(text)
+    out = tmp_path / ("out.dat" if "--format" in words else "out.mtx")
+    done = run(tmp_path / name, out, "--keep", 0.5, "--undirected", *words)
+    assert done.exit_code == 0
+    assert "kept 3 of 6 undirected edges (given so) (50.00 %)" in done.output
+    if out.suffix == ".mtx":
+        small = nx.Graph(scipy.io.mmread(out))
+        expected = tmp_path / "expected.mtx"
+        (tmp_path / "plain.txt").write_text("".join(f"{u} {v}\n" for u, v in RING))
+        run(tmp_path / "plain.txt", expected, "--keep", 0.5, "--undirected")
+        assert set(small.edges()) == set(nx.Graph(scipy.io.mmread(expected)).edges())
+    else:
+        assert set(out.read_text().splitlines()) < set(text.splitlines())
+
+
+def test_options_that_a_kind_does_not_have_and_headers_that_are_not_there(tmp_path):
+    (tmp_path / "a.csv").write_text("a,b\nb,c\n")
+    with pytest.raises(DataError, match="no column 'src'"):
+        run(tmp_path / "a.csv", tmp_path / "b.csv", "--keep", 0.5)
+    done = run(tmp_path / "a.csv", tmp_path / "b.csv", "--keep", 0.5, "--no-header")
+    assert "kept 1 of 2" in done.output
+    nx.write_graphml(nx.path_graph(3), tmp_path / "a.graphml")
+    with pytest.raises(ValueError, match="one_based is no option of a file in the format graphml"):
+        run(tmp_path / "a.graphml", tmp_path / "b.graphml", "--keep", 0.5, "--one-based")
