@@ -153,6 +153,24 @@ def number_tensor(values: Array) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values, values.dtype.newbyteorder("=")))
 
 
+def looks_dense(tensor: Tensor) -> bool:
+    """Whether a dense tensor is an adjacency matrix by its shape; an ``edge_index`` ``[2, 2]`` holds integers.
+
+    Example:
+        >>> looks_dense(torch.eye(2)), looks_dense(torch.eye(2, dtype=torch.int64))
+        (True, False)
+    """
+    square = tensor.dim() == 2 and tensor.shape[0] == tensor.shape[1]
+    return square and (tensor.shape[0] != 2 or not_ids(tensor))
+
+
+def not_ids(array: Any) -> bool:
+    """Whether an array or a tensor holds something else than whole numbers."""
+    if isinstance(array, Tensor):
+        return array.is_floating_point() or array.is_complex() or array.dtype == torch.bool
+    return array.dtype.kind not in "iu"
+
+
 def check_edge_index(edge_index: Tensor) -> None:
     """Raise a TypeError or ValueError unless ``edge_index`` is an int32 or int64 tensor ``[2, E]``."""
     if not isinstance(edge_index, Tensor):

@@ -12,9 +12,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from graphsparse.graphs.inner_form import EdgeList, check_square, coded_edges, edge_list, number_tensor
+from graphsparse.graphs.inner_form import (
+    EdgeList,
+    check_square,
+    coded_edges,
+    edge_list,
+    looks_dense,
+    not_ids,
+    number_tensor,
+)
 from graphsparse.graphs.interop import KINDS, OpenGraph, about, kind_of
 from graphsparse.graphs.labels import as_number, label_codes
+from graphsparse.graphs.stores import is_weighted_pair
 
 Array = npt.NDArray[Any]
 
@@ -188,23 +197,6 @@ def _is_row(entry: Any) -> bool:
     return isinstance(entry, (list, tuple)) or (isinstance(entry, (np.ndarray, Tensor)) and entry.ndim == 1)
 
 
-def looks_dense(tensor: Tensor) -> bool:
-    """Whether a dense tensor is an adjacency matrix by its shape; an ``edge_index`` ``[2, 2]`` holds integers.
-
-    Example:
-        >>> looks_dense(torch.eye(2)), looks_dense(torch.eye(2, dtype=torch.int64))
-        (True, False)
-    """
-    square = tensor.dim() == 2 and tensor.shape[0] == tensor.shape[1]
-    return square and (tensor.shape[0] != 2 or _not_ids(tensor))
-
-
-def _not_ids(array: Any) -> bool:
-    if isinstance(array, Tensor):
-        return array.is_floating_point() or array.is_complex() or array.dtype == torch.bool
-    return array.dtype.kind not in "iu"
-
-
 def _reading(graph: Any) -> str | None:
     """Which kind an array or a list is, by its shape and its first row alone.
 
@@ -213,7 +205,7 @@ def _reading(graph: Any) -> str | None:
     """
     if isinstance(graph, np.ndarray):
         return _reading_of_array(graph)
-    if not isinstance(graph, (list, tuple)):
+    if not isinstance(graph, (list, tuple)) or is_weighted_pair(graph):
         return None
     if not len(graph):
         return PAIRS
@@ -242,7 +234,7 @@ def _reading_of_array(graph: Array) -> str:
     if graph.ndim != 2:
         return ROWS
     if graph.shape[0] == graph.shape[1]:
-        if graph.shape[0] != 2 or _not_ids(graph):
+        if graph.shape[0] != 2 or not_ids(graph):
             return DENSE
         raise ValueError(
             f"an integer array [2, 2] could be two rows of ends, two pairs, or an adjacency matrix: {SAY_WHICH}"
@@ -271,7 +263,7 @@ def _ids(row: Any, what: str, per_row: int = 1) -> npt.NDArray[np.int64]:
         return ids
     if row.ndim != 1:
         raise ValueError(f"{what} must be a list of ids, got the shape {list(row.shape)}")
-    if _not_ids(row):
+    if not_ids(row):
         hint = "; where all are whole, array.astype(int) makes ids of them" if row.dtype.kind == "f" else ""
         hint = "; give a list of pairs, array.tolist(), for labels" if row.dtype.kind in "OUSTM" else hint
         raise TypeError(f"{what} holds {row.dtype}: the ids of nodes are whole numbers{hint}")

@@ -15,7 +15,7 @@ from torch_geometric.data import HeteroData
 
 from graphsparse.graphs.inner_form import EdgeList, edge_list
 from graphsparse.graphs.interop import KINDS, OpenGraph, about
-from graphsparse.graphs.kinds.pyg import cut_store, edge_values, edges_in
+from graphsparse.graphs.stores import cut_store, edge_values, edges_in
 
 Relation = tuple[str, str, str]
 
