@@ -153,7 +153,7 @@ class XmlGraph(GraphFile):
                     raise ValueError(f"line {line} has an edge of the node {label!r:.60}, which is not in the graph")
                 self.ends[row, edge] = ids[label]
         both = undirected if found.directed and undirected else not found.directed
-        self.labels = list(ids)
+        self.labels: list[str] = list(ids)
         self.edges = coded_edges(self.ends, self.labels, both, values, pairs_once=not found.directed)
 
     def _texts(self, key: str) -> list[str | None]:
