@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -60,20 +58,3 @@ def check_arcs(edge_index: Any, num_nodes: int, name: str = "edge_index") -> Ten
             wrong = low if low < 0 else high
             raise ValueError(f"{name} names node {wrong}, but there are {num_nodes} nodes")
     return edge_index.detach()
-
-
-def say_unused(data: Any, kind: str, names: Sequence[str]) -> None:
-    """Warn of what the edges of the data carry and the task does not pass to its model: a ticket would ignore it.
-
-    Args:
-        data: PyG ``Data``.
-        kind: what is learned, ``"node"``, ``"link"`` or ``"graph"``.
-        names: attributes of edges that this kind of task has no place for.
-    """
-    held = [name for name in names if isinstance(getattr(data, name, None), Tensor)]
-    if held:
-        warnings.warn(
-            f"the data has {' and '.join(held)}, which a {kind} task does not pass to its model: the result is that of "
-            "the same edges without",
-            stacklevel=3,
-        )

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
-from graphsparse.fit.measure import evaluating
 from graphsparse.fit.rng import preserved
 from graphsparse.products import quick_linear, quietly
 
@@ -32,22 +31,13 @@ def clear_graph_caches(model: nn.Module) -> None:
                 setattr(module, name, None)
 
 
-def run(model: nn.Module, *inputs: Any) -> Any:
+def run(model: nn.Module, *inputs: Any, **named: Any) -> Any:
     """What the model returns, its linear maps of sparse features in their quickest form."""
     with quick_linear(inputs[0]):
-        return model(*inputs)
+        return model(*inputs, **named)
 
 
-def whole_outputs(model: nn.Module, inputs: tuple[Any, ...]) -> Tensor:
-    """Outputs of one pass in eval mode; the model's modes are as before, and no graph is remembered."""
-    with evaluating(model):
-        clear_graph_caches(model)
-        outputs: Tensor = run(model, *inputs)
-        clear_graph_caches(model)
-    return outputs
-
-
-def features_for(model: nn.Module, x: Tensor, edge_index: Tensor) -> Tensor:
+def features_for(model: nn.Module, x: Tensor, edge_index: Tensor, **named: Any) -> Tensor:
     """`x` as sparse CSR if it is sparse and `model` takes it so with equal results; else `x` itself.
 
     The model is tried once in training mode with a backward pass (its first layer may be a dropout that
@@ -55,9 +45,10 @@ def features_for(model: nn.Module, x: Tensor, edge_index: Tensor) -> Tensor:
     modes, gradients and buffers are as before afterwards.
 
     Args:
-        model: called as ``model(x, edge_index)``.
+        model: called as ``model(x, edge_index, **named)``.
         x: dense features [N, F] on the model's device.
         edge_index: arcs [2, E].
+        named: what else the model takes.
     """
     density = int(torch.count_nonzero(x)) / x.numel() if x.numel() else 1.0
     if density > MAX_DENSITY_OF_LOOPS:
@@ -69,7 +60,7 @@ def features_for(model: nn.Module, x: Tensor, edge_index: Tensor) -> Tensor:
             model.train()
             trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
             with quick_linear(sparse) as loops:
-                outputs = model(sparse, edge_index)
+                outputs = model(sparse, edge_index, **named)
             if density > MAX_DENSITY and not (loops is not None and loops.served):
                 return x
             if trained:
@@ -77,12 +68,12 @@ def features_for(model: nn.Module, x: Tensor, edge_index: Tensor) -> Tensor:
             clear_graph_caches(model)
             model.eval()
             with torch.no_grad():
-                outputs = run(model, sparse, edge_index)
+                outputs = run(model, sparse, edge_index, **named)
         except Exception:
             return x  # the dense path is always right; what the model cannot do is no error
         clear_graph_caches(model)
         with torch.no_grad():
-            expected = model(x, edge_index)
+            expected = model(x, edge_index, **named)
         scale = float(expected.abs().max()) if expected.numel() else 0.0
         same = outputs.shape == expected.shape and outputs.layout == expected.layout
         return sparse if same and torch.allclose(outputs, expected, rtol=1e-4, atol=1e-5 * scale) else x

@@ -12,15 +12,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.nn import MessagePassing
 
-from graphsparse.fit.checks import check_arcs, check_finite, say_unused
-from graphsparse.fit.distill import Distill
+from graphsparse.fit.checks import check_arcs, check_finite
+from graphsparse.fit.distill import Distill, Outputs
+from graphsparse.fit.edge_data import EdgeData
 from graphsparse.fit.features import clear_graph_caches
+from graphsparse.fit.graph_call import Arguments, GraphCall
 from graphsparse.fit.measure import device_of, evaluating
 from graphsparse.fit.message_task import MessageTask
 from graphsparse.fit.metrics import Metric
 from graphsparse.fit.ogb_metrics import graph_metric
 from graphsparse.fit.task import Evaluation, Session
-from graphsparse.fit.union import Inputs, Union, find_arcs
+from graphsparse.fit.union import Union, find_arcs
 from graphsparse.hashing import tensor_hash
 
 _PARTS = ("train", "val", "test")
@@ -36,14 +38,16 @@ class GraphTask(MessageTask):
 
     Args:
         data: all graphs as one disjoint union, see `graphsparse.data.GraphSet`: x [N, ...], edge_index [2, E],
-            edge_attr [E, ...] or none, batch [N] (the graph of each node, ascending), y [G] or [G, T] (0 and 1, or
-            numbers; NaN where not known), and the boolean train_mask, val_mask and test_mask, each [G].
+            edge_attr [E, ...], edge_weight [E] and edge_type [E] where there are, batch [N] (the graph of each node,
+            ascending), y [G] or [G, T] (0 and 1, or numbers; NaN where not known), and the boolean train_mask, val_mask
+            and test_mask, each [G].
         metric: ``"rocauc"``, ``"ap"``, ``"rmse"`` or a `Metric` of outputs and targets [G, T]; None takes
             ``data.metric``. A metric that is minimised makes the task a regression.
         batch_size: training graphs of a step; batches of an epoch differ in size by one at most.
 
-    The model is called as ``model(x, edge_index, edge_attr, batch)`` and returns [graphs, T] (logits or values).
-    Outputs are those of all graphs, [G, T].
+    The model is called as ``model(x, edge_index, edge_attr, batch)``, or by the names of its own forward if that names
+    ``batch`` elsewhere, and returns [graphs, T] (logits or values). ``edge_weight`` and ``edge_type`` come by name,
+    where the forward has them. Outputs are those of all graphs, [G, T].
 
     Raises:
         ValueError: if something is missing, empty, not finite or out of range, an edge joins two graphs, or the metric
@@ -61,7 +65,7 @@ class GraphTask(MessageTask):
     """
 
     kind = "graph"
-    hashed = ("x", "y", "batch", "edge_attr", "train_mask", "val_mask", "test_mask")
+    hashed = ("x", "y", "batch", "edge_attr", "train_mask", "val_mask", "test_mask", "edge_weight", "edge_type")
     protocol = "inductive"
 
     def __init__(self, data: Any, *, metric: str | Metric | None = None, batch_size: int = 32) -> None:
@@ -71,15 +75,15 @@ class GraphTask(MessageTask):
         if metric is None:
             raise ValueError("say how graphs are judged: metric='rocauc', 'ap', 'rmse' or a Metric")
         self.metric = metric if isinstance(metric, Metric) else graph_metric(metric)
-        say_unused(data, self.kind, ("edge_weight", "edge_type"))
         self.x = _tensor(data, "x", "features")
         self.num_nodes = self.x.size(0)
         check_finite(self.x, "data.x", "node")
         self.batch = _graph_numbers(data, self.num_nodes)
         self.num_graphs = int(self.batch[-1]) + 1
         self.edge_index = self._within_graphs(getattr(data, "edge_index", None))
-        self.edge_attr = _edge_features(data, self.edge_index.size(1))
+        self.edge_data = EdgeData.of(data, self.edge_index)
         self.y = _targets(data, self.num_graphs)
+        self.outputs: Outputs = "values" if self.regression else "labels"
         self.masks = {part: _mask(data, part, self.num_graphs) for part in _PARTS}
         _check_disjoint(self.masks)
         self._check_targets()
@@ -115,31 +119,34 @@ class GraphTask(MessageTask):
         return self.masks["train"][self.batch].nonzero().view(-1)
 
     def with_edges(self, edge_index: Tensor) -> GraphTask:
-        """The same task with some of its edges, each with the features that it has.
+        """The same task with some of its edges, each with what it carries.
 
         Raises:
             ValueError: if an arc is none of the task's own; or if it has parallel copies, some of which are left out,
-                so that it is open whose features to take (`with_mask` says it).
+                so that it is open what the others carry (`with_mask` says it).
         """
-        edge_index = self._within_graphs(edge_index)
-        return self._with(edge_index, find_arcs(self.edge_index, edge_index, self.num_nodes))
+        positions = find_arcs(self.edge_index, self._within_graphs(edge_index), self.num_nodes)
+        return self.with_positions(positions)
 
-    def with_mask(self, mask: Tensor) -> GraphTask:
-        positions = mask.to(self.edge_index.device).nonzero().view(-1)
-        return self._with(self.edge_index[:, positions], positions)
-
-    def _with(self, edge_index: Tensor, positions: Tensor) -> GraphTask:
-        other = copy.copy(self)
-        other.edge_index = edge_index
-        other.edge_attr = None if self.edge_attr is None else self.edge_attr[positions]
+    def with_positions(self, positions: Tensor) -> GraphTask:
+        other, positions = copy.copy(self), positions.to(self.edge_index.device)
+        other.edge_index, other.edge_data = self.edge_index[:, positions], self.edge_data.take(positions)
         other._arrange()
         return other
 
     def _arrange(self) -> None:
-        self.union = Union.of(self.x, self.edge_index, self.edge_attr, self.batch, self.num_graphs)
+        self.union = Union.of(self.x, self.edge_index, self.edge_data, self.batch, self.num_graphs)
 
-    def inputs(self) -> Inputs:
-        """The test graphs."""
+    def inputs(self) -> tuple[Any, ...]:
+        """The test graphs: features, arcs, features of the arcs or None, and the graph of each node."""
+        x, edge_index, edge_data, batch = self._tested()
+        return x, edge_index, edge_data.edge_attr, batch
+
+    def arguments(self, model: nn.Module, *, quick: bool = False) -> Arguments:
+        found = GraphCall(model).arguments(*self._tested())
+        return found.to(device_of(model)) if quick else found
+
+    def _tested(self) -> tuple[Tensor, Tensor, EdgeData, Tensor]:
         return self.union.take(self.masks["test"].nonzero().view(-1))
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -158,9 +165,6 @@ class GraphTask(MessageTask):
         mask = self.masks[part]
         return self.metric.score(outputs[mask.to(outputs.device)].cpu(), self.y[mask].cpu())
 
-    def teach(self, teacher: nn.Module, outputs: Tensor, weight: float) -> Distill:
-        return Distill(outputs, weight=weight, outputs="values" if self.regression else "labels")
-
     @torch.no_grad()
     def node_outputs(self, model: nn.Module) -> Tensor:
         """What the layer that passes messages last returns [N, D].
@@ -171,13 +175,13 @@ class GraphTask(MessageTask):
         last: list[tuple[nn.Module, Any]] = []
         layers = [module for module in model.modules() if isinstance(module, MessagePassing)]
         hooks = [layer.register_forward_hook(lambda layer, _, out: last.append((layer, out))) for layer in layers]
-        union = self.union.to(device_of(model))
+        union, call = self.union.to(device_of(model)), GraphCall(model)
 
         def states(graphs: Tensor) -> Tensor:
             last.clear()
-            inputs = union.take(graphs.to(union.x.device))
-            model(*inputs)
-            return _state_of_nodes(last, len(inputs[0]), model)
+            arguments = call.arguments(*union.take(graphs.to(union.x.device)))
+            arguments.run(model)
+            return _state_of_nodes(last, len(arguments.places[0]), model)
 
         try:
             with evaluating(model):
@@ -192,11 +196,12 @@ class GraphTask(MessageTask):
 
     def fingerprint(self) -> dict[str, str]:
         return {
-            "graphs": tensor_hash(self.x, self.edge_index, self.edge_attr, self.batch),
+            "graphs": tensor_hash(self.x, self.edge_index, self.edge_data.edge_attr, self.batch),
             "y": tensor_hash(self.y),
             "masks": tensor_hash(*self.masks.values()),
             "batch_size": str(self.batch_size),
             "metric": f"{self.metric.name} {self.metric.direction}",
+            **{name: value for name, value in self.edge_data.fingerprint().items() if name != "edge_attr"},
         }
 
     def _within_graphs(self, edge_index: Any) -> Tensor:
@@ -231,14 +236,14 @@ class _Batches:
     def __init__(self, task: GraphTask, model: nn.Module, device: torch.device, distill: Distill | None) -> None:
         self.task, self.model, self.device, self.distill = task, model, device, distill
         clear_graph_caches(model)
-        self.union, self.y = task.union.to(device), task.y.to(device)
+        self.union, self.y, self.call = task.union.to(device), task.y.to(device), GraphCall(model)
         self.graphs = {part: mask.nonzero().view(-1).cpu() for part, mask in task.masks.items()}
         if distill is not None:
             self.distilled = distill.mask(task.num_graphs)
             self.teacher = distill.teacher_logits.detach().to(device)
 
     def _forward(self, graphs: Tensor) -> Tensor:
-        outputs = self.model(*self.union.take(graphs.to(self.device)))
+        outputs = self.call.arguments(*self.union.take(graphs.to(self.device))).run(self.model)
         if not isinstance(outputs, Tensor) or outputs.shape != (len(graphs), self.task.num_targets):
             raise ValueError(
                 f"the model must return outputs [{len(graphs)}, {self.task.num_targets}] for {len(graphs)} graphs with "
@@ -320,16 +325,6 @@ def _graph_numbers(data: Any, num_nodes: int) -> Tensor:
     if int(batch[0]) != 0 or bool(((steps != 0) & (steps != 1)).any()):
         raise ValueError("data.batch must ascend from 0 by steps of one: every graph has a node, side by side")
     return batch.long()
-
-
-def _edge_features(data: Any, num_edges: int) -> Tensor | None:
-    if getattr(data, "edge_attr", None) is None:
-        return None
-    features = _tensor(data, "edge_attr", "edge features")
-    if features.size(0) != num_edges:
-        raise ValueError(f"data.edge_attr must have one row for each of {num_edges} edges, got {features.size(0)}")
-    check_finite(features, "data.edge_attr", "edge")
-    return features
 
 
 def _targets(data: Any, num_graphs: int) -> Tensor:

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from graphsparse.fit.checks import check_arcs, check_features, say_unused
+from graphsparse.fit.checks import check_arcs, check_features
 from graphsparse.fit.distill import Distill
-from graphsparse.fit.features import clear_graph_caches, features_for, run, whole_outputs
+from graphsparse.fit.edge_data import NAMES, EdgeData
+from graphsparse.fit.features import clear_graph_caches, features_for
 from graphsparse.fit.fingerprint import name_of
+from graphsparse.fit.graph_call import Arguments, GraphCall, whole_outputs
 from graphsparse.fit.measure import device_of
 from graphsparse.fit.message_task import MessageTask
 from graphsparse.fit.metrics import Metric
@@ -50,7 +52,8 @@ class LinkTask(MessageTask):
     Args:
         data: PyG ``Data`` with edge_index [2, E] (both arcs of an undirected link), num_nodes, and in PyG's names
             ``train_pos_edge_index`` [2, P] (each link once) and ``{val,test}_{pos,neg}_edge_index`` [2, M]; for ``mrr``
-            the negatives are [2, M, K], K for each positive. x [N, F] (floats) if there are features.
+            the negatives are [2, M, K], K for each positive. x [N, F] (floats) if there are features; edge_weight,
+            edge_attr and edge_type of the arcs, if there are, go to the model by the names of its forward.
         metric: ``"hits@K"``, ``"mrr"``, ``"rocauc"`` or a `Metric` whose score takes the outputs of positives and of
             negatives; None takes ``data.metric``.
         decoder: from the embeddings of both ends, [M, H] each, to scores [M]. A model that has a method
@@ -79,7 +82,7 @@ class LinkTask(MessageTask):
     """
 
     kind = "link"
-    hashed = ("x", "train_pos_edge_index", *(f"{name}_edge_index" for name in _JUDGED))
+    hashed = ("x", "train_pos_edge_index", *(f"{name}_edge_index" for name in _JUDGED), *NAMES)
     protocol = "transductive"
 
     def __init__(
@@ -99,10 +102,10 @@ class LinkTask(MessageTask):
         if metric is None:
             raise ValueError("say how links are judged: metric='hits@20', 'mrr', 'rocauc' or a Metric")
         self.metric = metric if isinstance(metric, Metric) else link_metric(metric)
-        say_unused(data, self.kind, ("edge_weight", "edge_attr", "edge_type"))
         self.num_nodes = _num_nodes(data)
         self.x = None if getattr(data, "x", None) is None else check_features(data.x)
         self.edge_index = check_arcs(getattr(data, "edge_index", None), self.num_nodes)
+        self.edge_data = EdgeData.of(data, self.edge_index)
         self.training_links = _pairs(data, "train_pos", self.num_nodes)
         self.judged = {name: _pairs(data, name, self.num_nodes) for name in _JUDGED}
         _check_negatives(self.judged, self.metric.name)
@@ -123,10 +126,19 @@ class LinkTask(MessageTask):
         """The same task with messages along other edges.
 
         Raises:
-            ValueError, TypeError: if `edge_index` is not a list of arcs between the task's nodes.
+            ValueError, TypeError: if `edge_index` is not a list of arcs between the task's nodes; or, where edges carry
+                something, not some of the task's own, see `edge_data_of`.
         """
+        edge_index = check_arcs(edge_index, self.num_nodes).to(self.edge_index.device)
+        return self._with(edge_index, self.edge_data_of(edge_index))
+
+    def with_positions(self, positions: Tensor) -> LinkTask:
+        positions = positions.to(self.edge_index.device)
+        return self._with(self.edge_index[:, positions], self.edge_data.take(positions))
+
+    def _with(self, edge_index: Tensor, edge_data: EdgeData) -> LinkTask:
         other = copy.copy(self)
-        other.edge_index = check_arcs(edge_index, self.num_nodes).to(self.edge_index.device)
+        other.edge_index, other.edge_data = edge_index, edge_data
         if self.positives == "kept":
             other.training_links = _among(self.training_links, other.edge_index, self.num_nodes)
         return other
@@ -136,6 +148,7 @@ class LinkTask(MessageTask):
         other = copy.copy(self)
         other.x = None if self.x is None else self.x.to(device)
         other.edge_index, other.training_links = self.edge_index.to(device), self.training_links.to(device)
+        other.edge_data = self.edge_data.to(device)
         other.judged = {name: pairs.to(device) for name, pairs in self.judged.items()}
         return other
 
@@ -143,9 +156,12 @@ class LinkTask(MessageTask):
         """Features (or None) and arcs."""
         return self.x, self.edge_index
 
-    def inputs_for(self, model: nn.Module) -> tuple[Any, ...]:
-        """The same with sparse features, where those give `model` equal results."""
-        return None if self.x is None else features_for(model, self.x, self.edge_index), self.edge_index
+    def arguments(self, model: nn.Module, *, quick: bool = False) -> Arguments:
+        task = self.to(device_of(model)) if quick else self
+        found = GraphCall(model).arguments(task.x, task.edge_index, task.edge_data)
+        if not quick or found.x is None:
+            return found
+        return found.with_x(features_for(model, found.x, found.edge_index, **found.named))
 
     def decode(self, model: nn.Module, z: Tensor, pairs: Tensor) -> Tensor:
         """Logits [M] of pairs [2, M] from embeddings [N, H]: by the model itself if it can, else by the decoder."""
@@ -167,7 +183,7 @@ class LinkTask(MessageTask):
     @torch.no_grad()
     def node_outputs(self, model: nn.Module) -> Tensor:
         """Embeddings [N, H]."""
-        return whole_outputs(model, self.to(device_of(model)).inputs_for(model))
+        return whole_outputs(model, self.arguments(model, quick=True))
 
     def teach(self, teacher: nn.Module, outputs: Tensor, weight: float) -> Distill:
         """Distil the scores of whatever pairs a step draws: the teacher's embeddings and its decoder are kept."""
@@ -186,6 +202,7 @@ class LinkTask(MessageTask):
             "decoder": name_of(self.decoder),
             "batch_size": str(self.batch_size),
             "metric": f"{self.metric.name} {self.metric.direction}",
+            **self.edge_data.fingerprint(),
         }
 
 
@@ -197,14 +214,14 @@ class _Links:
             raise ValueError("no training link is left; positives='all' keeps those whose messages are dropped")
         self.task, self.model, self.distill = task, model, distill
         clear_graph_caches(model)  # what they hold may be another graph's
-        self.inputs = task.inputs_for(model)
+        self.arguments = task.arguments(model, quick=True)
         if distill is not None:
             if distill.decode is None:
                 raise ValueError("links are distilled by a teacher that scores any pair: make it with LinkTask.teach")
             self.teacher = distill.teacher_logits.to(task.edge_index.device)
 
     def _embed(self) -> Tensor:
-        z = run(self.model, *self.inputs)
+        z = self.arguments.run(self.model)
         if not isinstance(z, Tensor) or z.dim() != 2 or z.size(0) != self.task.num_nodes:
             raise ValueError(f"the model must return one embedding for each of the {self.task.num_nodes} nodes")
         return z

@@ -136,6 +136,7 @@ def fit(
     where = device_of(model) if device is None else torch.device(device)
     model.to(where)
     run = _run_hashes(model, task, distill, epochs, lr, weight_decay, seed, optimizer) if checkpoint else {}
+    task.check(model)
     session = task.start(model, where, distill)
     generators = session.generators()
     with rng.preserved(where, generators), reporting(progress) as report:

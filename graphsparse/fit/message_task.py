@@ -8,9 +8,13 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from graphsparse.fit.distill import Distill
+from graphsparse.fit.distill import Distill, Outputs
+from graphsparse.fit.edge_data import EdgeData
+from graphsparse.fit.edge_probe import check_edge_data
+from graphsparse.fit.graph_call import Arguments, GraphCall
 from graphsparse.fit.measure import device_of, evaluating
 from graphsparse.fit.task import BaseTask
+from graphsparse.fit.union import find_arcs
 
 T = TypeVar("T", bound="MessageTask")
 
@@ -24,6 +28,8 @@ class MessageTask(BaseTask):
         protocol: ``"transductive"`` or ``"inductive"``.
         edge_index: arcs [2, E] that messages go along, in the order of the data; all graphs in one list.
         num_nodes: nodes of all graphs.
+        edge_data: what the arcs carry, one row each, passed to a model by the names of its own forward.
+        outputs: what a row of the model's outputs says of what is predicted, see `Distill`.
     """
 
     kind: ClassVar[str]
@@ -31,6 +37,8 @@ class MessageTask(BaseTask):
     protocol: str
     edge_index: Tensor
     num_nodes: int
+    edge_data: EdgeData = EdgeData()
+    outputs: Outputs = "classes"
 
     @classmethod
     @abstractmethod
@@ -59,14 +67,20 @@ class MessageTask(BaseTask):
         return inside
 
     @property
+    def training_edges(self) -> Tensor:
+        """Mask [E] of the arcs of the training graph."""
+        if self.protocol == "transductive":
+            return torch.ones_like(self.edge_index[0], dtype=torch.bool)
+        inside = self.seen_in_training
+        return inside[self.edge_index[0]] & inside[self.edge_index[1]]
+
+    @property
     def training_edge_index(self) -> Tensor:
         """Arcs of the training graph, numbered by their position in `training_nodes`."""
         if self.protocol == "transductive":
             return self.edge_index
-        inside = self.seen_in_training
-        number = inside.long().cumsum(0) - 1
-        kept = inside[self.edge_index[0]] & inside[self.edge_index[1]]
-        return number[self.edge_index[:, kept]]
+        number = self.seen_in_training.long().cumsum(0) - 1
+        return number[self.edge_index[:, self.training_edges]]
 
     def in_training(self: T) -> T:
         """The task on its training graph alone; itself, where that is all, or where no graph touches another."""
@@ -74,19 +88,55 @@ class MessageTask(BaseTask):
 
     @abstractmethod
     def with_edges(self: T, edge_index: Tensor) -> T:
-        """The same task with messages along other edges; what is predicted and judged stays as it is."""
+        """The same task with messages along other edges; what is predicted and judged stays as it is.
+
+        Where the edges carry something, these must be some of the task's own.
+        """
+
+    def with_positions(self: T, positions: Tensor) -> T:
+        """The same task with messages along the edges at some positions [M] only, in that order."""
+        return self.with_edges(self.edge_index[:, positions.to(self.edge_index.device)])
 
     def with_mask(self: T, mask: Tensor) -> T:
         """The same task with messages along the edges of `mask` [E] only."""
-        return self.with_edges(self.edge_index[:, mask.to(self.edge_index.device)])
+        return self.with_positions(mask.nonzero().view(-1))
+
+    def edge_data_of(self, edge_index: Tensor) -> EdgeData:
+        """What some of the task's edges carry, in the order of the list.
+
+        Raises:
+            ValueError: if an arc is none of the task's own; or if it has parallel copies, some of which are left out,
+                so that it is open what the others carry (`with_mask` says it).
+        """
+        if not self.edge_data:
+            return self.edge_data
+        return self.edge_data.take(find_arcs(self.edge_index, edge_index, self.num_nodes))
 
     @abstractmethod
     def inputs(self) -> tuple[Any, ...]:
-        """What the model is called with to predict the test part; its cost is the cost of inference."""
+        """The graph that the model is called with to predict the test part; its cost is the cost of inference."""
 
-    def inputs_for(self, model: nn.Module) -> tuple[Any, ...]:
-        """The same in the quickest form that gives `model` equal results."""
-        return self.inputs()
+    def arguments(self, model: nn.Module, *, quick: bool = False) -> Arguments:
+        """All that `model` is called with then, what edges carry by the names of its forward.
+
+        Args:
+            model: the model, which is not called, or in copies only.
+            quick: in the quickest form that gives the model equal results, on its own device.
+
+        Raises:
+            ValueError: if the model needs, without a default, what the edges do not carry.
+        """
+        x, edge_index, *rest = self.inputs()
+        found = GraphCall(model).arguments(x, edge_index, self.edge_data)
+        return Arguments((*found.places, *rest), found.named)
+
+    def check(self, model: nn.Module) -> None:
+        """Say what of the edges' data a model ignores, and refuse a model that cannot be called with it.
+
+        Raises:
+            ValueError: if it cannot be.
+        """
+        check_edge_data(model, self.arguments(model), self.edge_data)
 
     @abstractmethod
     def score(self, outputs: Tensor, part: str) -> float:
@@ -114,4 +164,4 @@ class MessageTask(BaseTask):
             outputs: its outputs, see `predict`.
             weight: lambda, above 0.
         """
-        return Distill(outputs, weight=weight)
+        return Distill(outputs, weight=weight, outputs=self.outputs)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from graphsparse.fit.checks import check_arcs, check_features, say_unused
+from graphsparse.fit.checks import check_arcs, check_features
 from graphsparse.fit.distill import Distill
-from graphsparse.fit.features import clear_graph_caches, features_for, run, whole_outputs
+from graphsparse.fit.edge_data import NAMES, EdgeData
+from graphsparse.fit.features import clear_graph_caches, features_for
 from graphsparse.fit.fingerprint import name_of
+from graphsparse.fit.graph_call import Arguments, GraphCall, whole_outputs
 from graphsparse.fit.measure import device_of
 from graphsparse.fit.message_task import MessageTask
 from graphsparse.fit.metrics import Metric, find_metric
@@ -33,7 +34,8 @@ class NodeTask(MessageTask):
 
     Args:
         data: PyG ``Data`` with x [N, F] (floats), edge_index [2, E], y [N] (class ids), and the boolean
-            train_mask, val_mask and test_mask, each [N] or [N, S] for S splits. It is not changed.
+            train_mask, val_mask and test_mask, each [N] or [N, S] for S splits; edge_weight, edge_attr and edge_type,
+            if there are, go to the model by the names of its forward. It is not changed.
         protocol: ``"transductive"`` or ``"inductive"``.
         split: column of the masks, where they have several.
         metric: a name or a `Metric`; None takes ``data.metric``, or accuracy.
@@ -54,7 +56,7 @@ class NodeTask(MessageTask):
     """
 
     kind = "node"
-    hashed = ("x", "y", "train_mask", "val_mask", "test_mask")
+    hashed = ("x", "y", "train_mask", "val_mask", "test_mask", *NAMES)
 
     def __init__(
         self,
@@ -67,11 +69,11 @@ class NodeTask(MessageTask):
     ) -> None:
         if protocol not in get_args(Protocol):
             raise ValueError(f"protocol must be 'transductive' or 'inductive', got {protocol!r}")
-        say_unused(data, self.kind, ("edge_weight", "edge_attr", "edge_type"))
         self.protocol = protocol
         self.x = _features(data)
         self.num_nodes = self.x.size(0)
         self.edge_index = check_arcs(getattr(data, "edge_index", None), self.num_nodes)
+        self.edge_data = EdgeData.of(data, self.edge_index)
         self.masks = {part: _mask(data, part, split, self.num_nodes) for part in _PARTS}
         if bool((self.masks["test"] & (self.masks["train"] | self.masks["val"])).any()):
             raise ValueError("test nodes must be used for nothing else, but test_mask overlaps another mask")
@@ -110,6 +112,8 @@ class NodeTask(MessageTask):
             return self
         other, nodes = copy.copy(self), self.training_nodes
         other.protocol, other.num_nodes, other.edge_index = "transductive", len(nodes), self.training_edge_index
+        if self.edge_data:
+            other.edge_data = self.edge_data.take(self.training_edges.nonzero().view(-1))
         other.x, other.y = self.x[nodes], self.y[nodes]
         other.masks = {part: mask[nodes] for part, mask in self.masks.items()}
         return other
@@ -118,16 +122,26 @@ class NodeTask(MessageTask):
         """The same task on other edges; an inductive one induces its training graph from them.
 
         Raises:
-            ValueError, TypeError: if `edge_index` is not a list of arcs between the task's nodes.
+            ValueError, TypeError: if `edge_index` is not a list of arcs between the task's nodes; or, where edges carry
+                something, not some of the task's own, see `edge_data_of`.
         """
+        edge_index = check_arcs(edge_index, self.num_nodes).to(self.edge_index.device)
+        return self._with(edge_index, self.edge_data_of(edge_index))
+
+    def with_positions(self, positions: Tensor) -> NodeTask:
+        positions = positions.to(self.edge_index.device)
+        return self._with(self.edge_index[:, positions], self.edge_data.take(positions))
+
+    def _with(self, edge_index: Tensor, edge_data: EdgeData) -> NodeTask:
         other = copy.copy(self)
-        other.edge_index = check_arcs(edge_index, self.num_nodes).to(self.x.device)
+        other.edge_index, other.edge_data = edge_index, edge_data
         return other
 
     def to(self, device: torch.device | str) -> NodeTask:
         """The same task with its tensors on `device`."""
         other = copy.copy(self)
         other.x, other.y, other.edge_index = self.x.to(device), self.y.to(device), self.edge_index.to(device)
+        other.edge_data = self.edge_data.to(device)
         other.masks = {part: mask.to(device) for part, mask in self.masks.items()}
         return other
 
@@ -148,14 +162,15 @@ class NodeTask(MessageTask):
         """Features and arcs of the whole graph, which an inductive task, too, is tested on."""
         return self.x, self.edge_index
 
-    def inputs_for(self, model: nn.Module) -> tuple[Any, ...]:
-        """The same with sparse features, where those give `model` equal results."""
-        return features_for(model, self.x, self.edge_index), self.edge_index
+    def arguments(self, model: nn.Module, *, quick: bool = False) -> Arguments:
+        task = self.to(device_of(model)) if quick else self
+        found = GraphCall(model).arguments(task.x, task.edge_index, task.edge_data)
+        return _quick(model, found) if quick else found
 
     @torch.no_grad()
     def node_outputs(self, model: nn.Module) -> Tensor:
         """Logits [N, C] on the whole graph, of an inductive task, too."""
-        return whole_outputs(model, self.to(device_of(model)).inputs_for(model))
+        return whole_outputs(model, self.arguments(model, quick=True))
 
     def start(self, model: nn.Module, device: torch.device, distill: Distill | None = None) -> Session:
         return _FullBatch(self.to(device), model, distill)
@@ -169,15 +184,8 @@ class NodeTask(MessageTask):
             "protocol": self.protocol,
             "loss": "cross-entropy" if self.custom_loss is None else name_of(self.custom_loss),
             "metric": f"{self.metric.name} {self.metric.direction}",
+            **self.edge_data.fingerprint(),
         }
-
-
-@dataclass
-class _Graph:
-    """A graph as the model gets it."""
-
-    x: Tensor
-    edge_index: Tensor
 
 
 class _FullBatch:
@@ -187,22 +195,23 @@ class _FullBatch:
         self.task, self.model, self.distill = task, model, distill
         self.nodes = task.training_nodes
         part = task.in_training()
-        self.whole = _Graph(task.x, task.edge_index)
-        self.training = self.whole if part is task else _Graph(part.x, part.edge_index)
+        call = GraphCall(model)
+        self.whole, self.training = (call.arguments(t.x, t.edge_index, t.edge_data) for t in (task, part))
+        if part is task:
+            self.training = self.whole
         clear_graph_caches(model)  # what they hold may be another graph's
         self._choose_features()
-        self._last: _Graph | None = None
+        self._last: Arguments | None = None
         self.targets, self.train_rows, self.val_rows = part.y, part.masks["train"], part.masks["val"]
         if distill is not None:
             self._bind_teacher(distill)
 
     def _choose_features(self) -> None:
-        sparse = features_for(self.model, self.training.x, self.training.edge_index)
+        quick = _quick(self.model, self.training)
         if self.training is self.whole:
-            self.whole.x = sparse
-        elif sparse.layout != torch.strided:
-            self.training.x = sparse
-            self.whole.x = features_for(self.model, self.whole.x, self.whole.edge_index)
+            self.whole = self.training = quick
+        elif quick is not self.training:
+            self.training, self.whole = quick, _quick(self.model, self.whole)
 
     def _bind_teacher(self, distill: Distill) -> None:
         device = self.nodes.device
@@ -212,13 +221,13 @@ class _FullBatch:
             raise ValueError("no node of the training graph is left to distil")
         self.teacher = distill.teacher_logits.detach().to(device)[self.nodes][self.distilled]
 
-    def _forward(self, graph: _Graph) -> Tensor:
+    def _forward(self, graph: Arguments) -> Tensor:
         if self._last is not graph:
             clear_graph_caches(self.model)
             self._last = graph
-        outputs = run(self.model, graph.x, graph.edge_index)
-        if not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.size(0) != graph.x.size(0):
-            raise ValueError(f"the model must return one row of outputs for each of the {graph.x.size(0)} nodes")
+        outputs, number = graph.run(self.model), len(graph.places[0])
+        if not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.size(0) != number:
+            raise ValueError(f"the model must return one row of outputs for each of the {number} nodes")
         return outputs
 
     def losses(self) -> Iterator[Tensor]:
@@ -249,6 +258,14 @@ class _FullBatch:
 
     def generators(self) -> list[torch.Generator]:
         return []
+
+
+def _quick(model: nn.Module, graph: Arguments) -> Arguments:
+    """The same graph with sparse features, where those give the model equal results; else itself."""
+    x = graph.x
+    assert x is not None
+    quick = features_for(model, x, graph.edge_index, **graph.named)
+    return graph if quick is x else graph.with_x(quick)
 
 
 def _features(data: Any) -> Tensor:

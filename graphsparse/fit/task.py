@@ -64,6 +64,9 @@ class BaseTask(ABC):
     def fingerprint(self) -> dict[str, str]:
         """Hashes of all that the result depends on, by name."""
 
+    def check(self, model: nn.Module) -> None:  # noqa: B027
+        """Refuse, before it is trained, a model that cannot learn this, and say what of the data it ignores."""
+
 
 class Batch(NamedTuple):
     """Inputs and targets of one step, and which training examples they are (None: not known)."""

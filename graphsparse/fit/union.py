@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-Inputs = tuple[Tensor, Tensor, Tensor | None, Tensor]
+from graphsparse.fit.edge_data import EdgeData
+
+Inputs = tuple[Tensor, Tensor, EdgeData, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,41 +20,40 @@ class Union:
     Attributes:
         x: features of all nodes [N, ...].
         edge_index: arcs [2, E] between nodes of the union.
-        edge_attr: features of all arcs [E, ...], or None.
+        edge_data: what all arcs carry.
         first_node: where the nodes of each graph begin [G + 1], the last entry is N.
         first_edge: where its arcs begin [G + 1].
     """
 
     x: Tensor
     edge_index: Tensor
-    edge_attr: Tensor | None
+    edge_data: EdgeData
     first_node: Tensor
     first_edge: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, edge_index: Tensor, edge_attr: Tensor | None, batch: Tensor, num_graphs: int) -> Union:
+    def of(cls, x: Tensor, edge_index: Tensor, edge_data: EdgeData, batch: Tensor, num_graphs: int) -> Union:
         """Arrange arcs, which may come in any order, by graph.
 
         Args:
             x: [N, ...].
             edge_index: [2, E], each arc within a graph.
-            edge_attr: [E, ...] or None.
+            edge_data: a row for each arc.
             batch: the graph of each node [N], ascending.
             num_graphs: G.
         """
         graph = batch[edge_index[0].long()]
         if bool((graph[1:] < graph[:-1]).any()):
             order = torch.argsort(graph, stable=True)
-            edge_index, graph = edge_index[:, order], graph[order]
-            edge_attr = None if edge_attr is None else edge_attr[order]
-        return cls(x, edge_index.long(), edge_attr, _starts(batch, num_graphs), _starts(graph, num_graphs))
+            edge_index, graph, edge_data = edge_index[:, order], graph[order], edge_data.take(order)
+        return cls(x, edge_index.long(), edge_data, _starts(batch, num_graphs), _starts(graph, num_graphs))
 
     def take(self, graphs: Tensor) -> Inputs:
-        """The union of some graphs, in the order given: x, edge_index, edge_attr and the graph of each node.
+        """The union of some graphs, in the order given: x, edge_index, edge data and the graph of each node.
 
         Example:
             >>> edge_index = torch.tensor([[0, 1, 2, 3], [1, 0, 3, 2]])
-            >>> union = Union.of(torch.arange(4.0), edge_index, None, torch.tensor([0, 0, 1, 1]), 2)
+            >>> union = Union.of(torch.arange(4.0), edge_index, EdgeData(), torch.tensor([0, 0, 1, 1]), 2)
             >>> x, arcs, _, batch = union.take(torch.tensor([1]))
             >>> x.tolist(), arcs.tolist(), batch.tolist()
             ([2.0, 3.0], [[0, 1], [1, 0]], [0, 0])
@@ -62,14 +63,13 @@ class Union:
         sizes = self.first_node[graphs + 1] - self.first_node[graphs]
         shift = sizes.cumsum(0) - sizes - self.first_node[graphs]
         edge_index = self.edge_index.index_select(1, edges) + shift[graph]
-        edge_attr = None if self.edge_attr is None else self.edge_attr.index_select(0, edges)
-        return self.x.index_select(0, nodes), edge_index, edge_attr, batch
+        return self.x.index_select(0, nodes), edge_index, self.edge_data.take(edges), batch
 
     def to(self, device: torch.device | str) -> Union:
         """The same on `device`."""
         other = copy.copy(self)
         for name, value in vars(self).items():
-            if isinstance(value, Tensor):
+            if isinstance(value, (Tensor, EdgeData)):
                 object.__setattr__(other, name, value.to(device))
         return other
 

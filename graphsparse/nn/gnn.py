@@ -1,8 +1,9 @@
 """The five backbones of the ticket literature, made of PyG's own layers.
 
-All are called as ``model(x, edge_index)``. A dropped edge is simply absent from ``edge_index``, so it sends
-no message in any of them. No layer caches its graph (``cached=True`` would run a sparse model on the dense
-graph); the matrix that the fast path remembers is compared with ``edge_index`` at every call.
+All are called as ``model(x, edge_index)``; the GCN takes ``edge_weight``, those with attention ``edge_attr``, too. A
+dropped edge is simply absent from ``edge_index``, so it sends no message in any of them. No layer caches its graph
+(``cached=True`` would run a sparse model on the dense graph); the matrix that the fast path remembers is compared with
+``edge_index`` at every call.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class Backbone(nn.Module):
     def _conv(self, in_channels: int, out_channels: int, *, last: bool) -> nn.Module:
         raise NotImplementedError
 
-    def _along_edges(self, x: Tensor, edge_index: Tensor) -> tuple[Tensor, ...]:
+    def _along_edges(self, x: Tensor, edge_index: Tensor, carried: Tensor | None) -> tuple[Tensor, ...]:
         """What each convolution gets besides its input when there is no matrix."""
         return (edge_index,)
 
@@ -115,10 +116,15 @@ class Backbone(nn.Module):
 
         `x` may be a torch sparse CSR tensor. `edge_index` may also be what else PyG's layers take.
         """
+        return self._outputs(x, edge_index)
+
+    def _outputs(self, x: Tensor, edge_index: Tensor, carried: Tensor | None = None) -> Tensor:
+        """The same; `carried` is what the arcs carry, in a backbone that has a use for it."""
         matrix = None
-        if self._matrices is not None and self._may_use_matrix(edge_index):
-            matrix = self._matrices(edge_index, x.size(0), x.dtype)
-        graph = self._along_edges(x, edge_index) if matrix is None else ()
+        learned = carried is not None and carried.requires_grad  # its gradient goes along the edges
+        if self._matrices is not None and not learned and self._may_use_matrix(edge_index):
+            matrix = self._matrices(edge_index, x.size(0), x.dtype, carried)
+        graph = self._along_edges(x, edge_index, carried) if matrix is None else ()
         for layer, conv in enumerate(self.convs):
             if layer > 0:
                 x = drop(type(self).activation(x), self.dropout, self.training)
@@ -132,6 +138,7 @@ class Backbone(nn.Module):
 class GCN(Backbone):
     """Graph convolutional network: X' = D^-1/2 (A + I) D^-1/2 X W + b (Kipf & Welling, ICLR 2017, eq. 2).
 
+    A holds the weights of the edges where there are, else ones; D is the degree of A + I.
     The graph is normalised here, once for all layers, by PyG's ``gcn_norm``; the layers are
     ``GCNConv(normalize=False)``. Arguments: see `Backbone`.
 
@@ -146,8 +153,12 @@ class GCN(Backbone):
         conv: nn.Module = MatrixGCNConv(in_channels, out_channels, normalize=False)
         return conv
 
-    def _along_edges(self, x: Tensor, edge_index: Tensor) -> tuple[Tensor, ...]:
-        arcs, weight = gcn_norm(edge_index, None, x.size(0), dtype=x.dtype)
+    def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+        """As in `Backbone`, with the weights of the arcs [E] or ones."""
+        return self._outputs(x, edge_index, None if edge_weight is None else edge_weight.to(x.dtype))
+
+    def _along_edges(self, x: Tensor, edge_index: Tensor, carried: Tensor | None) -> tuple[Tensor, ...]:
+        arcs, weight = gcn_norm(edge_index, carried, x.size(0), dtype=x.dtype)
         return (arcs,) if weight is None else (arcs, weight)
 
 
@@ -195,7 +206,7 @@ class GraphSAGE(Backbone):
 
 
 class _Attention(Backbone):
-    """What the attention backbones share: `heads` side by side in hidden layers, averaged in the last."""
+    """What the attention backbones share: `heads` side by side in hidden layers, one in the last; features of edges."""
 
     def __init__(
         self,
@@ -206,14 +217,30 @@ class _Attention(Backbone):
         num_layers: int = 2,
         dropout: float = 0.5,
         heads: int = 8,
+        edge_dim: int | None = None,
     ) -> None:
+        if edge_dim is not None and edge_dim < 1:
+            raise ValueError(f"edge_dim must be at least 1, or None for edges without features, got {edge_dim}")
         if heads < 1 or hidden_channels % heads:
             raise ValueError(
                 f"hidden_channels is shared out among the heads, so it must be a multiple of heads; "
                 f"got hidden_channels={hidden_channels}, heads={heads}"
             )
-        self.heads = heads
+        self.heads, self.edge_dim = heads, edge_dim
         super().__init__(in_channels, hidden_channels, out_channels, num_layers=num_layers, dropout=dropout, fast=False)
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge_attr: Tensor | None = None) -> Tensor:
+        """As in `Backbone`, with features of the arcs [E, edge_dim]; without `edge_dim` they have no part.
+
+        Raises:
+            ValueError: if there are none where `edge_dim` says that there are.
+        """
+        if self.edge_dim is not None and edge_attr is None:
+            raise ValueError(f"the model was built for {self.edge_dim} features an edge (edge_dim): give edge_attr")
+        return self._outputs(x, edge_index, None if self.edge_dim is None else edge_attr)
+
+    def _along_edges(self, x: Tensor, edge_index: Tensor, carried: Tensor | None) -> tuple[Tensor, ...]:
+        return (edge_index,) if carried is None else (edge_index, carried)
 
 
 class GAT(_Attention):
@@ -224,6 +251,7 @@ class GAT(_Attention):
 
     Args:
         heads: attention heads of the hidden layers; must divide `hidden_channels`.
+        edge_dim: features of an edge that the attention sees; None for none.
         dropout: between layers and on the attention coefficients; 0.6 as in the paper.
 
     Example:
@@ -242,14 +270,23 @@ class GAT(_Attention):
         num_layers: int = 2,
         dropout: float = 0.6,
         heads: int = 8,
+        edge_dim: int | None = None,
     ) -> None:
         super().__init__(
-            in_channels, hidden_channels, out_channels, num_layers=num_layers, dropout=dropout, heads=heads
+            in_channels,
+            hidden_channels,
+            out_channels,
+            num_layers=num_layers,
+            dropout=dropout,
+            heads=heads,
+            edge_dim=edge_dim,
         )
 
     def _conv(self, in_channels: int, out_channels: int, *, last: bool) -> nn.Module:
         heads = 1 if last else self.heads
-        conv: nn.Module = GATConv(in_channels, out_channels // heads, heads=heads, dropout=self.dropout)
+        conv: nn.Module = GATConv(
+            in_channels, out_channels // heads, heads=heads, dropout=self.dropout, edge_dim=self.edge_dim
+        )
         return conv
 
 
@@ -261,6 +298,7 @@ class GraphTransformer(_Attention):
 
     Args:
         heads: attention heads of the hidden layers; must divide `hidden_channels`.
+        edge_dim: features of an edge that attention and messages see; None for none.
 
     Example:
         >>> GraphTransformer(3, 16, 2)(torch.ones(4, 3), torch.tensor([[0, 1], [1, 0]])).shape
@@ -269,5 +307,5 @@ class GraphTransformer(_Attention):
 
     def _conv(self, in_channels: int, out_channels: int, *, last: bool) -> nn.Module:
         heads = 1 if last else self.heads
-        conv: nn.Module = TransformerConv(in_channels, out_channels // heads, heads=heads)
+        conv: nn.Module = TransformerConv(in_channels, out_channels // heads, heads=heads, edge_dim=self.edge_dim)
         return conv

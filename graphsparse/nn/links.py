@@ -39,14 +39,14 @@ class NodeEmbedding(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_nodes, channels))
         nn.init.xavier_uniform_(self.weight)
 
-    def forward(self, x: Tensor | None, edge_index: Tensor) -> Tensor:
-        """Outputs of the encoder, [N, ...]."""
+    def forward(self, x: Tensor | None, edge_index: Tensor, **edge_data: Tensor) -> Tensor:
+        """Outputs of the encoder, [N, ...], which gets what edges carry by the names of its own forward."""
         features: Tensor = self.weight
         if x is not None:
             if x.size(0) != len(self.weight):
                 raise ValueError(f"there are {len(self.weight)} learned rows, but x has {x.size(0)}")
             features = torch.cat([x, features], dim=1)
-        out: Tensor = self.encoder(features, edge_index)
+        out: Tensor = self.encoder(features, edge_index, **edge_data)
         return out
 
 
@@ -82,9 +82,9 @@ class LinkNet(nn.Module):
         widths = pairwise([channels] * num_layers + [1])
         self.layers = nn.ModuleList(nn.Linear(source, target) for source, target in widths)
 
-    def forward(self, x: Tensor | None, edge_index: Tensor) -> Tensor:
-        """Embeddings of all nodes [N, channels]."""
-        z: Tensor = self.encoder(x, edge_index)
+    def forward(self, x: Tensor | None, edge_index: Tensor, **edge_data: Tensor) -> Tensor:
+        """Embeddings of all nodes [N, channels]; the encoder gets what edges carry by the names of its own forward."""
+        z: Tensor = self.encoder(x, edge_index, **edge_data)
         return z
 
     def decode(self, z: Tensor, pairs: Tensor) -> Tensor:

@@ -11,36 +11,38 @@ from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
 from graphsparse.products import quietly, remember_transpose
 
-Build = Callable[[Tensor, int, torch.dtype], Tensor]
+Build = Callable[[Tensor, int, torch.dtype, Tensor | None], Tensor]
 
 # A protocol with a training graph and a test graph alternates between two of them.
 _SLOTS = 2
 
 
 class MatrixCache:
-    """The matrices of the graphs seen last, found again by the *content* of ``edge_index``.
+    """The matrices of the graphs seen last, found again by the *content* of ``edge_index`` and of the weights.
 
     Identity is not enough: a new tensor may live at an old address, and ``numpy()`` or ``.data`` change a
     tensor without a new version. The cache keeps its own copy of the arcs and compares all of them, which
     costs about a thousandth of the product that follows. Copies and pickles of it are empty.
 
     Args:
-        build: makes the matrix from ``(edge_index, num_nodes, dtype)``.
+        build: makes the matrix from ``(edge_index, num_nodes, dtype, edge_weight)``.
     """
 
     def __init__(self, build: Build) -> None:
         self._build = build
-        self._entries: list[tuple[Tensor, int, torch.dtype, Tensor]] = []
+        self._entries: list[tuple[Tensor, Tensor | None, int, torch.dtype, Tensor]] = []
 
-    def __call__(self, edge_index: Tensor, num_nodes: int, dtype: torch.dtype) -> Tensor:
-        for position, (arcs, nodes, kind, matrix) in enumerate(self._entries):
-            same_kind = nodes == num_nodes and kind == dtype and arcs.device == edge_index.device
-            if same_kind and arcs.dtype == edge_index.dtype and torch.equal(arcs, edge_index):
+    def __call__(
+        self, edge_index: Tensor, num_nodes: int, dtype: torch.dtype, edge_weight: Tensor | None = None
+    ) -> Tensor:
+        for position, (arcs, weight, nodes, kind, matrix) in enumerate(self._entries):
+            if nodes == num_nodes and kind == dtype and _same(arcs, edge_index) and _same(weight, edge_weight):
                 if position > 0:
                     self._entries.insert(0, self._entries.pop(position))
                 return matrix
-        matrix = self._build(edge_index, num_nodes, dtype)
-        self._entries.insert(0, (edge_index.detach().clone(), num_nodes, dtype, matrix))
+        matrix = self._build(edge_index, num_nodes, dtype, edge_weight)
+        weight = None if edge_weight is None else edge_weight.detach().clone()
+        self._entries.insert(0, (edge_index.detach().clone(), weight, num_nodes, dtype, matrix))
         del self._entries[_SLOTS:]
         return matrix
 
@@ -58,23 +60,29 @@ class MatrixCache:
         return {"_build": self._build, "_entries": []}
 
 
-def gcn_matrix(edge_index: Tensor, num_nodes: int, dtype: torch.dtype) -> Tensor:
-    """The transpose of D^-1/2 (A + I) D^-1/2, as PyG's ``gcn_norm`` has it."""
+def _same(one: Tensor | None, other: Tensor | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one.device == other.device and one.dtype == other.dtype and torch.equal(one, other)
+
+
+def gcn_matrix(edge_index: Tensor, num_nodes: int, dtype: torch.dtype, edge_weight: Tensor | None = None) -> Tensor:
+    """The transpose of D^-1/2 (A + I) D^-1/2, as PyG's ``gcn_norm`` has it; A holds the weights [E], or ones."""
     _check_ids(edge_index, num_nodes)
-    arcs, weight = gcn_norm(edge_index, None, num_nodes, dtype=dtype)
+    arcs, weight = gcn_norm(edge_index, edge_weight, num_nodes, dtype=dtype)
     return _csr(arcs, weight, num_nodes)
 
 
-def gin_matrix(edge_index: Tensor, num_nodes: int, dtype: torch.dtype) -> Tensor:
-    """The transpose of A + I; parallel arcs add up."""
+def gin_matrix(edge_index: Tensor, num_nodes: int, dtype: torch.dtype, edge_weight: Tensor | None = None) -> Tensor:
+    """The transpose of A + I; parallel arcs add up, and weights have no part."""
     _check_ids(edge_index, num_nodes)
     nodes = torch.arange(num_nodes, device=edge_index.device, dtype=edge_index.dtype)
     arcs = torch.cat((edge_index, nodes.expand(2, -1)), dim=1)
     return _csr(arcs, torch.ones(arcs.size(1), dtype=dtype, device=arcs.device), num_nodes)
 
 
-def mean_matrix(edge_index: Tensor, num_nodes: int, dtype: torch.dtype) -> Tensor:
-    """The transpose of A, each row divided by its number of arcs, parallel ones counted one by one."""
+def mean_matrix(edge_index: Tensor, num_nodes: int, dtype: torch.dtype, edge_weight: Tensor | None = None) -> Tensor:
+    """The transpose of A, each row divided by its number of arcs, parallel ones one by one; weights have no part."""
     _check_ids(edge_index, num_nodes)
     arriving = torch.bincount(edge_index[1], minlength=num_nodes).to(dtype)
     return _csr(edge_index, (1 / arriving)[edge_index[1]], num_nodes)

@@ -6,23 +6,65 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
 from graphsparse.fit import NodeTask
+from graphsparse.fit.edge_data import NAMES
 from graphsparse.hashing import framed_hash
 
 
-def canonical_order(edge_index: Tensor) -> Tensor:
-    """Positions ``[E]`` that sort ``edge_index`` ``[2, E]`` by (tail, head, copy), copies by position.
+def canonical_order(data: Data) -> Tensor:
+    """Positions ``[E]`` that sort a graph's arcs by (tail, head, copy), copies by what they carry, then by position.
 
     Example:
-        >>> canonical_order(torch.tensor([[1, 0, 0], [0, 2, 1]]))
+        >>> canonical_order(Data(edge_index=torch.tensor([[1, 0, 0], [0, 2, 1]])))
         tensor([2, 1, 0])
+        >>> canonical_order(Data(edge_index=torch.tensor([[0, 0], [1, 1]]), edge_type=torch.tensor([3, 2])))
+        tensor([1, 0])
     """
-    tails, heads = edge_index.cpu().numpy()
-    return torch.from_numpy(np.lexsort((heads, tails)))
+    tails, heads = data.edge_index.cpu().numpy()
+    order = np.lexsort((heads, tails))
+    copies = (np.diff(tails[order]) == 0) & (np.diff(heads[order]) == 0)
+    if copies.any():
+        order = np.lexsort((*reversed([_ranks(values) for values in _carried(data).values()]), heads, tails))
+    return torch.from_numpy(order)
+
+
+def copies_differ(data: Data) -> bool:
+    """Whether parallel copies of an edge carry something that tells them apart.
+
+    Example:
+        >>> copies_differ(Data(edge_index=torch.tensor([[0, 0], [1, 1]]), edge_type=torch.tensor([3, 2])))
+        True
+    """
+    order = canonical_order(data)
+    tails, heads = data.edge_index.cpu()[:, order]
+    copies = ((tails.diff() == 0) & (heads.diff() == 0)).numpy()
+    ranks = [_ranks(values)[order.numpy()] for values in _carried(data).values()] if copies.any() else []
+    return any(bool((np.diff(rank)[copies] != 0).any()) for rank in ranks)
+
+
+def _carried(data: Data) -> dict[str, Tensor]:
+    """What the arcs of a graph carry, by name; what has another number of rows is none of it."""
+    found = {name: data.get(name) for name in NAMES}
+    number = data.edge_index.size(1)
+    return {
+        name: (value if value.layout == torch.strided else value.to_dense()).cpu()
+        for name, value in found.items()
+        if isinstance(value, Tensor) and value.dim() and value.size(0) == number
+    }
+
+
+def _ranks(values: Tensor) -> npt.NDArray[np.int64]:
+    """A number for each row, equal for equal rows, that grows with them."""
+    rows = values.detach().reshape(len(values), -1)
+    rows = torch.view_as_real(rows).flatten(1) if rows.is_complex() else rows
+    rows = rows.float() if rows.dtype == torch.bfloat16 else rows
+    ranks: npt.NDArray[np.int64] = np.unique(rows.numpy(), axis=0, return_inverse=True)[1].reshape(-1)
+    return ranks
 
 
 def graph_hash(data: Data, split: int = 0, names: Sequence[str] = NodeTask.hashed) -> str:
@@ -31,16 +73,17 @@ def graph_hash(data: Data, split: int = 0, names: Sequence[str] = NodeTask.hashe
     Args:
         data: the graph.
         split: the column of two-dimensional masks that counts.
-        names: the attributes that the task reads; those that are present are covered, ``edge_attr`` in canonical order.
+        names: the attributes that the task reads; those that are present are covered, what edges carry in canonical
+            order.
     """
     edge_index = data.edge_index.cpu().long()
-    order = canonical_order(edge_index)
+    order, carried = canonical_order(data), _carried(data)
     tensors = {"edge_index": edge_index[:, order]}
     for name in names:
         value = data.get(name)
         if isinstance(value, Tensor):
             value = value.to_dense() if value.layout != torch.strided else value
-            value = value.cpu()[order] if name == "edge_attr" else value
+            value = carried[name][order] if name in carried else value
             tensors[name] = value[:, split] if name.endswith("_mask") and value.dim() == 2 else value
     return framed_hash(tensors, str(data.num_nodes))
 

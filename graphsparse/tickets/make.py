@@ -15,15 +15,14 @@ from torch_geometric.nn.dense.linear import Linear as PygLinear
 
 from graphsparse.errors import TicketError
 from graphsparse.fit import FitResult
-from graphsparse.fit.features import run
-from graphsparse.fit.measure import evaluating, inference_ms
+from graphsparse.fit.measure import device_of, evaluating, inference_ms
 from graphsparse.params import plain_distribution, prunable
 from graphsparse.report import versions
 from graphsparse.tickets.canonical import canonical_order, graph_hash
 from graphsparse.tickets.check import check_found
 from graphsparse.tickets.finders.controls import IGNORED
 from graphsparse.tickets.finders.table import finder_name, finder_of
-from graphsparse.tickets.problem import Found, Problem, on_device
+from graphsparse.tickets.problem import Found, Problem
 from graphsparse.tickets.ticket import Ticket, kept_figures
 
 
@@ -63,7 +62,7 @@ def as_ticket(
     }
     return Ticket(
         method=method,
-        edge_mask=found.edge_mask.cpu()[canonical_order(problem.data.edge_index)],
+        edge_mask=found.edge_mask.cpu()[canonical_order(problem.data)],
         weight_masks=masks,
         theta0={name: theta0[name][mask] for name, mask in masks.items()},
         weights={name: state[name][mask] for name, mask in masks.items()},
@@ -108,13 +107,14 @@ def _costs(problem: Problem, dense: FitResult, found: Found) -> dict[str, Any]:
         ("", found.result, problem.task.with_mask(found.edge_mask)),
     ):
         model = problem.trained_model(result)
-        figures[f"{prefix}macs"] = macs(model, *on_device(task.inputs(), model))
-        runs.append(torch.no_grad()(partial(run, model, *on_device(task.inputs_for(model), model))))
+        plain, quick = (task.arguments(model, quick=how).to(device_of(model)) for how in (False, True))
+        figures[f"{prefix}macs"] = macs(model, *plain.places, **plain.named)
+        runs.append(torch.no_grad()(partial(quick.run, model)))
     dense_ms, sparse_ms = inference_ms(runs)
     return figures | {"dense_inference_ms": dense_ms, "inference_ms": sparse_ms}
 
 
-def macs(model: nn.Module, *inputs: Any) -> int:
+def macs(model: nn.Module, *inputs: Any, **named: Any) -> int:
     r"""Multiply-accumulates of one forward pass that skips absent edges and zero weights.
 
     Every linear map counts :math:`rows \cdot \mathrm{nnz}(W)`, every message-passing layer the elements of its
@@ -122,8 +122,9 @@ def macs(model: nn.Module, *inputs: Any) -> int:
     feature counts as a number.
 
     Args:
-        model: called as ``model(*inputs)``.
+        model: called as ``model(*inputs, **named)``.
         inputs: such as node features ``[N, F]``, dense, and ``edge_index`` ``[2, E]``.
+        named: such as ``edge_weight`` ``[E]``.
 
     Example:
         >>> lin = torch.nn.Linear(4, 2, bias=False)
@@ -150,7 +151,7 @@ def macs(model: nn.Module, *inputs: Any) -> int:
                 stack.callback(module.register_forward_hook(linear).remove)
             elif isinstance(module, MessagePassing):
                 stack.callback(module.register_message_forward_hook(message).remove)
-        model(*inputs)
+        model(*inputs, **named)
     return sum(counts)
 
 

@@ -9,17 +9,16 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from graphsparse.errors import TicketError
 from graphsparse.fit import MessageTask, clear_graph_caches
+from graphsparse.fit.graph_call import Arguments, by_target
 from graphsparse.fit.measure import device_of
 from graphsparse.fit.rng import preserved, seed_all
 
-Inputs = tuple[Any, ...]
 _MOVED = 4  # nodes whose features are changed at once
 _REBIRTHS = 64  # graphs made in the hope that one gets the identity of one that is gone
 
@@ -59,7 +58,7 @@ def check_forgets(model: nn.Module, task: MessageTask) -> None:
 class _Probe:
     def __init__(self, model: nn.Module, task: MessageTask, where: torch.device) -> None:
         self.model, self.task, self.where = model, task, where
-        self.dense = self._moved(task.inputs())
+        self.dense = task.arguments(model).to(where)
 
     def check(self) -> None:
         whole = self._outputs(self.dense)  # first, so that what copies share holds the whole graph
@@ -77,10 +76,10 @@ class _Probe:
             else:
                 self._check_order(graph, alone, train=True)
 
-    def _first_that_runs(self, graphs: Iterator[Inputs]) -> Inputs | None:
+    def _first_that_runs(self, graphs: Iterator[Arguments]) -> Arguments | None:
         return next((graph for graph in graphs if self._outputs(graph) is not None), None)
 
-    def _fewer(self) -> Iterator[Inputs]:
+    def _fewer(self) -> Iterator[Arguments]:
         """Graphs with ever more edges; a model may need some (a pooling, an aggregation that fits a density)."""
         arcs = self.task.edge_index
         apart = arcs[0] != arcs[1]
@@ -89,56 +88,55 @@ class _Probe:
         first = apart.nonzero()[:1].view(-1)
         pair = (low == low[first]) & (high == high[first]) if len(first) else apart
         for kept in (torch.zeros_like(apart), pair, apart & (numbers % 8 == 0), apart & (numbers % 2 == 0)):
-            yield self._moved(self.task.with_mask(kept | ~apart).inputs())
+            yield self.task.with_mask(kept | ~apart).arguments(self.model).to(self.where)
 
-    def _loops_only(self) -> Inputs | None:
+    def _loops_only(self) -> Arguments | None:
         """A graph of the very shape of the whole one, whose arcs join nothing."""
-        x, arcs, *rest = self.dense
-        number = self._num_nodes()
+        arcs, number = self.dense.edge_index, self._num_nodes()
         if not number or not arcs.size(1):
             return None
         nodes = torch.arange(arcs.size(1), device=arcs.device, dtype=arcs.dtype) % number
-        return (x, torch.stack([nodes, nodes]), *rest)
+        loops = torch.stack([nodes, nodes])
+        return self.dense.with_arcs(loops[:, by_target(loops)])
 
-    def _check_order(self, graph: Inputs, alone: Tensor, train: bool = False) -> None:
+    def _check_order(self, graph: Arguments, alone: Tensor, train: bool = False) -> None:
         """Whoever saw the whole graph before must answer as one who saw this one before, or none."""
         after = self._outputs(graph, before=self.dense, train=train)
         if (after is None or not self._same(after, alone)) and self._steady(graph, alone, train):
             raise self._remembers("it answers for the whole graph when it is given fewer edges")
 
-    def _check_identity(self, graph: Inputs, alone: Tensor) -> None:
+    def _check_identity(self, graph: Arguments, alone: Tensor) -> None:
         """A cache by ``id(edge_index)`` or its address finds a graph that is gone when another takes its place."""
         if self.where.type != "cpu":
             return  # the memory of other devices cannot be taken back on purpose
-        x, arcs, *rest = self.dense
-        model, memory = self._copy(), arcs.numpy().copy()
+        model, memory = self._copy(), self.dense.edge_index.numpy().copy()
         free = sys.getrefcount(memory)
         first = torch.from_numpy(memory)
         name = id(first)
-        self._run(model, (x, first, *rest))
+        self._run(model, self.dense.with_arcs(first))
         del first
         if sys.getrefcount(memory) > free:
             return  # somebody holds the graph itself, so that no other can take its place
-        memory[...] = graph[1].numpy()
+        memory[...] = graph.edge_index.numpy()
         held = [torch.from_numpy(memory) for _ in range(_REBIRTHS)]  # at the old address, and one with the old id
         for reborn in (*(other for other in held if id(other) == name), held[-1]):
-            outputs = self._run(model, (x, reborn, *rest))
+            outputs = self._run(model, self.dense.with_arcs(reborn))
             if (outputs is None or not self._same(outputs, alone)) and self._steady(graph, alone):
                 raise self._remembers("it takes another graph for one that was freed, by its id or its address")
 
-    def _steady(self, graph: Inputs, alone: Tensor, train: bool = False) -> bool:
+    def _steady(self, graph: Arguments, alone: Tensor, train: bool = False) -> bool:
         """Whether a second call gives what the first gives: otherwise its state moves by itself, whatever the graph."""
         again = self._outputs(graph, before=graph, train=train)
         return again is not None and self._same(again, alone)
 
-    def _check_neighbours(self, graph: Inputs, base: Tensor, whole: Tensor) -> None:
+    def _check_neighbours(self, graph: Arguments, base: Tensor, whole: Tensor) -> None:
         """Where no edge leads to a node, no other's features may reach it."""
-        arcs = graph[1]
+        arcs = graph.edge_index
         if self.task.kind == "graph":
             self._check_graphs(graph, base, whole)
             return
         number = self._num_nodes()
-        tails, heads = self.dense[1]
+        tails, heads = self.dense.edge_index
         apart = tails != heads
         degree = torch.bincount(tails[apart], minlength=number) + torch.bincount(heads[apart], minlength=number)
         degree[arcs[:, arcs[0] != arcs[1]].reshape(-1)] = 0  # these have edges here
@@ -162,29 +160,30 @@ class _Probe:
         if share - others >= 0.2 or (share >= 0.5 and self._same(whole, base)):
             raise self._remembers("without any edge a node still feels its neighbours in the whole graph")
 
-    def _check_graphs(self, graph: Inputs, base: Tensor, whole: Tensor) -> None:
+    def _check_graphs(self, graph: Arguments, base: Tensor, whole: Tensor) -> None:
         """Of whole graphs: who gives the same with and without edges, and yet knows which node is which, holds some."""
-        if not self._same(whole, base) or len(graph) < 4 or graph[3] is None:
+        batch = graph.batch
+        if not self._same(whole, base) or batch is None:
             return
-        batch = graph[3]
         drawn = torch.rand(len(batch), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         order = (batch + drawn.to(batch.device)).argsort()  # new places, each within its graph
         turned = self._outputs(graph, rows=lambda values: values[order])
         if turned is not None and not self._same(turned, base):
             raise self._remembers("its outputs are the same with and without edges, and yet not those of bare nodes")
 
-    def _knows_no_order(self, graph: Inputs, base: Tensor) -> bool:
+    def _knows_no_order(self, graph: Arguments, base: Tensor) -> bool:
         """Whether permuted nodes give permuted outputs."""
         order = torch.randperm(base.size(0), generator=torch.Generator().manual_seed(0)).to(self.where)
-        x, arcs, *rest = graph
-        permuted = self._outputs((x, order.argsort()[arcs.long()].to(arcs.dtype), *rest), rows=lambda v: v[order])
+        arcs = graph.edge_index
+        moved = graph.with_arcs(order.argsort()[arcs.long()].to(arcs.dtype))
+        permuted = self._outputs(moved, rows=lambda v: v[order])
         return permuted is not None and self._same(permuted, base[order])
 
     def _outputs(
         self,
-        graph: Inputs,
+        graph: Arguments,
         *,
-        before: Inputs | None = None,
+        before: Arguments | None = None,
         train: bool = False,
         rows: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor | None:
@@ -204,19 +203,19 @@ class _Probe:
                 return None
             model.eval()
         if rows is not None:
-            x, *rest = graph
+            x = graph.x
             if x is not None:
-                graph = (rows(x), *rest)
+                graph = graph.with_x(rows(x))
             for value in model.parameters() if x is None else ():
                 if value.dim() > 1 and value.size(0) == self._num_nodes():
                     value.copy_(rows(value))
         return self._run(model, graph)
 
-    def _run(self, model: nn.Module, graph: Inputs) -> Tensor | None:
+    def _run(self, model: nn.Module, graph: Arguments) -> Tensor | None:
         seed_all(0, self.where)
         clear_graph_caches(model)
         try:
-            outputs = model(*graph)
+            outputs = model(*graph.places, **graph.named)
         except Exception:
             return None
         finite = isinstance(outputs, Tensor) and outputs.is_floating_point() and bool(outputs.isfinite().all())
@@ -232,11 +231,8 @@ class _Probe:
             ) from error
 
     def _num_nodes(self) -> int:
-        x = self.dense[0]
+        x = self.dense.x
         return x.size(0) if isinstance(x, Tensor) else self.task.num_nodes
-
-    def _moved(self, inputs: Inputs) -> Inputs:
-        return tuple(value.to(self.where) if isinstance(value, Tensor) else value for value in inputs)
 
     def _tolerance(self, outputs: Tensor) -> float:
         return 1e-4 * float(outputs.abs().max()) + 1e-7 if outputs.numel() else 0.0

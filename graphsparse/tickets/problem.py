@@ -208,11 +208,11 @@ class Problem:
             ValueError: naming the model, and what it said.
         """
         edge_index = self.task.edge_index
-        bare = self.task.with_mask(edge_index[0] == edge_index[1])
         model = self.fresh_model().eval()
+        arguments = self.task.with_mask(edge_index[0] == edge_index[1]).arguments(model).to(device_of(model))
         try:
             with torch.no_grad():
-                model(*on_device(bare.inputs(), model))
+                arguments.run(model)
         except Exception as error:
             raise ValueError(
                 f"{type(model).__name__} cannot be run without edges, as {who} needs it "
@@ -232,12 +232,6 @@ class Problem:
 def _on_cpu(data: Data) -> Data:
     tensors = [value for value in data.to_dict().values() if isinstance(value, Tensor)]
     return data if all(value.device.type == "cpu" for value in tensors) else copy.copy(data).cpu()
-
-
-def on_device(inputs: tuple[Any, ...], model: nn.Module) -> tuple[Any, ...]:
-    """What a model is called with, moved to where the model is."""
-    where = device_of(model)
-    return tuple(value.to(where) if isinstance(value, Tensor) else value for value in inputs)
 
 
 class Finder(Protocol):

@@ -86,7 +86,7 @@ class Ticket:
             TicketError: if ``data`` is not the graph that the ticket was found on.
         """
         self._check_graph(data)
-        return open_graph(data).cut(self.mask_for(data.edge_index))
+        return open_graph(data).cut(self.mask_for(data))
 
     def apply_to(self, model: M, *, rewind: bool = False) -> M:
         """Return a copy of ``model`` that holds the ticket's weights, zeros elsewhere; ``model`` is not changed.
@@ -165,7 +165,7 @@ class Ticket:
             raise TicketError(f"the ticket's hash is {self.hash}, not the expected {expected_hash}")
         self._check_graph(data)
         task = task if task is not None else self._task(data)
-        figures, mask = scores(task, self.logits), self.mask_for(data.edge_index)
+        figures, mask = scores(task, self.logits), self.mask_for(data)
         named = {f"{part}_accuracy": value for part, value in figures.items() if f"{part}_accuracy" in self.metrics}
         kept = kept_figures(data.edge_index, mask, self.weight_masks)
         check_claims({**figures, **named}, self.metrics, "stored outputs", "ticket")
@@ -255,18 +255,18 @@ class Ticket:
             tensors |= {prefix + name: value.contiguous() for name, value in values.items()}
         return tensors
 
-    def mask_for(self, edge_index: Tensor) -> Tensor:
-        """Which edges stay: bool ``[E]``, in the order of ``edge_index`` ``[2, E]``, the edges of the ticket's graph.
+    def mask_for(self, data: Data) -> Tensor:
+        """Which edges stay: bool ``[E]``, in the order of ``data.edge_index`` ``[2, E]``, of the ticket's graph.
 
         Raises:
             TicketError: their number is not that of the ticket's graph.
         """
-        if self.edge_mask.numel() != edge_index.size(1):
+        if self.edge_mask.numel() != data.edge_index.size(1):
             raise TicketError(
-                f"the ticket says which of {self.edge_mask.numel()} edges stay, {edge_index.size(1)} are there"
+                f"the ticket says which of {self.edge_mask.numel()} edges stay, {data.edge_index.size(1)} are there"
             )
         mask = torch.empty_like(self.edge_mask)
-        mask[canonical_order(edge_index)] = self.edge_mask
+        mask[canonical_order(data)] = self.edge_mask
         return mask
 
     def _check_graph(self, data: Data) -> None:
@@ -274,7 +274,7 @@ class Ticket:
         if found != self.graph_hash:
             raise TicketError(
                 f"this is not the ticket's graph: it hashes to {found[:16]}..., the ticket was found on "
-                f"{self.graph_hash[:16]}... (nodes, edges, features, labels and split must be the same)"
+                f"{self.graph_hash[:16]}... (nodes, edges, what they carry, features, labels, split must be the same)"
             )
 
     def _task(self, data: Data) -> MessageTask:

@@ -15,6 +15,7 @@ from torch_geometric.nn import GCNConv, GINEConv, global_mean_pool
 
 from graphsparse.data import GraphSet, join_graphs
 from graphsparse.fit import DivergedError, GraphTask, fit
+from graphsparse.fit.edge_data import EdgeData
 from graphsparse.fit.union import Union
 
 
@@ -75,7 +76,9 @@ def test_a_batch_is_what_pyg_makes_of_the_same_graphs(seed: int, chosen: list[in
     if shuffled:
         order = torch.randperm(edge_index.size(1), generator=torch.Generator().manual_seed(seed))
         edge_index, edge_attr = edge_index[:, order], edge_attr[order]
-    x, arcs, bonds, batch = Union.of(data.x, edge_index, edge_attr, data.batch, 20).take(torch.tensor(chosen))
+    union = Union.of(data.x, edge_index, EdgeData(edge_attr=edge_attr), data.batch, 20)
+    x, arcs, edge_data, batch = union.take(torch.tensor(chosen))
+    bonds = edge_data.edge_attr
     expected = Batch.from_data_list([parts[number] for number in chosen])
     assert torch.equal(x, expected.x)
     assert torch.equal(batch, expected.batch)
@@ -97,7 +100,8 @@ def test_outputs_do_not_depend_on_the_batch(graphs: GraphSet) -> None:
     outputs = task.predict(net)
     for number in (0, 4, 59):
         with torch.no_grad():
-            alone = net.eval()(*task.union.take(torch.tensor([number])))
+            x, arcs, edge_data, batch = task.union.take(torch.tensor([number]))
+            alone = net.eval()(x, arcs, edge_data.edge_attr, batch)
         torch.testing.assert_close(outputs[number], alone[0])
 
 
@@ -175,7 +179,7 @@ def test_copies_of_an_edge_need_a_mask() -> None:
     task = GraphTask(join_graphs([pair] * 3, {"train": [0], "val": [1], "test": [2]}), metric="rmse")
     mask = torch.ones(12, dtype=torch.bool)
     mask[[0, 2]] = False
-    assert task.with_mask(mask).union.edge_attr[:2].tolist() == [[2, 3], [6, 7]]
+    assert task.with_mask(mask).union.edge_data.edge_attr[:2].tolist() == [[2, 3], [6, 7]]
     with pytest.raises(ValueError, match="with_mask"):
         task.with_edges(task.edge_index[:, mask])
 
@@ -194,7 +198,8 @@ def test_a_student_that_equals_its_teacher_has_nothing_to_learn(graphs: GraphSet
     task.batch_size = 30
     with torch.no_grad():
         outputs = task.predict(net)
-        outputs[:30] = net.train()(*task.union.take(torch.arange(30)))
+        x, arcs, edge_data, batch = task.union.take(torch.arange(30))
+        outputs[:30] = net.train()(x, arcs, edge_data.edge_attr, batch)
     losses = []
     for term in (None, task.teach(net, outputs, 1.0), task.teach(net, outputs + 1, 1.0)):
         torch.manual_seed(0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from typing import Any
 
 import pytest
@@ -301,16 +300,3 @@ def test_unlabelled_nodes_may_hold_anything(data: Data) -> None:
     node = int(train.nonzero()[0])
     y[node], train[node] = -1, False
     assert NodeTask(changed(data, y=y, train_mask=train)).num_classes == 3
-
-
-def test_what_edges_carry_and_no_model_gets_is_said_in_one_line():
-    """A ticket of a weighted graph was one of the same graph without weights, and nobody was told."""
-    part = torch.arange(6)
-    masks = {"train_mask": part < 3, "val_mask": part == 3, "test_mask": part > 3}
-    graph = Data(x=torch.eye(6), edge_index=torch.tensor([[0, 1, 2], [1, 2, 3]]), y=part % 2, **masks)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        NodeTask(graph)
-    graph.edge_weight, graph.edge_type = torch.ones(3), torch.zeros(3, dtype=torch.long)
-    with pytest.warns(UserWarning, match="the data has edge_weight and edge_type, which a node task does not pass"):
-        NodeTask(graph)

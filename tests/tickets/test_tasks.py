@@ -201,13 +201,18 @@ def test_other_molecules_are_refused(molecules, name):
         ticket.verify(other)
 
 
-def test_hashes_of_nodes_do_not_read_what_node_tasks_do_not(blocks):
-    """Old tickets of nodes stay valid: features of edges were never part of their graph."""
-    plain = graph_hash(blocks)
-    with_features = copy.copy(blocks)
-    with_features.edge_attr = torch.ones(blocks.num_edges, 2)
-    assert graph_hash(with_features) == plain
-    assert graph_hash(with_features, 0, GraphTask.hashed) != graph_hash(blocks, 0, GraphTask.hashed)
+def test_what_edges_carry_belongs_to_the_graph_of_every_task():
+    """It reaches the model. Data without it hashes as ever: old tickets stay valid."""
+    part = torch.arange(6)
+    masks = {"train_mask": part < 3, "val_mask": part == 3, "test_mask": part > 3}
+    arcs = torch.tensor([[1, 0, 2, 1, 0], [2, 1, 3, 0, 1]])
+    plain = Data(x=torch.eye(6), edge_index=arcs, y=part % 2, **masks)
+    assert graph_hash(plain)[:16] == "539710449bf2df65"
+    for name, values in (("edge_attr", torch.ones(5, 2)), ("edge_weight", torch.ones(5)), ("edge_type", part[:5])):
+        carrying = copy.copy(plain)
+        carrying[name] = values
+        for kind in (NodeTask, LinkTask, GraphTask):
+            assert graph_hash(carrying, 0, kind.hashed) != graph_hash(plain, 0, kind.hashed)
 
 
 def test_minimised_metrics_choose_the_smallest(molecules):

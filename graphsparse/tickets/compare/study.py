@@ -182,7 +182,7 @@ class Study:
 
     def _record(self, best: Ticket, data: Data, curve: Mapping[Step, Mapping[int, Ticket]]) -> dict[str, Any]:
         """What the page shows besides the figures: the curve, the graph before and after, how it was made."""
-        mask = best.mask_for(data.edge_index)
+        mask = best.mask_for(data)
         return {
             **provenance("ticket", self),
             "curve": [{"label": self.method, "points": _points(curve)}],

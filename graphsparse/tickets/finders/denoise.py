@@ -111,7 +111,7 @@ class Denoise:
         steps = math.ceil(self.until * problem.training.epochs)
         exchange = Exchange(pools, self.interval, self.share, steps)
         exchange.clear()
-        task = problem.task.with_edges(pairs.edge_index)
+        task = problem.task.with_positions(pairs.order)
         result = problem.train(
             soft, task, name, distill=problem.teach(dense), optimizer=MaskAdam(soft), callbacks=[exchange]
         )

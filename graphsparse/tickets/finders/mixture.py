@@ -107,7 +107,7 @@ class Mixture:
         seen = self._votes(problem, _part(pairs.graph, inside, x), shares, "training graph")
         router = Router(x.size(1), seen.size, self.top)
         soft = RoutedMasks(problem.fresh_model(), router, x.float(), inside, seen, pairs)
-        task = MaskTask(problem.task.with_edges(pairs.edge_index), soft, Balance(self.balance))
+        task = MaskTask(problem.task.with_positions(pairs.order), soft, Balance(self.balance))
         name = run_name(problem, f"mixture-{own}-{edge_keep}-router")
         result = problem.train(soft, task, name, distill=problem.teach(dense), optimizer=soft.adam)
         edge_mask = self._cut(pairs, soft, x.float(), shares, edge_keep)

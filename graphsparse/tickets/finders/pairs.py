@@ -62,7 +62,7 @@ class RemainingPairs:
             unit[torch.from_numpy(positions)] = number
         graphs = [MaskedGraph(self.edge_index, unit)]
         if not bool(self._inside.all()):
-            training = self.problem.task.with_edges(self.edge_index).training_edge_index.cpu()
+            training = self.problem.task.with_positions(self.order).training_edge_index.cpu()
             tails, heads = self.edge_index
             graphs.append(MaskedGraph(training, unit[self._inside[tails] & self._inside[heads]]))
         return graphs

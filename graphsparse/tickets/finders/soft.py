@@ -114,7 +114,7 @@ class SoftMasks(nn.Module):
         clear_graph_caches(self.model)  # what a layer keeps of the step before was made under other masks
         try:
             outputs = None
-            if self._products is not None:
+            if self._products is not None and not named:  # its matrix does not tell what weights the arcs carry
                 outputs = self._by_product(number, mask, x, edge_index, *rest, **named)
             if outputs is None:
                 set_masks(self.model, mask, edge_index, apply_sigmoid=False)

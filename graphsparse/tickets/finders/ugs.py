@@ -119,7 +119,7 @@ class UGS(Iterative):
         soft = SoftMasks(model, {}, pairs.start(NOISE), pairs.graphs()).to(where)
         with preserved(where):
             seed_all(problem.seed, where)
-            task = MaskTask(problem.task.with_edges(pairs.edge_index), soft, self.objective)
+            task = MaskTask(problem.task.with_positions(pairs.order), soft, self.objective)
             next(iter(task.start(soft, where).losses()))
 
     def prune(self, course: Course, name: str, kept: Kept, before: Keeps, target: Keeps) -> Kept:
@@ -131,7 +131,7 @@ class UGS(Iterative):
             key: mask * (1 + NOISE * torch.rand(mask.shape, generator=noise)) for key, mask in kept.weights.items()
         }
         soft = SoftMasks(problem.fresh_model(), weights, pairs.start(NOISE), pairs.graphs())
-        task = MaskTask(problem.task.with_edges(pairs.edge_index), soft, self.objective)
+        task = MaskTask(problem.task.with_positions(pairs.order), soft, self.objective)
         result = problem.train(soft, task, name, distill=problem.teach(course.dense), optimizer=MaskAdam(soft))
         magnitudes = {key: mask.detach().cpu().abs() for key, mask in soft.weight_masks.items()}
         edges = pairs.cut(soft.edges.detach().cpu().abs(), target[0])
