@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 
@@ -33,18 +34,31 @@ def canonical_order(data: Data) -> Tensor:
     return torch.from_numpy(order)
 
 
-def copies_differ(data: Data) -> bool:
-    """Whether parallel copies of an edge carry something that tells them apart.
+def with_ordered_copies(data: Data) -> Data:
+    """The same graph, its edges in canonical order if parallel copies of one carry different things; else itself.
+
+    The k-th copy of (u, v) and the k-th of (v, u) are one edge, which stays or goes: so they carry the same where both
+    directions do, and nothing depends on the order that the copies came in.
 
     Example:
-        >>> copies_differ(Data(edge_index=torch.tensor([[0, 0], [1, 1]]), edge_type=torch.tensor([3, 2])))
-        True
+        >>> arcs = torch.tensor([[0, 0, 1, 1], [1, 1, 0, 0]])
+        >>> with_ordered_copies(Data(edge_index=arcs, edge_type=torch.tensor([3, 2, 2, 3]))).edge_type.tolist()
+        [2, 3, 2, 3]
     """
+    carried = _carried(data)
+    if not carried:
+        return data
     order = canonical_order(data)
     tails, heads = data.edge_index.cpu()[:, order]
-    copies = ((tails.diff() == 0) & (heads.diff() == 0)).numpy()
-    ranks = [_ranks(values)[order.numpy()] for values in _carried(data).values()] if copies.any() else []
-    return any(bool((np.diff(rank)[copies] != 0).any()) for rank in ranks)
+    copies = (tails.diff() == 0) & (heads.diff() == 0)
+    ranks = [torch.from_numpy(_ranks(values))[order] for values in carried.values()] if bool(copies.any()) else []
+    if not any(bool((rank.diff()[copies] != 0).any()) for rank in ranks):
+        return data
+    other = copy.copy(data)
+    other.edge_index = data.edge_index[:, order.to(data.edge_index.device)]
+    for name in carried:
+        other[name] = data[name][order.to(data[name].device)]
+    return other
 
 
 def _carried(data: Data) -> dict[str, Tensor]:

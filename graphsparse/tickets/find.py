@@ -19,6 +19,7 @@ from graphsparse.graphs.interop import of_library
 from graphsparse.keep_rule import Keep, exact_fraction, keep_fraction, whole_number
 from graphsparse.params import Distribution, L0Projection
 from graphsparse.params.reparametrized import check_unpruned
+from graphsparse.tickets.canonical import with_ordered_copies
 from graphsparse.tickets.compare.search import sparsest_within
 from graphsparse.tickets.finders.table import EDGE_RULES, check_rules, finder_of
 from graphsparse.tickets.make import make_ticket
@@ -59,9 +60,10 @@ def find_ticket(
 
     Args:
         model: any module called as ``model(x, edge_index)``, for graphs as ``model(x, edge_index, edge_attr, batch)``;
-            its current weights are theta0. It is never changed.
-        data: the graph, with ``x``, ``edge_index``, ``y`` and ``train_mask``, ``val_mask``, ``test_mask``; many graphs
-            as one `graphsparse.data.GraphSet`.
+            its current weights are theta0. It is never changed. What the edges carry is passed by the names of its own
+            ``forward``: ``edge_weight``, ``edge_attr``, ``edge_type``, cut along with the edges.
+        data: the graph, with ``x``, ``edge_index``, ``y`` (of several labels a node ``[N, C]`` of 0, 1 and NaN) and
+            ``train_mask``, ``val_mask``, ``test_mask``; many graphs as one `graphsparse.data.GraphSet`.
         method: a name of :func:`graphsparse.tickets.finders`: ``"teddy"``, ``"reliance"`` and ``"reliance-blind"``
             (ours), ``"ugs"``, ``"wd-glt"``, ``"imp"``, ``"mixture"``, ``"denoise"``, ``"magnitude"``, a control such as
             ``"random"`` or ``"no-edges"``, an edge score, or ``"module:attribute"``, a finder of your own.
@@ -121,6 +123,8 @@ def find_ticket(
     check_rules(method, edge_options)
     split = whole_number(split, "split")
     check_is_data(data)
+    if not isinstance(task, MessageTask):
+        data = with_ordered_copies(data)
     learned = _task(task, data, protocol, split)
     problem = Problem(
         model=_checked(model, which, weight_distribution),

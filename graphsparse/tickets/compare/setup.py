@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from graphsparse.nn import make, make_link_net, make_molecule_net
+from graphsparse.tickets.canonical import with_ordered_copies
 from graphsparse.tickets.problem import Problem, Training, task_class
 
 
@@ -35,6 +36,7 @@ def problem_of(
     Raises:
         ValueError: the task has no such backbone or protocol.
     """
+    data = with_ordered_copies(data)
     task = task_class(data.task).of(data, protocol=protocol)
     about = {"task": task.kind, "protocol": task.protocol, "split": 0, "dataset": data.name}
     net = _network(model, data, hidden, seed)

@@ -87,6 +87,8 @@ class SoftMasks(nn.Module):
             self.register_buffer(f"_arcs_{number}", graph.edge_index, persistent=False)
             self.register_buffer(f"_unit_{number}", graph.unit, persistent=False)
         self._count = len(graphs)
+        for layer in model.modules():
+            _use_plain_propagate(layer)
         self.to(device_of(model))
         self._products = MaskedProducts(model) if MaskedProducts.serve(model) else None  # type: ignore[arg-type]
         self.register_state_dict_post_hook(_own_keys_only)  # type: ignore[no-untyped-call]
@@ -249,6 +251,16 @@ class MaskAdam:
         groups = [{"params": weights, "weight_decay": weight_decay}, {"params": masks, "weight_decay": 0.0}]
         fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
         return torch.optim.Adam([group for group in groups if group["params"]], lr=lr, fused=fused)
+
+
+def _use_plain_propagate(layer: nn.Module) -> None:
+    """Undo what PyG does to a subclass (FastRGCNConv) whose parent was used before.
+
+    It takes for its plain `propagate` the parent's compiled one, which has other arguments and is deaf to masks.
+    """
+    plain = getattr(type(layer), "_orig_propagate", None)
+    if isinstance(layer, MessagePassing) and "_propagate" in getattr(plain, "__module__", ""):
+        type(layer)._orig_propagate = MessagePassing.propagate
 
 
 def _layer_of(error: BaseException) -> str | None:
