@@ -27,6 +27,8 @@ NEEDS = re.compile(r"<!-- needs: (.*?) -->")  # data sets that a page reads
 NUMBER = re.compile(r"-?\d[\d,]*\.?\d*")
 TABLES: list[Registry] = [
     gs.edges.SCORES,
+    gs.graphs.FORMATS,
+    gs.graphs.KINDS,
     gs.tickets.FINDERS,
     gs.metanet.CRITERIA,
     gs.metanet.OBJECTIVES,
