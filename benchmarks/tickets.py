@@ -27,7 +27,8 @@ from graphsparse.tickets.compare.bench import Bench, asked_rows
 from graphsparse.tickets.compare.declared import SPLITS, family, outcomes, study
 from graphsparse.tickets.compare.plan import Experiment, full, read_runs
 from graphsparse.tickets.compare.runs import ROWS
-from graphsparse.tickets.compare.verdict import pages, shown_as, verdicts
+from graphsparse.tickets.compare.verdict import pages, verdicts
+from graphsparse.tickets.shown import shown_as
 
 OUT = RESULTS / "tickets"
 PAGE = Path(__file__).parent.parent / "docs" / "tickets.md"

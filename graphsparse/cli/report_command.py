@@ -38,8 +38,7 @@ def report(
     from graphsparse.report.html import write_page
     from graphsparse.report.runs import PAGE, read_run
 
-    for module in PAGES:
-        importlib.import_module(module)
+    know_runs()
     if out is None:
         out = runs[0] / PAGE if len(runs) == 1 and runs[0].is_dir() else Path(PAGE)
     _check_out(out, runs)
@@ -50,6 +49,12 @@ def report(
     page = write_page(out, found)
     shown = found[0].lead if len(found) == 1 else f"{len(found)} runs compared."
     Console().print(f"{shown}\npage: {page}", highlight=False, soft_wrap=True, markup=False)
+
+
+def know_runs() -> None:
+    """Import what registers the kinds of run."""
+    for module in PAGES:
+        importlib.import_module(module)
 
 
 def _check_out(out: Path, runs: list[Path]) -> None:

@@ -38,6 +38,8 @@ from graphsparse.metanet.channels import (
 from graphsparse.metanet.channels import reconstruct as least_squares
 from graphsparse.metanet.graph import NetworkGraph
 from graphsparse.metanet.metanetwork import MetaNetwork
+from graphsparse.report.html import fragment
+from graphsparse.report.parts import Cell, Sheet, figure
 
 _CALIBRATION_BATCHES = 16
 _LOSS_BATCHES = 8
@@ -134,6 +136,25 @@ class PruneResult:
     def speedup(self) -> float:
         """FLOPs before over FLOPs after."""
         return self.flops[0] / self.flops[1]
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: figures before and after, and the channels of each layer."""
+        rows: list[list[Cell | str]] = [
+            [f"test {self.metric}, %", figure(self.accuracy_before, scale=100), figure(self.accuracy, scale=100)],
+            ["FLOPs, million", *(figure(count, scale=1e-6) for count in self.flops)],
+            ["parameters", *(figure(count, digits=0) for count in self.params)],
+            ["one pass, ms", *(figure(time) for time in self.latency_ms)],
+        ]
+        title = f"Pruned: {self.speedup:.2f} times fewer FLOPs"
+        layers: list[list[Cell | str]] = [
+            [name, *(figure(count, digits=0) for count in pair)] for name, pair in self.widths.items()
+        ]
+        return fragment(
+            [
+                Sheet(title, ["figure", "before", "after"], rows),
+                Sheet("Channels of each layer", ["layer", "before", "after"], layers),
+            ]
+        )
 
     def figures(self) -> dict[str, Any]:
         """All numbers as plain values, for JSON and tables."""

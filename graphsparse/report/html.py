@@ -36,6 +36,7 @@ _ASSETS = Path(__file__).parent / "assets"
 _EDGES = ("kept edges", "dropped edges")
 _FIRST = "the median degree"  # the centre that is drawn first: a hub would be a tangle
 _HEIGHT = 380  # of a chart, in pixels
+_MOST_ROWS = 40  # of a table in a notebook
 _MOST_CLASSES = 10  # that have colours of their own in a drawing
 
 
@@ -85,7 +86,7 @@ def page(runs: Sequence[Run]) -> str:
             inner = writer.sections(run.sections, 3)
             parts.append(f'<article id="run-{number}">{head}<p class="lead">{_text(run.lead)}</p>{inner}</article>')
         body = "\n".join(parts)
-    data = {**writer.data(), "record": runs[0].record if len(runs) == 1 else {}}
+    data = {**_rounded(plain(writer.data())), "record": plain(runs[0].record) if len(runs) == 1 else {}}
     return _document(title, heading, lead, links, body, data)
 
 
@@ -158,6 +159,8 @@ class _Writer:
 
     def _sheet(self, sheet: Sheet) -> str:
         rows = [[cell if isinstance(cell, Cell) else Cell(cell, cell) for cell in row] for row in sheet.rows]
+        more = 0 if self._tools else max(0, len(rows) - _MOST_ROWS)
+        rows = rows[: len(rows) - more]
         numeric = [
             any(isinstance(row[i].value, (int, float)) for row in rows)
             and all(row[i].value is None or isinstance(row[i].value, (int, float)) for row in rows)
@@ -172,9 +175,10 @@ class _Writer:
         )
         if not self._tools:
             head = "".join(f"<th>{_text(column)}</th>" for column in sheet.columns)
+            rest = f"<p>... and {more:,} rows more</p>" if more else ""
             return (
                 f"<table><caption>{_text(sheet.title)}</caption><thead><tr>{head}</tr></thead>"
-                f"<tbody>{body}</tbody></table>"
+                f"<tbody>{body}</tbody></table>{rest}"
             )
         head = "".join(
             f'<th scope="col" aria-sort="none"{kind}><button type="button">{_text(column)}</button></th>'
@@ -298,7 +302,7 @@ def _document(
         )
     )
     items = "".join(f'<li><a href="#{name}">{_text(text)}</a></li>' for name, text in links)
-    said = json.dumps(_rounded(plain(data)), allow_nan=False, separators=(",", ":"))
+    said = json.dumps(data, allow_nan=False, separators=(",", ":"))
     said = said.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
     return f"""<!DOCTYPE html>
 <html lang="en">

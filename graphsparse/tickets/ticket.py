@@ -19,11 +19,13 @@ from graphsparse.graphs.interop import EdgeList, open_graph
 from graphsparse.hashing import framed_hash
 from graphsparse.keep_rule import keep_fraction
 from graphsparse.params import weights_kept
+from graphsparse.report.html import fragment
 from graphsparse.tickets.canonical import canonical_order, graph_hash, pack_bits, unpack_bits
 from graphsparse.tickets.check import check_claims, check_edges, check_outputs, check_weight_count, scores
 from graphsparse.tickets.finders.controls import IGNORED
 from graphsparse.tickets.memory_probe import check_forgets
 from graphsparse.tickets.problem import task_class
+from graphsparse.tickets.shown import ticket_blocks
 from graphsparse.tickets.ticket_files import grouped, read_files, write_files
 from graphsparse.untrusted import reading
 
@@ -78,6 +80,10 @@ class Ticket:
             f"Ticket({self.method}, edges {figures['edges_kept']:.2%}, weights {figures['weights_kept']:.2%}, "
             f"test {figures['metric']} {figures['test']:.4f}, dense {figures['dense_test']:.4f}, {self.hash[:12]})"
         )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the ticket beside the dense model, and the weights kept of each tensor."""
+        return fragment(ticket_blocks(self))
 
     def sparse_graph(self, data: Data) -> Data:
         """Return ``data`` with the ticket's edges only; every attribute is kept, edge-level ones are cut along.
@@ -228,7 +234,8 @@ class Ticket:
 
     @classmethod
     def _from_parts(cls, about: Mapping[str, Any], tensors: Mapping[str, Tensor], source: str) -> Ticket:
-        masks = {name: unpack_bits(bits, about["shapes"][name]) for name, bits in grouped(tensors, "mask/").items()}
+        packed = grouped(tensors, "mask/")  # in an order of its own; that of the shapes is the model's
+        masks = {name: unpack_bits(packed[name], shape) for name, shape in about["shapes"].items()}
         for prefix in ("theta0/", "weight/"):
             for name, values in grouped(tensors, prefix).items():
                 if values.shape != (int(masks[name].sum()),) or not values.is_floating_point():

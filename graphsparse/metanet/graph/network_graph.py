@@ -18,6 +18,7 @@ from graphsparse.metanet.graph.architecture import empty_copy, filled_copy, sign
 from graphsparse.metanet.graph.structure import Kernel, Structure, build
 from graphsparse.metanet.graph.trace import trace
 from graphsparse.metanet.graph.transfer import Return, gather, scatter, ways_back
+from graphsparse.report.html import fragment
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -254,6 +255,12 @@ class NetworkGraph:
         from graphsparse.metanet.graph.views import description
 
         return description(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: layers, kernels, relations and features as tables."""
+        from graphsparse.metanet.graph.views import blocks
+
+        return fragment(blocks(self))
 
     def __repr__(self) -> str:
         edges = {kernel: len(edge.src) for kernel, edge in self.edges.items()}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from graphsparse.report.parts import Block, Cell, Facts, Sheet, figure
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -98,3 +101,37 @@ def description(graph: NetworkGraph) -> str:
     for role, groups in (("inputs", graph.inputs), ("outputs", graph.outputs)):
         lines.append(f"  {role}: " + "; ".join(f"{len(nodes)} nodes" for nodes in groups))
     return "\n".join(lines)
+
+
+def blocks(graph: NetworkGraph) -> list[Block]:
+    """The same as tables."""
+    total = sum(len(edges.src) for edges in graph.edges.values())
+    counts = torch.bincount(graph.layer, minlength=len(graph.layer_names)).tolist()
+    kernels: list[list[Cell | str]] = [
+        [kernel_name(kernel), name, figure(last - first, digits=0)]
+        for kernel, edges in graph.edges.items()
+        for name, first, last in zip(edges.names, edges.ptr, edges.ptr[1:], strict=False)
+    ]
+    features: list[list[Cell | str]] = [
+        [name, figure(len(bank.nodes), digits=0), figure(bank.values.shape[1], digits=0)]
+        for name, bank in graph.banks.items()
+    ]
+    relations: list[list[Cell | str]] = [
+        [kind, figure(pairs.shape[1], digits=0)] for kind, pairs in graph.relations.items()
+    ]
+    sizes: list[list[Cell | str]] = [
+        [name, figure(count, digits=0)] for name, count in zip(graph.layer_names, counts, strict=True)
+    ]
+    whole = [("NetworkGraph", f"{graph.num_nodes:,} nodes (channels), {total:,} edges (kernels)")]
+    found: list[Block] = [
+        Facts(whole),
+        Sheet("Layers", ["layer", "nodes"], sizes),
+        Sheet("Edges", ["kernel", "parameter", "edges"], kernels),
+        Sheet("Relations", ["kind", "pairs"], relations),
+        Sheet("Node features", ["feature", "nodes", "columns"], features),
+    ]
+    return [block for block in found if not isinstance(block, Sheet) or block.rows]
+
+
+def _counted(pairs: Iterable[tuple[str, int]]) -> list[list[Cell | str]]:
+    return [[name, figure(count, digits=0)] for name, count in pairs]

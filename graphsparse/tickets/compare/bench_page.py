@@ -11,8 +11,8 @@ from graphsparse.report.parts import Block, Cell, Prose, Run, Section, Sheet, Tr
 from graphsparse.report.runs import RECORD, RUNS, how_made, name_of, read_record
 from graphsparse.tickets.compare.plan import read_runs
 from graphsparse.tickets.compare.search import level_keeps
-from graphsparse.tickets.compare.ticket_page import Unit
 from graphsparse.tickets.compare.verdict import FEWEST, verdicts
+from graphsparse.tickets.shown import Unit
 
 ROWS, SUMMARY = "rows.jsonl", "summary.json"
 LEVEL_AXIS = "weights removed by level, %"

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from graphsparse.fit import paired_difference
-from graphsparse.report import interval
 from graphsparse.report.charts import bars, lines
 from graphsparse.report.graph_parts import graph_section
 from graphsparse.report.parts import Block, Cell, Prose, Run, Section, Sheet, Trend, figure
 from graphsparse.report.runs import RECORD, RUNS, how_made, name_of, read_record
-from graphsparse.tickets.compare.verdict import FEWEST, shown_as
+from graphsparse.tickets.compare.verdict import FEWEST
+from graphsparse.tickets.shown import Unit, layer_rows, layer_sheet
 from graphsparse.tickets.ticket import Ticket
 
 WEIGHTS_AXIS = "weights removed, %"
@@ -55,25 +55,6 @@ _FILES = (
     (RECORD, "what this page shows besides"),
     ("accuracy.png", "the curve as a picture"),
 )
-
-
-class Unit:
-    """How a metric is written: an error as it is, everything else in per cent."""
-
-    def __init__(self, metric: str, maximize: bool = True) -> None:
-        self.metric, self.maximize = metric, maximize
-        self.scale, self.digits = shown_as(metric)
-        self.digits = max(self.digits, 2)
-        self.words = f"test {metric}" + (", %" if self.scale == 100 else "")
-        self.points = "points" if self.scale == 100 else metric
-
-    def cell(self, value: float | None, half: float | None = None, sign: bool = False) -> Cell:
-        """A figure of the metric."""
-        return figure(value, half, scale=self.scale, digits=self.digits, sign=sign)
-
-    def text(self, value: float, half: float | None = None) -> str:
-        """The same in words."""
-        return interval(value, half, scale=self.scale, digits=self.digits) + (" %" if self.scale == 100 else "")
 
 
 def _lead(summary: Mapping[str, Any], ticket: Ticket, seeds: Sequence[Mapping[str, Any]], unit: Unit) -> str:
@@ -182,26 +163,6 @@ def _curve(record: Mapping[str, Any], summary: Mapping[str, Any], unit: Unit) ->
     }
     words = "Bars are 95 % intervals over the seeds; the dashed line is the dense model."
     return lines(f"{unit.words} against sparsity", trends, level=level, notes=notes, note=words)
-
-
-def layer_rows(ticket: Ticket) -> list[tuple[str, str, int, int]]:
-    """Name, shape, number of weights and of kept ones of each tensor that the ticket prunes."""
-    return [
-        (name, " x ".join(map(str, mask.shape)) or "1", mask.numel(), int(mask.sum()))
-        for name, mask in ticket.weight_masks.items()
-    ]
-
-
-def layer_sheet(ticket: Ticket) -> Sheet:
-    """The same as a table."""
-    return Sheet(
-        "Weights kept in each tensor",
-        ["tensor", "shape", "weights", "kept", "kept, %"],
-        [
-            [name, shape, figure(total, digits=0), figure(kept, digits=0), figure(kept / max(total, 1), scale=100)]
-            for name, shape, total, kept in layer_rows(ticket)
-        ],
-    )
 
 
 def _layers(ticket: Ticket) -> Section:

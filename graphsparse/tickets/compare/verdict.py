@@ -11,6 +11,7 @@ from typing import Any
 from graphsparse.fit import finite_or_none, mean_ci, paired_difference
 from graphsparse.report import interval, markdown
 from graphsparse.tickets.compare.plan import SETTING
+from graphsparse.tickets.shown import shown_as
 
 Row = Mapping[str, Any]
 
@@ -205,11 +206,6 @@ def _area(levels: Sequence[int], values: Sequence[float]) -> float:
 def pages(found: Sequence[Mapping[str, Any]]) -> str:
     """Markdown: for each setting the metric by method and level, and what it costs at the sparsest level."""
     return "\n\n".join(_page(verdict) for verdict in found)
-
-
-def shown_as(metric: str) -> tuple[int, int]:
-    """The factor that a metric is shown with, and its decimals: an error as it is, everything else in per cent."""
-    return (1, 3) if metric == "rmse" else (100, 1)
 
 
 def _page(verdict: Mapping[str, Any]) -> str:

@@ -1,0 +1,81 @@
+"""What a ticket shows of itself, on a page and in a notebook: its metric's unit, and what is kept of each tensor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from graphsparse.report import interval
+from graphsparse.report.parts import Block, Cell, Facts, Sheet, figure
+
+if TYPE_CHECKING:
+    from graphsparse.tickets.ticket import Ticket
+
+
+def shown_as(metric: str) -> tuple[int, int]:
+    """The factor that a metric is shown with, and its decimals: an error as it is, everything else in per cent."""
+    return (1, 3) if metric == "rmse" else (100, 1)
+
+
+class Unit:
+    """How a metric is written.
+
+    Args:
+        metric: its name.
+        maximize: whether larger is better.
+
+    Example:
+        >>> Unit("accuracy").words, Unit("accuracy").text(0.81234)
+        ('test accuracy, %', '81.23 %')
+    """
+
+    def __init__(self, metric: str, maximize: bool = True) -> None:
+        self.metric, self.maximize = metric, maximize
+        self.scale, self.digits = shown_as(metric)
+        self.digits = max(self.digits, 2)
+        self.words = f"test {metric}" + (", %" if self.scale == 100 else "")
+        self.points = "points" if self.scale == 100 else metric
+
+    def cell(self, value: float | None, half: float | None = None, sign: bool = False) -> Cell:
+        """A figure of the metric."""
+        return figure(value, half, scale=self.scale, digits=self.digits, sign=sign)
+
+    def text(self, value: float, half: float | None = None) -> str:
+        """The same in words."""
+        return interval(value, half, scale=self.scale, digits=self.digits) + (" %" if self.scale == 100 else "")
+
+
+def layer_rows(ticket: Ticket) -> list[tuple[str, str, int, int]]:
+    """Name, shape, number of weights and of kept ones of each tensor that the ticket prunes."""
+    return [
+        (name, " x ".join(map(str, mask.shape)) or "1", mask.numel(), int(mask.sum()))
+        for name, mask in ticket.weight_masks.items()
+    ]
+
+
+def layer_sheet(ticket: Ticket) -> Sheet:
+    """The same as a table."""
+    return Sheet(
+        "Weights kept in each tensor",
+        ["tensor", "shape", "weights", "kept", "kept, %"],
+        [
+            [name, shape, figure(total, digits=0), figure(kept, digits=0), figure(kept / max(total, 1), scale=100)]
+            for name, shape, total, kept in layer_rows(ticket)
+        ],
+    )
+
+
+def ticket_blocks(ticket: Ticket) -> list[Block]:
+    """What a notebook shows of a ticket."""
+    found = ticket.metrics
+    unit = Unit(found["metric"])
+    rows: list[list[Cell | str]] = [
+        [unit.words, unit.cell(found["dense_test"]), unit.cell(found["test"])],
+        ["edges kept, %", figure(1.0, scale=100), figure(found["edges_kept"], scale=100)],
+        ["weights kept, %", figure(1.0, scale=100), figure(found["weights_kept"], scale=100)],
+    ]
+    for key, words, scale in (("macs", "MACs, million", 1e-6), ("inference_ms", "one forward pass, ms", 1.0)):
+        if f"dense_{key}" in found:
+            rows.append([words, figure(found[f"dense_{key}"], scale=scale), figure(found[key], scale=scale)])
+    about = [("method", ticket.method), ("data set", str(ticket.config.get("dataset") or "-")), ("hash", ticket.hash)]
+    beside = Sheet("The ticket beside the dense model", ["figure", "dense", "ticket"], rows)
+    return [Facts(about), beside, layer_sheet(ticket)]
