@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from graphsparse.atomic_write import atomic_write
 from graphsparse.errors import DataError
 from graphsparse.fit.tree import decode, encode
 from graphsparse.hashing import named_hash
+from graphsparse.tensor_bytes import to_bytes
 
 FORMAT = "graphsparse.fit.checkpoint/2"
 
@@ -43,7 +43,7 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Any], run: Mapping[str
     metadata = {"format": FORMAT, "tree": tree, "sha256": named_hash(tree, tensors)}
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as partial:
-        partial.write_bytes(save(tensors, metadata))
+        partial.write_bytes(to_bytes(tensors, metadata))
 
 
 def load_checkpoint(path: str | Path, run: Mapping[str, str]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import Any, Literal, cast
 
 import torch
 from safetensors.torch import load as from_bytes
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
@@ -32,6 +31,7 @@ from graphsparse.metanet.features import (
     wiring,
 )
 from graphsparse.metanet.graph import Kernel, NetworkGraph, kernel_name
+from graphsparse.tensor_bytes import to_bytes
 from graphsparse.untrusted import read_bytes, read_json_object, reading
 
 Mode = Literal["change", "repair"]
@@ -296,7 +296,7 @@ class MetaNetwork(nn.Module):
         metadata["sha256"] = named_hash(_hashed(metadata), tensors)
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as partial:
-            partial.write_bytes(save(tensors, metadata))
+            partial.write_bytes(to_bytes(tensors, metadata))
 
     @staticmethod
     def load(path: str | Path) -> MetaNetwork:
