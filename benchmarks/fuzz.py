@@ -41,14 +41,26 @@ from graphsparse.errors import GraphsparseError
 from graphsparse.report import markdown
 
 SECONDS, MEMORY, RATIO = 20, 192 << 20, 2
-ADDRESSES = 12 << 30  # bytes of address space of a process: more than that ends in MemoryError, not in the machine's end
+ADDRESSES = (
+    12 << 30
+)  # bytes of address space of a process: more than that ends in MemoryError, not in the machine's end
 CLEAR = (GraphsparseError, ValueError, TypeError, OSError)
 TOKENS = [
     *(b"nan", b"-1", b"1e400", b"99999999999999999999", b"2147483648", b"4294967296", b"0.5", b"-0", b"1e-999", b"inf"),
     *(b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b'"', b"'", b",", b"\t", b"\r", b"\n", b"\n\n", b" ", b"#", b"%", b";"),
     *(b"<graph>", b"</graph>", b"<!DOCTYPE a [<!ENTITY b 'c'>]>", b"&b;", b"]]>", b"<node/>", b"<edge source='a'/>"),
     *(b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"PAR1", b"\x93NUMPY", b"[" * 5000, b"{}", b"[]", b"null"),
-    *(b"true", b'{"a":1}', b"cos\nsystem\n", b"\x80\x04", b"c__builtin__\neval\n", b".", b"pattern", b"complex", b"array"),
+    *(
+        b"true",
+        b'{"a":1}',
+        b"cos\nsystem\n",
+        b"\x80\x04",
+        b"c__builtin__\neval\n",
+        b".",
+        b"pattern",
+        b"complex",
+        b"array",
+    ),
 ]
 
 
@@ -173,7 +185,9 @@ def pickled(path: Path) -> None:
 
     import scipy.sparse as sp
 
-    path.write_bytes(pickle.dumps({"x": np.eye(3), "m": sp.csr_matrix(np.eye(3)), "l": [1, "a", (2.0, None)]}, protocol=2))
+    path.write_bytes(
+        pickle.dumps({"x": np.eye(3), "m": sp.csr_matrix(np.eye(3)), "l": [1, "a", (2.0, None)]}, protocol=2)
+    )
 
 
 def unpickle(path: Path) -> None:
@@ -249,7 +263,9 @@ def damaged(draw: st.DrawFn, sound: bytes) -> bytes:
 
 # what is drawn in memory ---------------------------------------------------------------------------------------------
 
-NUMBERS = st.sampled_from([0.5, 1, 1.0, 0.3, 1e-9, 0.999999, 0, -1, 2, float("nan"), float("inf"), "1/3", "x", None, True])
+NUMBERS = st.sampled_from(
+    [0.5, 1, 1.0, 0.3, 1e-9, 0.999999, 0, -1, 2, float("nan"), float("inf"), "1/3", "x", None, True]
+)
 
 
 @st.composite
@@ -446,7 +462,9 @@ def work(name: str, inputs: int, seed: int, folder: Path, engine: str) -> dict[s
     return watch.told()
 
 
-def _by_atheris(try_bytes: Callable[[bytes], None], sound: bytes, inputs: int, seed: int, watch: Watch) -> dict[str, Any]:
+def _by_atheris(
+    try_bytes: Callable[[bytes], None], sound: bytes, inputs: int, seed: int, watch: Watch
+) -> dict[str, Any]:
     import atheris  # of the extra "fuzz"
 
     corpus = watch.noted.parent / "corpus"

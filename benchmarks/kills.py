@@ -137,8 +137,9 @@ JOBS = {
 def prepare(made: Path) -> None:
     """A table of 400,000 edges for the job that sparsifies."""
     draw = random.Random(0)
-    pairs = ((draw.randrange(50_000), draw.randrange(50_000)) for _ in range(400_000))
-    (made / "edges.csv").write_text("src,dst\n" + "".join(f"{a},{b}\n" for a, b in pairs if a != b))
+    drawn = ((draw.randrange(50_000), draw.randrange(50_000)) for _ in range(400_000))
+    pairs = dict.fromkeys((min(pair), max(pair)) for pair in drawn if pair[0] != pair[1])
+    (made / "edges.csv").write_text("src,dst\n" + "".join(f"{a},{b}\n" for a, b in pairs))
 
 
 def start(job: Job, out: Path, made: Path) -> subprocess.Popen[str]:
