@@ -1,12 +1,12 @@
 """Random and damaged inputs by the thousand: an exact result or one clear error, no crash, no hang, no memory at will.
 
     python benchmarks/fuzz.py [--inputs 20000] [--only csv,graphs] [--seed 0]    # a table, and results/fuzz.json
-    python benchmarks/fuzz.py --engine atheris --only graphml --inputs 100000    # guided by coverage; pip install atheris
+    python benchmarks/fuzz.py --engine atheris --only graphml    # guided by coverage; pip install atheris
 
 Files of every kind are damaged byte by byte, spliced, cut and filled with words that readers stumble over; graphs,
 scores, keeps and weights are drawn with all that is odd about them. Each kind of input runs in a process of its own,
-which notes the input before it is tried, so that a crash of the interpreter is found, too. An input may take 20 seconds,
-and memory of twice its size on top of 192 MB, which is what libraries take when they are first used.
+which notes the input before it is tried, so that a crash of the interpreter is found, too. An input may take 20
+seconds, and memory of twice its size on top of 192 MB, which is what libraries take when they are first used.
 """
 
 from __future__ import annotations
@@ -330,7 +330,7 @@ def arcs(graph: Any) -> set[tuple[int, int]]:
 
 def masks(draw: Callable[[Any], Any]) -> None:
     """Scores of any values through `keep_mask`: exactly as many as were asked for, whole pairs."""
-    edge_index, nodes = draw(odd_edges())
+    edge_index, _ = draw(odd_edges())
     values = st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e300, 5e-324, float("nan"), float("inf"), -float("inf")])
     kind = draw(st.sampled_from([torch.float64, torch.float32, torch.int64, torch.bool]))
     length = edge_index.shape[1] + draw(st.sampled_from([0, 0, 0, 1, -1]))
