@@ -30,8 +30,8 @@ def end_columns(names: Sequence[Any], src: str | None = None, dst: str | None = 
             return _position(spelled, tail), _position(spelled, head)
     missing = "dst" if "src" in spelled else "src"
     raise ValueError(
-        f"the table has no column {missing!r}: its first line must name the columns, src and dst (or source and "
-        f"target) among them, and names {', '.join(map(str, names))!r:.200}; other names are given by src= and dst="
+        f"the table has no column {missing!r}: src and dst (or source and target) hold the ends, and its columns are "
+        f"{', '.join(map(str, names))!r:.200}; other names are given by src= and dst= (--src, --dst)"
     )
 
 

@@ -83,7 +83,8 @@ class TextTable(TextLines):
                         return stop, delimiter, [name.strip() for name in names]
                     raise ValueError(f"line {start + 1} has one cell, and an edge has two ends")
                 raise ValueError("it is empty: a first line must name the columns, src and dst among them")
-        raise errors[0]
+        hint = "; if the first line is an edge, say header=False (--no-header)" if header is None else ""
+        raise ValueError(f"{errors[0]}{hint}") from errors[0]
 
     def _read(self, first: int, delimiter: str, names: list[str], weight: str | None) -> None:
         """Collect the ends, weights and lines of the records."""

@@ -27,8 +27,9 @@ class EdgeListText(TextLines):
     """Two ids or words a line, and perhaps more; lines that begin with ``#`` or ``%`` are comments, and stay.
 
     There is a header where the first line names ``src`` and ``dst`` (or ``source`` and ``target``, or the columns that
-    are asked for). Else the ends are in the columns 1 and 2, and weights where they are asked for by their column's
-    number. Lines may be separated by commas or semicolons, too, if all are.
+    are asked for), and where it alone has words among whole numbers: then its first two columns are the ends. Else the
+    ends are in the columns 1 and 2, and weights where they are asked for by their column's number. Lines may be
+    separated by commas or semicolons, too, if all are.
     """
 
     def __init__(
@@ -48,6 +49,10 @@ class EdgeListText(TextLines):
             self.names = ["1", "2"]
         elif header or (header is None and _names_ends(rows[0][1], src, dst)):
             self.names = rows.pop(0)[1]
+        elif header is None and src is None and dst is None and _names_over_numbers([cells for _, cells in rows]):
+            self.names = rows.pop(0)[1]
+            src, dst = self.names[:2]
+            self.note = f"the first line is a header, and {src} and {dst} are the ends (found so)"
         else:
             self.names = [str(at + 1) for at in range(len(rows[0][1]))]
             src, dst = src or "1", dst or "2"
@@ -133,6 +138,13 @@ class EdgeListText(TextLines):
         lines = ["\t".join(row) for row in zip(*ends, *columns.values(), strict=True)]
         write_content(path, ["".join(f"{line}\n" for line in [head, *lines]).encode()])
         return lost
+
+
+def _names_over_numbers(rows: list[list[str]]) -> bool:
+    """Whether the first line has words where all the others have whole numbers."""
+    first, others = rows[0][:2], rows[1:]
+    words = len(set(first)) == 2 and not any(word.lstrip("-").isdecimal() for word in first)
+    return words and bool(others) and all(cell.isdecimal() for cells in others for cell in cells[:2])
 
 
 def _names_ends(cells: list[str], src: str | None, dst: str | None) -> bool:

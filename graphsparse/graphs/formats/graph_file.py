@@ -168,4 +168,5 @@ def format_of(path: Path, file_format: str | None = None) -> str:
         return FORMATS.key(suffix[1:])
     except ValueError:
         known = ", ".join(f".{name}" for name in FORMATS.names())
-        raise ValueError(f"{path} has the suffix {suffix!r}, which is not known; known are {known}") from None
+        said = f"{path} has the suffix {suffix!r}, which is not known; known are {known}"
+        raise ValueError(f"{said}; another kind is named by file_format= (--format)") from None

@@ -139,12 +139,13 @@ class Adjacency(OpenGraph):
             small[self.at[0][gone], self.at[1][gone]] = 0
             return small
         keep = mask.cpu().numpy()
-        small = self.matrix.copy(order="K")
+        kept_class = isinstance(self.graph, np.ndarray)  # numpy.matrix stays one
+        small = self.graph.copy(order="K") if kept_class else self.matrix.copy(order="K")
         if edge_weight is not None:
             small = small.astype(np.float64, order="K")
             small[self.at] = edge_weight.cpu().numpy()
         small[self.at[0][~keep], self.at[1][~keep]] = 0
-        if isinstance(self.graph, np.ndarray):
+        if kept_class:
             return small
         return type(self.graph)([type(row)(values) for row, values in zip(self.graph, small.tolist(), strict=True)])
 
@@ -293,8 +294,11 @@ def _check_label(end: Any, row: int) -> None:
         raise TypeError(f"row {row} holds {end!r:.40} as an end: nodes are named by whole numbers or text")
     try:
         hash(end)
+        plain = not isinstance(end, (Tensor, np.ndarray))
     except TypeError:
-        raise TypeError(f"row {row} holds a {type(end).__name__} as an end: nodes are named by plain values") from None
+        plain = False
+    if not plain:
+        raise TypeError(f"row {row} holds a {type(end).__name__} as an end: nodes are named by plain values")
 
 
 def _third(rows: Sequence[Sequence[Any]]) -> Tensor | None:
@@ -320,7 +324,12 @@ def _matrix(graph: Any) -> Array:
         for number, row in enumerate(graph):
             if not _is_row(row) or len(row) != len(graph):
                 raise ValueError(f"row {number} of the adjacency matrix has not {len(graph)} entries, as it has rows")
-        graph = np.array(graph)
+        try:
+            graph = np.array(graph)
+        except ValueError:
+            raise TypeError("the rows of an adjacency matrix hold numbers, and these hold other things") from None
+    if isinstance(graph, np.ma.MaskedArray):
+        raise TypeError("a masked array does not say whether there is an edge behind the mask: array.filled(0) does")
     if graph.dtype.kind not in "biufc":
         raise TypeError(f"an adjacency matrix holds numbers, got {graph.dtype}")
     found: Array = np.asarray(graph)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from graphsparse.errors import DataError
 from graphsparse.graphs.formats.graph_file import GraphFile, Mask, open_file
 from graphsparse.graphs.formats.keep_file import check_target, write_kept
 from graphsparse.graphs.inner_form import EdgeList, edge_list
@@ -87,6 +88,10 @@ class FileGraph(OpenGraph):
             self.path, self.file, self.before = graph.path, graph.file, graph.keep
         else:
             self.path = Path(graph)
+            if not self.path.exists():
+                raise DataError(f"{self.path} does not exist; data sets are loaded by graphsparse.data.load(name)")
+            if self.path.is_dir():
+                raise DataError(f"{self.path} is a folder, and no file with a graph")
             self.file = open_file(self.path, undirected, weight=weight, **options)
             self.before = np.ones(self.file.edges.num_edges, bool)
         self.edges = self._kept(undirected) if isinstance(graph, KeptFile) else self.file.edges

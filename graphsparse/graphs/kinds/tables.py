@@ -84,7 +84,13 @@ class PandasTable(Table):
         return of_library(graph, "pandas", "DataFrame")
 
     def names(self) -> list[Any]:
-        return list(self.table.columns)
+        columns = list(self.table.columns)
+        if len(columns) > 1 and columns == list(self.table.index):
+            raise ValueError(
+                "the table has the same rows as columns, as an adjacency matrix has: table.to_numpy() is the matrix, "
+                "and networkx.from_pandas_adjacency(table) the graph with its labels"
+            )
+        return columns
 
     def column(self, name: str) -> npt.NDArray[Any] | list[Any]:
         series = self.table[name]
@@ -172,6 +178,8 @@ def _ends(values: npt.NDArray[Any] | list[Any], name: str) -> npt.NDArray[np.int
         ValueError: an end is missing.
         TypeError: ends are fractions, truth values or no plain values.
     """
+    if not len(values):
+        return np.empty(0, np.int64)
     if isinstance(values, np.ndarray):
         if values.dtype.kind not in "iu":
             hint = f": table.astype({{{name!r}: int}}) makes ids of them where all are whole"

@@ -11,6 +11,8 @@ import pytest
 import scipy.io
 import scipy.sparse
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import graphsparse as gs
 from graphsparse.edges import sparsify_file
@@ -194,6 +196,7 @@ def test_bad_packings(tmp_path, monkeypatch):
         ("from to\n0 1\n1 2\n", {"src": "from", "dst": "to"}, [(0, 1), (1, 2)], None),
         ("a b\n0 1\n1 2\n", {"header": True, "src": "a", "dst": "b"}, [(0, 1), (1, 2)], None),
         ("0 1\r\n1 2\r\n", {}, [(0, 1), (1, 2)], None),
+        ("FromNodeId ToNodeId\n0 1\n1 2\n", {}, [(0, 1), (1, 2)], None),
         ("", {}, [], None),
     ],
 )
@@ -237,7 +240,7 @@ def test_tables_without_a_header_are_seen_where_it_is_certain(tmp_path, text):
     (tmp_path / "words.csv").write_text("a,b\nb,c\n")
     assert open_file(tmp_path / "words.csv", header=False).edges.num_edges == 2
     assert open_file(tmp_path / "words.csv", src="a", dst="b").edges.num_edges == 1
-    with pytest.raises(DataError, match="no column 'src'"):
+    with pytest.raises(DataError, match=r"no column 'src'.*say header=False \(--no-header\)"):
         open_file(tmp_path / "words.csv")
     (tmp_path / "twice.csv").write_text("a,b,a\n1,2,3\n")
     with pytest.raises(DataError, match="two columns are named 'a'"):
@@ -412,8 +415,13 @@ def test_a_path_is_a_graph(tmp_path):
     assert gs.sparsify(tmp_path / "named.csv", keep=0.5, src="a", dst="b").num_edges == 1
     with pytest.raises(DataError, match="does not exist"):
         gs.sparsify(tmp_path / "none.csv", keep=0.5)
-    with pytest.raises(ValueError, match=r"suffix '\.xyz', which is not known; known are .*\.csv"):
-        gs.sparsify("graph.xyz", keep=0.5)
+    (tmp_path / "graph.xyz").write_text("0 1\n")
+    with pytest.raises(ValueError, match=r"suffix '\.xyz', which is not known; known are .*\.csv.*--format"):
+        gs.sparsify(tmp_path / "graph.xyz", keep=0.5)
+    with pytest.raises(DataError, match="is a folder"):
+        gs.sparsify(tmp_path, keep=0.5)
+    with pytest.raises(DataError, match=r"cora does not exist; data sets are loaded by graphsparse.data.load"):
+        gs.sparsify("cora", keep=0.5)
     with pytest.raises(ValueError, match="new weights are not written into a file"):
         gs.edges.sample(source, keep=0.5, undirected=True)
 
@@ -430,3 +438,26 @@ def test_users_formats_that_convert_nothing(tmp_path):
         sparsify_file(tmp_path / "in.mine", tmp_path / "out.mine", rules=ALL)
     finally:
         del FORMATS["mine"]
+
+
+DAMAGE = [b"", b"9", b"\n", b'"', b"-1", b" ", b"\xff", b"<a>", b"1 1", b"\0"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "txt", "gexf", "graphml", "graph", "mtx"])
+@settings(deadline=None, max_examples=30)
+@given(data=st.data())
+def test_damaged_texts_are_read_or_refused(kind, data, tmp_path_factory):
+    """Any bytes cut out, doubled or exchanged: a graph, or one DataError with the file's name; never anything else."""
+    folder = tmp_path_factory.mktemp("damage")
+    path = written_by_others(folder / f"a.{kind}", kind)
+    whole = path.read_bytes()
+    content = bytearray(whole[:600] + whole[-200:] if data.draw(st.booleans()) else whole)
+    for _ in range(data.draw(st.integers(1, 4))):
+        at, size = data.draw(st.integers(0, len(content))), data.draw(st.integers(0, 12))
+        content[at : at + size] = data.draw(st.sampled_from(DAMAGE))
+    path.write_bytes(content)
+    try:
+        file = open_file(path)
+        file.write(np.arange(file.edges.num_edges) % 2 == 0, folder / f"b.{kind}")
+    except DataError as error:
+        assert str(path) in str(error)  # noqa: PT017

@@ -137,6 +137,12 @@ def test_dense_matrices_come_back_as_they_were(dtype):
         assert gs.sparsify(tensor, "random", keep=0.5).stride() == tensor.stride()
 
 
+def test_a_numpy_matrix_stays_one():
+    small = gs.sparsify(np.matrix([[0, 1, 1], [1, 0, 1], [1, 1, 0]]), keep=0.5)
+    assert isinstance(small, np.matrix)
+    assert small.sum() == 4
+
+
 def test_dense_weights_and_gradients():
     matrix = torch.tensor([[0.0, 2.0, 0.0], [2.0, 0.0, 0.5], [0.0, 0.5, 0.0]], requires_grad=True)
     small = gs.sparsify(matrix, "random", keep=0.5)
@@ -183,6 +189,8 @@ def test_dense_weights_and_gradients():
         ([[0, 1, 2], [0, 1, 0.5]], TypeError, "row 1 holds 0.5 at 2"),
         ([[0, 1, 2, -1], [0, 1, 0, 3]], ValueError, "row 0 names node -1 at 3"),
         ([[0, 1, 0, 0], [0], [0, 0, 0, 0], [1, 1, 1, 1]], ValueError, "row 1 of the adjacency matrix"),
+        (np.ma.masked_array(np.ones((3, 3)), np.eye(3)), TypeError, r"array.filled\(0\)"),
+        ([[RING, RING], [RING, RING[:, :4]], [RING, RING]], TypeError, "row 0 holds a Tensor as an end"),
         (scipy.sparse.csr_array((2, 3)), ValueError, r"square, got the shape \(2, 3\); of 2 x 3 .*undirected=True"),
         (torch.eye(3)[:2].to_sparse(), ValueError, r"square, got the shape \(2, 3\)"),
         (torch.zeros(3, 3, 3).to_sparse(), ValueError, "3 sparse dims"),

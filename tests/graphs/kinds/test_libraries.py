@@ -211,6 +211,9 @@ def test_pandas_index_attributes_and_types_stay():
     twice = pandas.DataFrame([[1, 2, 3]], columns=["src", "dst", "src"])
     with pytest.raises(ValueError, match="two columns are named 'src'"):
         gs.sparsify(twice, keep=0.5)
+    with pytest.raises(ValueError, match=r"same rows as columns.*table.to_numpy\(\)"):
+        gs.sparsify(nx.to_pandas_adjacency(KARATE), keep=0.5)
+    assert len(gs.sparsify(pandas.DataFrame({"src": [], "dst": []}), keep=0.5)) == 0
     lists = pandas.DataFrame({"src": [[1], [2]], "dst": [1, 2]})
     with pytest.raises(TypeError, match="row 0 of 'src' holds a list"):
         gs.sparsify(lists, keep=0.5)
