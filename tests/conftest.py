@@ -1,4 +1,8 @@
-"""What all tests share: where real data lies, and a cache of their own."""
+"""What all tests share: the cores, where real data lies, and a cache of their own.
+
+Without a path on the command line all tests are shared out among the cores (pytest-xdist); a part that is named runs in
+this process, so that ``-x``, ``--pdb`` and prints work as usual. ``-n 4`` or ``-n 0`` asks for something else.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,35 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+from graphsparse.cores import usable_cores
 
 # Before torch is loaded: beside other work, threads that spin while they wait make a run ten times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+MOST_WORKERS = 8  # each one holds torch and what its tests compute: about 1 GB
+
+# The same examples in every run: a failure can be seen again, and a change is not blamed for an old fault's luck.
+# ``--hypothesis-profile=search`` looks for new ones.
+settings.register_profile("same", derandomize=True, database=None, deadline=None)
+settings.register_profile("search", deadline=None)
+settings.load_profile("same")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return how many processes share the tests; 0 is this one."""
+    cores = usable_cores()
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    return min(cores, MOST_WORKERS) if whole and cores > 1 else 0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each of several workers one thread: more of them would wait for each other."""
+    if hasattr(config, "workerinput"):
+        import torch
+
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)

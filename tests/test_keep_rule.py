@@ -170,12 +170,12 @@ def test_over_slices_keeps_order_and_passes_errors_on():
     ids=range(10),
 )  # fmt: skip
 def test_a_number_that_would_take_the_memory_is_one_sentence_at_once(value):
-    started = time.perf_counter()
+    started = time.process_time()
     for call in (keep_fraction, lambda given: exact_fraction(given, "keep"), lambda given: kept_count(given, 10)):
         with pytest.raises(ValueError, match="keep must be a number of ordinary length") as caught:
             call(value)
         assert len(str(caught.value)) < 200
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize("value", [Decimal("NaN"), Decimal("-Infinity"), Decimal("sNaN"), np.float32("nan"), "1/0", ""])

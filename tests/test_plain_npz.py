@@ -47,10 +47,10 @@ def test_what_numpy_saves_comes_back(tmp_path, save):
 )
 def test_a_claimed_shape_is_held_against_the_bytes(tmp_path, shape, content):
     member = _member(f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}}}", content)
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(DataError, match=r"x\.npz .*(claims|damaged)"):
         read_npz(_packed(tmp_path / "x.npz", a=member))
-    assert time.perf_counter() - begun < 1
+    assert time.process_time() - begun < 1
 
 
 def test_a_large_array_that_is_packed_too_tightly_is_refused(tmp_path):

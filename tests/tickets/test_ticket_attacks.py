@@ -53,13 +53,13 @@ def write(folder, about, blob):
 
 def refused(folder, data, net=None):
     """Whether load or verify refuse it, at once; any other error goes through."""
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         gs.Ticket.load(folder).verify(data, model=net)
         found = False
     except TicketError:
         found = True
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     return found
 
 
@@ -192,7 +192,7 @@ def test_a_size_that_no_bytes_fill_costs_neither_time_nor_memory(made, tmp_path)
     about, blob = parts(made[0])
     about["tensors"]["file"] = "tensors-forged.safetensors"
     name = next(iter(about["shapes"]))
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     for path, value, said in [
         (("num_edges",), 2_000_000_000, "edge_mask must hold 2000000000 bits in 250000000 bytes"),
         (("num_edges",), 23.0, "num_edges must hold whole numbers"),
@@ -210,7 +210,7 @@ def test_a_size_that_no_bytes_fill_costs_neither_time_nor_memory(made, tmp_path)
         with pytest.raises(TicketError, match=said) as caught:
             gs.Ticket.load(tmp_path)
         assert str(tmp_path) in str(caught.value)
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
 
 
