@@ -7,8 +7,10 @@ this process, so that ``-x``, ``--pdb`` and prints work as usual. ``-n 4`` or ``
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
@@ -17,6 +19,12 @@ from graphsparse.cores import usable_cores
 
 # Before torch is loaded: beside other work, threads that spin while they wait make a run ten times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# The tests start many processes: what the first one compiles is read by the others.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+sys.path.insert(0, str(Path(__file__).parent))  # tests have no packages, and share `warm`
 
 MOST_WORKERS = 8  # each one holds torch and what its tests compute: about 1 GB
 
@@ -49,6 +57,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRAPHSPARSE_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture
+def warm_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of `graphsparse.workers` start at once; that they start from nothing, too, is for other tests."""
+    import warm
+
+    monkeypatch.setattr("graphsparse.workers.multiprocessing", SimpleNamespace(get_context=lambda _: warm.context()))
 
 
 @pytest.fixture(scope="session")

@@ -9,15 +9,12 @@ import warnings
 
 import numpy as np
 import pytest
+from warm import command as run
 
 import graphsparse as gs
 
 COMMAND = [sys.executable, "-c", "from graphsparse.cli import main; main()"]
 QUICK = ["ticket", "--seeds", "2", "--epochs", "15", "--hidden", "16", "--points", "2"]
-
-
-def run(*words, **options):
-    return subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, check=False, **options)
 
 
 def test_ticket_prints_a_table_and_leaves_a_ticket_that_verifies(tmp_path):

@@ -434,11 +434,21 @@ def test_real_fashion_can_be_learned() -> None:
     assert fit(make_cnn("resnet8", width=4, in_channels=1, seed=0), task, epochs=3).test > 0.7
 
 
-def test_real_cifar(need: Callable[[str], Path]) -> None:
-    need("cifar10/cifar10_jpeg_packed.npz")
-    images = load_images("cifar10", train=1000)
-    assert [len(getattr(images, part)[0]) for part in PARTS] == [1000, 5000, 10000]
-    assert torch.bincount(images.test[1]).tolist() == [1000] * 10
+def test_real_cifar(need: Callable[[str], Path], root: Path) -> None:
+    """The published counts of the whole file, and what is read from every tenth image."""
+    with np.load(need("cifar10/cifar10_jpeg_packed.npz")) as file:
+        whole = dict(file)
+    assert np.bincount(whole["labels"][whole["is_test"]]).tolist() == [1000] * 10
+    assert np.bincount(whole["labels"][~whole["is_test"]]).tolist() == [5000] * 10
+    tenth, ends = slice(None, None, 10), whole["offsets"]
+    write_packed(root, whole | {
+        "blob": np.concatenate([whole["blob"][a:b] for a, b in zip(ends[:-1][tenth], ends[1:][tenth], strict=True)]),
+        "offsets": np.cumsum([0, *np.diff(ends)[tenth]]),
+        "labels": whole["labels"][tenth],
+        "is_test": whole["is_test"][tenth],
+    })  # fmt: skip
+    images = load_images("cifar10", train=1000, val=500)
+    assert [len(getattr(images, part)[0]) for part in PARTS] == [1000, 500, whole["is_test"][tenth].sum()]
     assert images.classes == room._CIFAR_CLASSES
     # The known means of the official training images (0.491, 0.482, 0.447) belong to the scale; a large sample of the
     # test part must agree with the training part in both moments.

@@ -233,7 +233,7 @@ class TestSample:
         graph = nx.gnm_random_graph(9, 20, seed=2)
         for at, (u, v) in enumerate(graph.edges):
             graph[u][v]["weight"] = 1.0 + at % 3
-        rounds = 3000
+        rounds = 1500
         scores = score(graph, method) if method != "random" else torch.linspace(0.2, 3.0, 20)
         if method == "effective_resistance":  # the size is weight times resistance
             scores = scores * torch.tensor([value for *_, value in graph.edges(data="weight")], dtype=torch.float64)

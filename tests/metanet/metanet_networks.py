@@ -347,6 +347,8 @@ NETWORKS = {  # name -> (network, its arguments)
     "mixed": lambda: (Mixed(), (torch.zeros(2, 7, dtype=torch.int64), torch.zeros(2, 2, 2, 4, 4))),
 }
 
+SHALLOW = [name for name in NETWORKS if name not in {"resnet56", "resnet110"}]  # those two: resnet20's layers again
+
 
 def randomised(module, seed=0):
     """Every parameter and floating buffer random, each element different; the module in evaluation mode."""

@@ -3,14 +3,14 @@
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from metanet_networks import NETWORKS, VGG, Block, graph_of, make, some_inputs
+from metanet_networks import SHALLOW, VGG, Block, graph_of, make, some_inputs
 from torch import nn
 from torch.utils import _pytree as pytree
 
 from graphsparse.metanet import COUPLING, NetworkGraph
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", SHALLOW)
 def test_one_element_changes_exactly_its_slots(name):
     module, inputs, graph = graph_of(name)
     generator = torch.Generator().manual_seed(0)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from metanet_networks import MLP, NETWORKS, ResNet, graph_of, images, make, same_bits
+from metanet_networks import MLP, SHALLOW, ResNet, graph_of, images, make, same_bits
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save
 from torch import nn
@@ -46,7 +46,7 @@ def same_values(left, right):
     )
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", SHALLOW)
 def test_untrained_changes_nothing(name):
     module, _, graph = graph_of(name)
     change = MetaNetwork.for_graph(graph, mode="change", hidden=4, layers=1)
@@ -58,7 +58,7 @@ def test_untrained_changes_nothing(name):
 
 
 @pytest.mark.parametrize("mode", ["change", "repair"])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", SHALLOW)
 def test_a_random_one_changes_weights_and_norms_but_no_running_statistics(name, mode):
     _, _, graph = graph_of(name)
     metanet = random_metanet(graph, mode=mode, hidden=4, layers=1)

@@ -92,6 +92,7 @@ def test_only_what_is_missing_is_trained(copied, made):
     assert more[3].recipe == RECIPES[0]
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_two_processes_train_the_same_bits(tmp_path, made):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

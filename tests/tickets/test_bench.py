@@ -112,7 +112,9 @@ def test_a_run_that_was_killed_goes_on_to_the_same_figures(made, tmp_path, monke
 
 
 @pytest.mark.parametrize("jobs", [2, 3])
-def test_processes_make_the_same_tickets(made, tmp_path, jobs):
+def test_processes_make_the_same_tickets(made, tmp_path, request, jobs):
+    if jobs == 3:
+        request.getfixturevalue("warm_workers")  # with two they start from nothing
     run(tmp_path, jobs=jobs)  # a process for each seed; with the third, for each method of a seed
     tickets = [
         {(r["seed"], r["method"], r["level"]): r.get("ticket") for r in rows_of(out)} for out in (made[0], tmp_path)
@@ -131,6 +133,7 @@ def half(problem, dense, edge_keep, weight_keep):
 """
 
 
+@pytest.mark.usefixtures("warm_workers")
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_run_that_fails_stops_no_other_and_is_tried_again(tmp_path, monkeypatch, jobs):
     file = tmp_path / f"half_finder_{jobs}.py"
@@ -150,6 +153,7 @@ def test_a_run_that_fails_stops_no_other_and_is_tried_again(tmp_path, monkeypatc
     assert not (out / FAILED).exists()
 
 
+@pytest.mark.usefixtures("warm_workers")
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_figures_that_no_line_can_hold_fail_their_run_alone(tmp_path, monkeypatch, jobs):
     file = tmp_path / f"odd_finder_{jobs}.py"
@@ -235,6 +239,7 @@ def test_a_finder_that_was_edited_after_a_kill_starts_anew(tmp_path, monkeypatch
     assert [row["method"] for row in rows_of(out)] == ["dense", "killed_finder:own"]
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_a_process_that_is_killed_says_so(tmp_path, monkeypatch):
     file = tmp_path / "dying_finder.py"
     file.write_text("import os\ndef own(problem, dense, edges, weights):\n    os.kill(os.getpid(), 9)\n")
