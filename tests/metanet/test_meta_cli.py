@@ -10,6 +10,7 @@ from metanet_networks import same_bits
 from typer.testing import CliRunner
 
 from graphsparse import cli
+from graphsparse.cli.groups import Interrupted
 from graphsparse.metanet import MetaNetwork, load_zoo, restore, study
 from graphsparse.metanet.learn.objectives import Repair
 from graphsparse.metanet.learn.zoo import load_network, read_header
@@ -22,7 +23,7 @@ PRUNE = ["--speedup", "2", "--speedup", "3", "--criterion", "group-l2,random,gro
 def invoke(*words, code=0):
     """The command as a process would end it: an interruption comes out of the app, and `cli.main` makes it a status."""
     if code == 130:
-        with pytest.raises(cli._Interrupted) as stopped:
+        with pytest.raises(Interrupted) as stopped:
             CliRunner().invoke(cli.app, ["meta", *map(str, words)])
         assert stopped.value.status == code
         return None
