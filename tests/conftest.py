@@ -35,6 +35,7 @@ settings.register_profile("search", deadline=None)
 settings.load_profile("same")
 
 
+@pytest.hookimpl(optionalhook=True)  # with -p no:xdist, too
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Return how many processes share the tests; 0 is this one."""
     cores = usable_cores()
