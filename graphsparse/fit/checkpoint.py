@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors.torch import load
 from torch import Tensor
 
 from graphsparse.atomic_write import atomic_write
@@ -15,6 +16,7 @@ from graphsparse.errors import DataError
 from graphsparse.fit.tree import decode, encode
 from graphsparse.hashing import named_hash
 from graphsparse.tensor_bytes import to_bytes
+from graphsparse.untrusted import read_bytes, reading
 
 FORMAT = "graphsparse.fit.checkpoint/2"
 
@@ -53,23 +55,32 @@ def load_checkpoint(path: str | Path, run: Mapping[str, str]) -> dict[str, Any]:
         DataError: if the file is damaged, is no checkpoint, or belongs to another run; it then says
             which settings differ.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise DataError(f"the checkpoint {path} is damaged ({error}); delete it to start anew") from error
+    with checkpoint_file(path):
+        return _state(path, read_bytes(path), run)
+
+
+def checkpoint_file(path: str | Path) -> AbstractContextManager[None]:
+    """Whatever goes wrong inside, while a checkpoint is read and taken over, is a DataError that names it."""
+    return reading(path, DataError, "a whole checkpoint; it is damaged, delete it to start anew")
+
+
+def _state(path: str | Path, content: bytes, run: Mapping[str, str]) -> dict[str, Any]:
+    tensors = load(content)  # checks the header, too, before it is read once more for what it says beside
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    metadata = header.get("__metadata__", {})
     if metadata.get("format") != FORMAT:
         raise DataError(f"{path} is no training checkpoint of this version; delete it or give another path")
     if metadata.get("sha256") != named_hash(metadata.get("tree", ""), tensors):
         raise DataError(f"the checkpoint {path} is damaged (its hash differs); delete it to start anew")
     tree = json.loads(metadata["tree"])
-    theirs = tree["run"]
+    theirs: dict[str, Any] = tree["run"]
     different = sorted(name for name in {*theirs, *run} if theirs.get(name) != run.get(name))
     if different:
         raise DataError(
             f"the checkpoint {path} belongs to another run: {', '.join(different)} differ; "
             f"give another path, or delete it to start anew"
         )
-    state: dict[str, Any] = decode(tree["state"], tensors)
+    state = decode(tree["state"], tensors)
+    if not isinstance(state, dict):
+        raise ValueError("it holds no table of states")
     return state

@@ -17,6 +17,7 @@ from graphsparse.fit.distill import Distill, Outputs
 from graphsparse.fit.edge_data import EdgeData
 from graphsparse.fit.features import clear_graph_caches
 from graphsparse.fit.graph_call import Arguments, GraphCall
+from graphsparse.fit.labels import binary_loss
 from graphsparse.fit.measure import device_of, evaluating
 from graphsparse.fit.message_task import MessageTask
 from graphsparse.fit.metrics import Metric
@@ -151,12 +152,10 @@ class GraphTask(MessageTask):
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean over the targets that are known (zero if none is): squared error, or binary cross-entropy."""
+        if not self.regression:
+            return binary_loss(outputs, targets)
         known = ~torch.isnan(targets)
-        outputs, targets = outputs[known], targets[known]
-        if self.regression:
-            losses = functional.mse_loss(outputs, targets, reduction="none")
-        else:
-            losses = functional.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
+        losses = functional.mse_loss(outputs[known], targets[known], reduction="none")
         mean: Tensor = losses.sum() / max(losses.numel(), 1)
         return mean
 

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from graphsparse.errors import GraphsparseError
 from graphsparse.fit import rng
-from graphsparse.fit.checkpoint import load_checkpoint, save_checkpoint
+from graphsparse.fit.checkpoint import checkpoint_file, load_checkpoint, save_checkpoint
 from graphsparse.fit.distill import Distill
 from graphsparse.fit.fingerprint import model_hash, name_of, tree_hash
 from graphsparse.fit.measure import device_of
@@ -151,7 +151,8 @@ def fit(
             if checkpoint is not None:
                 run["callbacks"] = tree_hash([[name_of(c), c.state_dict()] for c in callbacks])
                 if Path(checkpoint).exists():
-                    trainer.load(load_checkpoint(checkpoint, run))
+                    with checkpoint_file(checkpoint):
+                        trainer.load(load_checkpoint(checkpoint, run))
             while trainer.state.epochs_done < epochs:
                 figures = trainer.epoch()
                 done = trainer.state.epochs_done

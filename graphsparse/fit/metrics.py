@@ -80,13 +80,14 @@ def rocauc(outputs: Tensor, targets: Tensor) -> float:
     return float(roc_auc_score(targets.cpu().numpy(), scores.cpu().numpy()))
 
 
-def _metric(name: str, entry: object) -> Metric:
+def check_metric(name: str, entry: object) -> Metric:
+    """An entry of a table of metrics, or a TypeError."""
     if not isinstance(entry, Metric):
         raise TypeError(f"{name!r} is no metric: it is a {type(entry).__name__}, not a graphsparse.fit.Metric")
     return entry
 
 
-METRICS: Registry[Metric] = Registry("metric", check=_metric)
+METRICS: Registry[Metric] = Registry("metric", check=check_metric)
 METRICS.register("accuracy", Metric("accuracy", accuracy))
 METRICS.register("rocauc", Metric("rocauc", rocauc))
 

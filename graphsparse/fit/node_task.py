@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from typing import Any, Literal, cast, get_args
 
@@ -16,6 +17,7 @@ from graphsparse.fit.edge_data import NAMES, EdgeData
 from graphsparse.fit.features import clear_graph_caches, features_for
 from graphsparse.fit.fingerprint import name_of
 from graphsparse.fit.graph_call import Arguments, GraphCall, whole_outputs
+from graphsparse.fit.labels import binary_loss, check_judged, check_label_values, label_metric
 from graphsparse.fit.measure import device_of
 from graphsparse.fit.message_task import MessageTask
 from graphsparse.fit.metrics import Metric, find_metric
@@ -27,19 +29,22 @@ _PARTS = ("train", "val", "test")
 
 
 class NodeTask(MessageTask):
-    """Classify the nodes of one graph.
+    """Classify the nodes of one graph, or tell which of several labels each of them has.
 
     *transductive*: one graph for training and testing. *inductive*: training and validation see only the
     graph induced on the nodes that are not test nodes; the test runs on the whole graph.
 
     Args:
-        data: PyG ``Data`` with x [N, F] (floats), edge_index [2, E], y [N] (class ids), and the boolean
+        data: PyG ``Data`` with x [N, F] (floats), edge_index [2, E], y [N] (class ids; or [N, C] of 0, 1 and NaN, not
+            known, for C labels), and the boolean
             train_mask, val_mask and test_mask, each [N] or [N, S] for S splits; edge_weight, edge_attr and edge_type,
             if there are, go to the model by the names of its forward. It is not changed.
         protocol: ``"transductive"`` or ``"inductive"``.
         split: column of the masks, where they have several.
-        metric: a name or a `Metric`; None takes ``data.metric``, or accuracy.
-        loss: of (outputs, targets) on the training nodes; None is cross-entropy.
+        metric: a name or a `Metric`; None takes ``data.metric``, or accuracy. Of several labels ``"rocauc"`` (the
+            default), ``"ap"`` or ``"micro-f1"``.
+        loss: of (outputs, targets) on the training nodes; None is cross-entropy, of several labels the binary one,
+            averaged over those that are known.
 
     Raises:
         ValueError: if something is missing, empty, not finite or out of range, or a node is in two masks;
@@ -79,8 +84,14 @@ class NodeTask(MessageTask):
             raise ValueError("test nodes must be used for nothing else, but test_mask overlaps another mask")
         if bool((self.masks["train"] & self.masks["val"]).any()):
             raise ValueError("train_mask and val_mask overlap: what is trained on cannot choose the epoch")
-        self.y = _targets(data, self.masks)
-        self.metric = find_metric(metric or getattr(data, "metric", None) or "accuracy")
+        metric = metric or getattr(data, "metric", None)
+        if _has_labels(data):
+            self.outputs = "labels"
+            self.metric = label_metric(metric or "rocauc")
+            self.y = _labels(data, self.masks, self.metric.name)
+        else:
+            self.y = _targets(data, self.masks)
+            self.metric = find_metric(metric or "accuracy")
         self.custom_loss = loss
 
     @classmethod
@@ -96,7 +107,9 @@ class NodeTask(MessageTask):
 
     @property
     def num_classes(self) -> int:
-        """One more than the largest class id of the labelled nodes, and at least 2."""
+        """One more than the largest class id of the labelled nodes, and at least 2; or the number of labels."""
+        if self.outputs == "labels":
+            return self.y.size(1)
         labelled = self.masks["train"] | self.masks["val"] | self.masks["test"]
         return max(2, int(self.y[labelled].max()) + 1)
 
@@ -146,9 +159,11 @@ class NodeTask(MessageTask):
         return other
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy (a single output column: of its sigmoid), or the loss that was given."""
+        """Cross-entropy (a single output column: of its sigmoid), that of each label, or the loss that was given."""
         if self.custom_loss is not None:
             return self.custom_loss(outputs, targets)
+        if self.outputs == "labels":
+            return binary_loss(outputs, targets)
         if outputs.size(1) == 1:
             return functional.binary_cross_entropy_with_logits(outputs[:, 0], targets.to(outputs.dtype))
         return functional.cross_entropy(outputs, targets)
@@ -156,7 +171,13 @@ class NodeTask(MessageTask):
     def score(self, outputs: Tensor, part: str) -> float:
         """The metric of ``"train"``, ``"val"`` or ``"test"`` for outputs [N, C] of all nodes."""
         mask = self.masks[part].to(outputs.device)
-        return self.metric.score(outputs[mask], self.y.to(outputs.device)[mask])
+        return self.judge(outputs[mask], self.y.to(outputs.device)[mask])
+
+    def judge(self, outputs: Tensor, targets: Tensor) -> float:
+        """The metric of some nodes; NaN where labels are judged by outputs that are not finite."""
+        if self.outputs == "labels" and not bool(torch.isfinite(outputs).all()):
+            return math.nan  # scikit-learn refuses what the loop can name
+        return self.metric.score(outputs, targets)
 
     def inputs(self) -> tuple[Any, ...]:
         """Features and arcs of the whole graph, which an inductive task, too, is tested on."""
@@ -230,13 +251,18 @@ class _FullBatch:
             raise ValueError(f"the model must return one row of outputs for each of the {number} nodes")
         return outputs
 
+    def _check_columns(self, columns: int) -> None:
+        number = self.task.num_classes
+        if self.task.outputs == "labels" and columns != number:
+            raise ValueError(f"each node has {number} labels, but the model has {columns} outputs")
+        if self.task.outputs == "classes" and max(2, columns) < number:
+            raise ValueError(f"the labels have {number} classes, but the model has {columns} outputs")
+
     def losses(self) -> Iterator[Tensor]:
         self.model.train()
         outputs = self._forward(self.training)
-        if self.task.custom_loss is None and max(2, outputs.size(1)) < self.task.num_classes:
-            raise ValueError(
-                f"the labels have {self.task.num_classes} classes, but the model has {outputs.size(1)} outputs"
-            )
+        if self.task.custom_loss is None:
+            self._check_columns(outputs.size(1))
         loss = self.task.loss(outputs[self.train_rows], self.targets[self.train_rows])
         if self.distill is not None:
             loss = loss + self.distill.term(outputs[self.distilled], self.teacher)
@@ -246,7 +272,7 @@ class _FullBatch:
     def evaluate(self) -> Evaluation:
         self.model.eval()
         outputs = self._forward(self.training)
-        val = self.task.metric.score(outputs[self.val_rows], self.targets[self.val_rows])
+        val = self.task.judge(outputs[self.val_rows], self.targets[self.val_rows])
         return Evaluation(val, lambda: self._finish(outputs))
 
     @torch.no_grad()
@@ -291,6 +317,27 @@ def _mask(data: Any, part: str, split: int, num_nodes: int) -> Tensor:
     if not bool(mask.any()):
         raise ValueError(f"{name} selects no node")
     return mask
+
+
+def _has_labels(data: Any) -> bool:
+    """Whether y has a column a label; a single column of whole numbers is one of class ids."""
+    y = getattr(data, "y", None)
+    return isinstance(y, Tensor) and y.dim() == 2 and (y.size(1) != 1 or y.is_floating_point())
+
+
+def _labels(data: Any, masks: dict[str, Tensor], metric: str) -> Tensor:
+    y: Tensor = data.y.detach()
+    y = y if y.layout == torch.strided else y.to_dense()
+    num_nodes = masks["train"].size(0)
+    if y.size(0) != num_nodes or not y.size(1):
+        raise ValueError(f"data.y must have shape [{num_nodes}] or [{num_nodes}, labels], got {list(y.shape)}")
+    if y.is_complex():
+        raise TypeError(f"data.y must hold labels (0, 1 or NaN), got {y.dtype}")
+    y = y.float()
+    check_label_values(y, "node")
+    for part, mask in masks.items():
+        check_judged(y[mask], part, metric, "node")
+    return y
 
 
 def _targets(data: Any, masks: dict[str, Tensor]) -> Tensor:

@@ -24,7 +24,8 @@ from torch_geometric.data import Data
 
 from graphsparse.errors import DataError
 from graphsparse.fit import Distill, DivergedError, FitResult, NodeTask, Task, fit
-from graphsparse.fit.checkpoint import load_checkpoint, save_checkpoint
+from graphsparse.fit.checkpoint import FORMAT, load_checkpoint, save_checkpoint
+from graphsparse.hashing import named_hash
 from graphsparse.nn import make
 from graphsparse.params import L0Projection
 
@@ -308,3 +309,83 @@ def test_divergence_keeps_the_last_checkpoint(data: Data, tmp_path: Path) -> Non
     result = fit(make("gcn", 40, 3, 8, seed=0), task, epochs=12, checkpoint=tmp_path / "a", checkpoint_every=3)
     assert len(result.history) == 12
     assert len(calls) == 7 + 6  # it went on from epoch 6
+
+
+def _written(path: Path, tree: str, tensors: dict[str, torch.Tensor]) -> None:
+    from safetensors.torch import save_file
+
+    metadata = {"format": FORMAT, "tree": tree, "sha256": named_hash(tree, tensors)}
+    save_file(tensors, path, metadata)
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        "",
+        "[]",
+        "3",
+        "nonsense",
+        '{"run": {}}',
+        '{"state": {}}',
+        '{"run": [], "state": {"$dict": []}}',
+        '{"run": {"seed": "0"}, "state": []}',
+        '{"run": {"seed": "0"}, "state": {"$dict": 3}}',
+        '{"run": {"seed": "0"}, "state": {"$dict": [[1]]}}',
+        '{"run": {"seed": "0"}, "state": {"$dict": [["a", {"$tensor": "9"}]]}}',
+        '{"run": {"seed": "0"}, "state": {"$dict": [["a", {"$tensor": ["0"]}]]}}',
+        '{"run": {"seed": "0"}, "state": {"$dict": [["a", {}]]}}',
+        '{"run": {"seed": "0"}, "state": {"$dict": [["a", {"x": 1, "y": 2}]]}}',
+        '{"run": {"seed": "0"}, "state": {"$dict": [["a", {"$float": "word"}]]}}',
+        '{"run": {"seed": "0"}, "state": ' + 100_000 * "[" + 100_000 * "]" + "}",
+    ],
+)
+def test_a_file_that_lies_is_one_error_with_its_name(tmp_path: Path, tree: str) -> None:
+    """Its hash is right: whoever wrote it knew how."""
+    _written(tmp_path / "odd-file", tree, {"0": torch.ones(2)})
+    with pytest.raises(DataError, match="odd-file"):
+        load_checkpoint(tmp_path / "odd-file", RUN)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x00", b"\xff" * 8, b"\xff" * 64, b"\x02" + bytes(7) + b"[]", b"\x02" + bytes(7) + b"{}"]
+)
+def test_a_file_of_other_bytes_is_one_error_with_its_name(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "odd-file").write_bytes(content)
+    with pytest.raises(DataError, match="odd-file"):
+        load_checkpoint(tmp_path / "odd-file", RUN)
+
+
+def test_what_is_no_regular_file_is_one_error_with_its_name(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="missing"):
+        load_checkpoint(tmp_path / "missing", RUN)
+    with pytest.raises(DataError, match=tmp_path.name):
+        load_checkpoint(tmp_path, RUN)
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    with pytest.raises(DataError, match="zero is no regular file"):
+        load_checkpoint(tmp_path / "zero", RUN)
+
+
+@pytest.mark.parametrize("change", ["lacks", "list", "shape", "optimizer"])
+def test_a_state_of_another_form_is_one_error_with_the_files_name(data: Data, tmp_path: Path, change: str) -> None:
+    """The file is whole and of this run, but does not hold what the loop goes on from."""
+    from safetensors.torch import load
+
+    from graphsparse.fit import checkpoint
+
+    path = tmp_path / "odd-file"
+    train(data, epochs=8, checkpoint=path)
+    with safe_open(path, framework="pt") as file:
+        run = json.loads(file.metadata()["tree"])["run"]
+    assert load(path.read_bytes())
+    state = checkpoint.load_checkpoint(path, run)
+    if change == "lacks":
+        del state["history"]
+    elif change == "list":
+        state["model"] = [1, 2]
+    elif change == "shape":
+        state["model"] = {name: torch.ones(1) for name in state["model"]}
+    else:
+        state["optimizer"] = {"state": 3}
+    save_checkpoint(path, state, run)
+    with pytest.raises(DataError, match="odd-file is not a whole checkpoint"):
+        train(data, epochs=8, checkpoint=path)

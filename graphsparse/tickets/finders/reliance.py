@@ -47,7 +47,8 @@ class Reliance:
     those the dense model is run on the test nodes *with all their edges*: that is what a ticket is to save, once for
     each test graph, and a deployment that never has the dense test graph cannot do it. `RelianceBlind` can.
 
-    Where tasks predict links or graphs, :math:`p_u` is the last state of a node:
+    Where nodes have several labels, each is a distribution of its own (holds, or not), and both figures are means over
+    the labels. Where tasks predict links or graphs, :math:`p_u` is the last state of a node:
     :math:`r_u = |p_u - q_u|^2 / (|p_u|^2 + |q_u|^2)` and :math:`a_{uv} = (1 + \cos(p_u, p_v)) / 2`.
 
     Source: ours.
@@ -144,10 +145,10 @@ class RelianceBlind(Reliance):
     def of_test_nodes(self, model: nn.Module, whole: MessageTask, training: MessageTask) -> tuple[Tensor, Tensor]:
         """The same from features alone wherever a test node is concerned."""
         nodes = whole.training_nodes.cpu()
-        alone = _log_classes(_without_edges(model, whole))
-        known = _log_classes(_outputs(model, training, "with its edges"))
-        need = _divergence(known, alone[nodes])
-        entropy = -(alone.exp() * alone).sum(dim=1)
+        alone, count = _log_probabilities(_without_edges(model, whole), whole)
+        known, _ = _log_probabilities(_outputs(model, training, "with its edges"), whole)
+        need = _divergence(known, alone[nodes]) / count
+        entropy = -(alone.exp() * alone).sum(dim=1) / count
         predicted = torch.from_numpy(_isotonic(entropy[nodes].numpy(), need.numpy(), entropy.numpy()))
         return predicted.index_copy(0, nodes, need), torch.ones(whole.edge_index.size(1), dtype=need.dtype)
 
@@ -157,16 +158,19 @@ def _reliance(model: nn.Module, task: MessageTask) -> tuple[Tensor, Tensor]:
     edge_index = task.edge_index.cpu()
     p, q = _outputs(model, task, "with its edges"), _without_edges(model, task)
     if task.kind == "node":
-        p, q = _log_classes(p), _log_classes(q)
-        return _divergence(p, q), _inner(p.exp(), edge_index)
+        (p, count), (q, _) = _log_probabilities(p, task), _log_probabilities(q, task)
+        return _divergence(p, q) / count, _inner(p.exp(), edge_index) / count
     size = p.square().sum(dim=1) + q.square().sum(dim=1)
     need = (p - q).square().sum(dim=1) / size.clamp_min(torch.finfo(size.dtype).tiny)
     cosine = _inner(functional.normalize(p, dim=1), edge_index)
     return need, ((1 + cosine) / 2).clamp(0, 1)
 
 
-def _log_classes(outputs: Tensor) -> Tensor:
-    return functional.log_softmax(two_columns(outputs), dim=1)
+def _log_probabilities(outputs: Tensor, task: MessageTask) -> tuple[Tensor, int]:
+    """Logarithms of what outputs of nodes say, and of how many distributions: one over the classes, or one a label."""
+    if task.outputs == "labels":
+        return torch.cat([functional.logsigmoid(outputs), functional.logsigmoid(-outputs)], dim=1), outputs.size(1)
+    return functional.log_softmax(two_columns(outputs), dim=1), 1
 
 
 def _divergence(p: Tensor, q: Tensor) -> Tensor:

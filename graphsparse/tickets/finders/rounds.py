@@ -11,7 +11,7 @@ from fractions import Fraction
 import torch
 
 from graphsparse.fit import FitResult
-from graphsparse.fit.checkpoint import load_checkpoint, save_checkpoint
+from graphsparse.fit.checkpoint import checkpoint_file, load_checkpoint, save_checkpoint
 from graphsparse.fit.fingerprint import model_hash
 from graphsparse.hashing import tensor_hash
 from graphsparse.keep_rule import Keep, exact_fraction
@@ -131,7 +131,8 @@ class Course:
         folder, run = self.problem.folder, self.run | {"round": name}
         file = None if folder is None else folder / f"{name}.masks"
         if file is not None and file.exists():
-            return Kept(**load_checkpoint(file, run))
+            with checkpoint_file(file):
+                return Kept(**load_checkpoint(file, run))
         result = self.finder.prune(self, name, kept, before, target)
         result = dataclasses.replace(result, seconds=kept.seconds + result.seconds)
         if folder is None or file is None:

@@ -177,8 +177,10 @@ class WDGLT(UGS):
 
 def _check_classes(problem: Problem) -> None:
     task = problem.task
-    if not isinstance(task, NodeTask) or task.custom_loss is not None:
+    if not isinstance(task, NodeTask) or task.custom_loss is not None or task.outputs == "labels":
+        how = "" if not isinstance(task, NodeTask) else " with a loss of its own"
+        how = " of several labels a node" if task.outputs == "labels" and how else how
         raise ValueError(
             "wd-glt compares the outputs of nodes by their predicted class: it needs a node classification "
-            f"task, not {type(task).__name__}{' with a loss of its own' if isinstance(task, NodeTask) else ''}"
+            f"task, not {type(task).__name__}{how}"
         )
