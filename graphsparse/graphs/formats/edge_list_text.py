@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,26 +43,28 @@ class EdgeListText(TextLines):
     ) -> None:
         self.lines = list(io.StringIO(decoded(read_content(path)), newline="\n"))
         self.delimiter: str | None = None
-        rows = list(self._rows())
+        places, rows = self._rows()
         if not rows:
             self.names = ["1", "2"]
-        elif header or (header is None and _names_ends(rows[0][1], src, dst)):
-            self.names = rows.pop(0)[1]
-        elif header is None and src is None and dst is None and _names_over_numbers([cells for _, cells in rows]):
-            self.names = rows.pop(0)[1]
+        elif header or (header is None and _names_ends(rows[0], src, dst)):
+            self.names = rows.pop(0)
+            del places[0]
+        elif header is None and src is None and dst is None and _names_over_numbers(rows):
+            self.names = rows.pop(0)
+            del places[0]
             src, dst = self.names[:2]
             self.note = f"the first line is a header, and {src} and {dst} are the ends (found so)"
         else:
-            self.names = [str(at + 1) for at in range(len(rows[0][1]))]
+            self.names = [str(at + 1) for at in range(len(rows[0]))]
             src, dst = src or "1", dst or "2"
         self.at = end_columns(self.names, src, dst) if rows or self.names != ["1", "2"] else (0, 1)
         self.weight = weight_name(self.names, weight, "column")
         width = len(self.names)
-        for at, cells in rows:
+        for at, cells in zip(places, rows, strict=True):
             if len(cells) != width:
                 raise ValueError(self._ragged(at, cells, width))
-        self.rows = [cells for _, cells in rows]
-        self.starts = np.array([at for at, _ in rows], np.int64)
+        self.rows = rows
+        self.starts = np.array(places, np.int64)
         self.stops = self.starts + 1
         tails, heads = ([cells[end] for cells in self.rows] for end in self.at)
         value = None if self.weight is None else self.names.index(self.weight)
@@ -71,20 +72,19 @@ class EdgeListText(TextLines):
         self.set_edges(tails, heads, weights, undirected, one_based)
         self.weights = "" if self.weight is None else f"the column {self.weight!r}"
 
-    def _rows(self) -> Iterator[tuple[int, list[str]]]:
-        """(line, cells) of every line that is an edge or a header."""
-        fresh = True
-        for at, line in enumerate(self.lines):
-            text = line.removeprefix("\ufeff") if at == 0 else line
-            if text.startswith(_COMMENTS) or not text.strip():
-                continue
-            if fresh:
-                fresh = False
-                self.delimiter = next((sign for sign in ",;|" if sign in text.partition(_DATA)[0]), None)
-            cells = self._cells(text)
-            if len(cells) < 2 or not all(cells[:2]):
+    def _rows(self) -> tuple[list[int], list[list[str]]]:
+        """The lines that are edges or a header, and their cells."""
+        lines = [line.removeprefix("\ufeff") if at == 0 else line for at, line in enumerate(self.lines)]
+        places = [at for at, line in enumerate(lines) if not (line.startswith(_COMMENTS) or line.isspace())]
+        lines = [lines[at] for at in places]
+        first = lines[0].partition(_DATA)[0] if lines else ""
+        self.delimiter = next((sign for sign in ",;|" if sign in first), None)
+        plain = self.delimiter is None and not any(_DATA in line for line in lines)
+        rows = list(map(str.split, lines)) if plain else [self._cells(line) for line in lines]
+        for at, cells in zip(places, rows, strict=True):
+            if len(cells) < 2 or not cells[0] or not cells[1]:
                 raise ValueError(self._ragged(at, cells, 2))
-            yield at, cells
+        return places, rows
 
     def _cells(self, text: str) -> list[str]:
         plain, brace, data = text.partition(_DATA)
