@@ -39,7 +39,7 @@
     if (role === "kept") return { ...own, ...edgeStyle(trace, colour("ink"), 1.5, "solid") };
     if (role === "dropped") return { ...own, ...edgeStyle(trace, colour("c6"), 1.3, "dot") };
     const line = { color: colour("page"), width: 1.5 }; // role "nodes": their colours begin after those of the edges
-    return { ...own, marker: { ...trace.marker, color: colour(`c${(slot - 2) % COLOURS}`), line } };
+    return { ...own, marker: { ...trace.marker, opacity: 1, color: colour(`c${(slot - 2) % COLOURS}`), line } };
   }
 
   const edgeStyle = (trace, ink, width, dash) => ({

@@ -36,7 +36,8 @@ def bench_run(folder: Path) -> Run | None:
         raise ValueError("none of its runs is of a dense model, to which the others are held")
     record = {"versions": summary.get("versions"), **read_record(folder / RECORD)}
     sections = [*([_overview(found)] if len(found) > 1 else [])]
-    sections += [_setting(verdict, folded=len(found) > 2 and at > 0) for at, verdict in enumerate(found)]
+    count = len(found)
+    sections += [_setting(each, folded=count > 2 and at > 0, alone=count == 1) for at, each in enumerate(found)]
     return Run(
         name=name_of(folder),
         kind="bench tickets",
@@ -171,7 +172,7 @@ def _overview(found: Sequence[Verdict]) -> Section:
     return Section("All settings", [Sheet("Settings, and the best method at the sparsest level", columns, rows)])
 
 
-def _setting(verdict: Verdict, folded: bool) -> Section:
+def _setting(verdict: Verdict, *, folded: bool, alone: bool) -> Section:
     unit, dense = _unit(verdict), verdict["dense"]
     trends, half = _trends(verdict), dense["test_ci95"]
     level = ("dense", unit.scale * dense["test"], None if half is None else unit.scale * half)
@@ -182,7 +183,7 @@ def _setting(verdict: Verdict, folded: bool) -> Section:
         f"{seeds}{splits}; bars are 95 % intervals. Every level i keeps 0.95^i of the edges and 0.9^i of the weights."
     )
     blocks: list[Block] = [
-        Prose(_sentence(verdict)),
+        *([] if alone else [Prose(_sentence(verdict))]),  # else it is the lead of the page
         lines(f"{unit.words} against sparsity", trends, level=level, notes=notes, note=below),
         _methods(verdict, unit),
         Prose(_TEST),
@@ -210,15 +211,19 @@ def _note(cell: Mapping[str, Any], unit: Unit) -> str:
     return f"{kept}; minus dense {unit.cell(difference['mean'], difference['ci95'], sign=True).text}"
 
 
+_REFERENCES = {"dense": "dense", "teddy": "TEDDY", "dense-student": "dense student"}
+
+
 def _methods(verdict: Verdict, unit: Unit) -> Sheet:
-    dense = verdict["dense"]
-    empty = Cell(None, "-")
+    dense, empty = verdict["dense"], Cell(None, "-")
+    cells = [cell for method in verdict["methods"] for cell in method["levels"]]
+    references = [name for name in _REFERENCES if any(f"minus_{name}" in cell for cell in cells)]
     rows: list[list[Cell | str]] = [
         [
             "dense",
             empty,
             unit.cell(dense["test"], dense["test_ci95"]),
-            *[empty] * 6,
+            *[empty] * (2 * len(references)),
             unit.cell(dense["val"]),
             figure(1.0, scale=100, digits=1),
             figure(1.0, scale=100, digits=1),
@@ -229,7 +234,7 @@ def _methods(verdict: Verdict, unit: Unit) -> Sheet:
     for method in verdict["methods"]:
         for cell in method["levels"]:
             differences: list[Cell | str] = []
-            for reference in ("dense", "teddy", "dense-student"):
+            for reference in references:
                 found = cell.get(f"minus_{reference}") or {}
                 differences += [
                     unit.cell(found.get("mean"), found.get("ci95"), sign=True),
@@ -248,8 +253,11 @@ def _methods(verdict: Verdict, unit: Unit) -> Sheet:
                 ]
             )
             groups.append(method["method"])
-    columns = ["method", "level", unit.words, "minus dense", "p (Holm)", "minus TEDDY", "p (Holm) "]
-    columns += ["minus dense student", " p (Holm)", "validation", "edges kept, %", "weights kept, %", "seeds"]
+    differences_of = [
+        words for name in references for words in (f"minus {_REFERENCES[name]}", f"p, {_REFERENCES[name]}")
+    ]
+    columns = ["method", "level", unit.words, *differences_of]
+    columns += ["validation", "edges kept, %", "weights kept, %", "seeds"]
     return Sheet(f"Methods on {title(verdict)}", columns, rows, groups)
 
 
