@@ -18,6 +18,7 @@ from sybil.parsers.markdown import CodeBlockParser, SkipParser
 import graphsparse as gs
 from graphsparse.metanet.graph import RULES
 from graphsparse.registry import Registry
+from graphsparse.report.runs import RUNS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -39,6 +40,7 @@ TABLES: list[Registry] = [
     gs.data.DATASETS,
     gs.data.IMAGES,
     RULES,
+    RUNS,
 ]
 
 
