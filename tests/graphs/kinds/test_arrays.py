@@ -137,6 +137,7 @@ def test_dense_matrices_come_back_as_they_were(dtype):
         assert gs.sparsify(tensor, "random", keep=0.5).stride() == tensor.stride()
 
 
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
 def test_a_numpy_matrix_stays_one():
     small = gs.sparsify(np.matrix([[0, 1, 1], [1, 0, 1], [1, 1, 0]]), keep=0.5)
     assert isinstance(small, np.matrix)
