@@ -30,9 +30,9 @@ def read_ogb_links(name: str, root: str | os.PathLike[str] | None) -> Data:
 
     Returns:
         ``Data`` with ``edge_index`` int64 [2, E], ``num_nodes``, ``x`` float32 [N, F], ``edge_weight`` float32 [E] and
-        ``edge_attr`` float32 [E, D] where the files have them, and ``train_pos_edge_index`` [2, P] and
-        ``{val,test}_{pos,neg}_edge_index`` [2, M] (negatives of citation2: [2, M, 1000]); ``name``, ``split``,
-        ``metric``, ``task``.
+        ``edge_attr`` float32 [E, D] where the files have them (of collab the years [E, 1]), and
+        ``train_pos_edge_index`` [2, P] and ``{val,test}_{pos,neg}_edge_index`` [2, M] (negatives of citation2:
+        [2, M, 1000]); ``name``, ``split``, ``metric``, ``task``.
 
     Raises:
         DataError: as :func:`load_ogb`.
@@ -42,10 +42,14 @@ def read_ogb_links(name: str, root: str | os.PathLike[str] | None) -> Data:
     data = Data(edge_index=graph.edge_index, num_nodes=graph.num_nodes)
     if isinstance(graph.x, Tensor):
         data.x = graph.x.float()
-    for name_of, stored in graph.to_dict().items():
-        if name_of in ("edge_weight", "edge_attr") and isinstance(stored, Tensor):
-            # OGB stores a weight as a column; how often two authors wrote together is one number an arc.
-            data[name_of] = stored.view(-1).float() if name_of == "edge_weight" else stored.float()
+    stored = graph.to_dict()
+    if isinstance(stored.get("edge_weight"), Tensor):
+        # OGB stores a weight as a column; how often two authors wrote together is one number an arc.
+        data.edge_weight = stored["edge_weight"].view(-1).float()
+    for features in ("edge_attr", "edge_year"):
+        if isinstance(stored.get(features), Tensor):
+            data.edge_attr = stored[features].view(len(stored[features]), -1).float()
+            break
     data.train_pos_edge_index = _links(task.splits["train"])
     for part, official in _PARTS.items():
         pairs = task.splits[official]

@@ -240,7 +240,7 @@ def by_target(edge_index: Tensor) -> Tensor:
 def _needs_order(module: nn.Module) -> bool:
     if not isinstance(module, Aggregation):
         return False
-    code = getattr(type(module).forward, "__code__", None)
+    code = getattr(inspect.unwrap(type(module).forward), "__code__", None)
     return code is not None and bool(_SORTED & {*code.co_names})
 
 

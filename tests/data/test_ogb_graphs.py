@@ -54,6 +54,7 @@ def test_links_in_the_layout_of_collab(tmp_path: Path, cache: Path) -> None:
     assert data.edge_index.tolist() == [[0, 1, 1, 2, 2, 3], [1, 0, 2, 1, 3, 2]]
     assert data.edge_weight.tolist() == [1.0, 1.0, 2.0, 2.0, 3.0, 3.0]  # how often two authors wrote together
     assert data.edge_weight.dtype == torch.float32
+    assert data.edge_attr.tolist() == [[1.0], [1.0], [2.0], [2.0], [3.0], [3.0]]  # the years, as features
     assert data.train_pos_edge_index.tolist() == [[0, 1, 2], [1, 2, 3]]
     assert data.val_pos_edge_index.tolist() == [[3, 0], [4, 2]]
     assert data.test_neg_edge_index.shape == (2, 60)

@@ -418,3 +418,67 @@ def test_links_are_predicted_along_weighted_edges() -> None:
     assert told(net, task) == []
     (line,) = told(gs.nn.make_link_net("sage", 20, 0, 8, seed=0), task)
     assert "has no place for the data's edge_weight" in line
+
+
+class Aggregating(nn.Module):
+    def __init__(self, aggr: Any) -> None:
+        super().__init__()
+        self.conv = pyg.SAGEConv(40, 3, aggr=aggr)
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        return self.conv(x, edge_index)
+
+
+SORTED = {
+    "lstm": lambda: pyg.LSTMAggregation(40, 40),
+    "gru": lambda: pyg.GRUAggregation(40, 40),
+    "lcm": lambda: pyg.LCMAggregation(40, 40),
+    "several": lambda: pyg.MultiAggregation([pyg.LSTMAggregation(40, 40), pyg.MeanAggregation()], mode="sum"),
+}
+
+
+@pytest.mark.parametrize("name", SORTED)
+def test_arcs_are_sorted_for_the_models_that_need_it(data: Data, name: str) -> None:
+    """Their aggregation refused the edges of nearly every graph, or, of none at all, said "math domain error"."""
+    net = made(lambda: Aggregating(SORTED[name]()))
+    order = torch.argsort(data.edge_index[1], stable=True)
+    with torch.no_grad():
+        expected = net(data.x, data.edge_index[:, order])
+    torch.testing.assert_close(NodeTask(data).predict(net), expected)
+    fit(net, NodeTask(data, protocol="inductive"), epochs=1)
+    bare = carrying(data, edge_index=torch.empty(2, 0, dtype=torch.long))
+    with pytest.raises(ValueError, match="Aggregating cannot be called without edges, and the graph has none"):
+        fit(net, NodeTask(bare), epochs=1)
+
+
+def test_arcs_of_other_models_stay_in_the_order_of_the_data(data: Data) -> None:
+    task = NodeTask(data)
+    for net in (Aggregating("mean"), Aggregating("median"), made(Weighted)):
+        assert task.arguments(net).edge_index is task.edge_index
+
+
+def test_what_sorted_arcs_carry_is_sorted_with_them(carried: Data) -> None:
+    class Scaled(pyg.MessagePassing):
+        def __init__(self) -> None:
+            super().__init__(aggr=pyg.LSTMAggregation(40, 3))
+
+        def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor) -> Tensor:
+            return self.propagate(edge_index, x=x, edge_weight=edge_weight)
+
+        def message(self, x_j: Tensor, edge_weight: Tensor) -> Tensor:
+            return edge_weight[:, None] * x_j
+
+    net, order = made(Scaled), torch.argsort(carried.edge_index[1], stable=True)
+    with torch.no_grad():
+        expected = net(carried.x, carried.edge_index[:, order], carried.edge_weight[order])
+    torch.testing.assert_close(NodeTask(carried).predict(net), expected)
+
+
+def test_features_come_in_the_type_of_the_model(data: Data) -> None:
+    """numpy's float64 is common; whole numbers are told."""
+    double = carrying(data, x=data.x.double())
+    one, other = (fit(made(Weighted), NodeTask(graph), epochs=2) for graph in (data, double))
+    assert torch.equal(one.logits, other.logits)
+    assert fit(made(Weighted).double(), NodeTask(data), epochs=1).logits.dtype == torch.float64
+    with pytest.raises(TypeError, match=r"data\.x must hold floats, got torch\.int64"):
+        NodeTask(carrying(data, x=data.x.long()))

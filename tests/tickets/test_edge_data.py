@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 from torch_geometric.data import Data
-from torch_geometric.nn import FastRGCNConv, GCNConv, NNConv, RGCNConv
+from torch_geometric.nn import FastRGCNConv, GCNConv, LSTMAggregation, NNConv, RGCNConv, SAGEConv
 
 import graphsparse as gs
 from graphsparse.errors import TicketError
@@ -146,6 +146,16 @@ def test_layers_by_relation_have_no_soft_masks_and_say_so(carrying):
     carrying.edge_weight = carrying.edge_attr = None
     with pytest.raises(ValueError, match="sends messages along other edges than the graph's, in RGCNConv"):
         gs.find_ticket(made("types"), carrying, method="ugs", **FAST)
+
+
+@pytest.mark.parametrize("method", ["teddy", "ugs", "mixture"])
+def test_a_model_that_needs_sorted_arcs_has_tickets(blocks, method):
+    loops = blocks.edge_index[0] == blocks.edge_index[1]
+    blocks.edge_index = blocks.edge_index[:, ~loops]
+    torch.manual_seed(0)
+    net = SAGEConv(4, 4, aggr=LSTMAggregation(4, 4))
+    ticket = gs.find_ticket(net, blocks, method=method, protocol="inductive", **FAST)
+    assert ticket.verify(blocks, model=net)["max_output_error"] < 1e-4
 
 
 def test_an_edge_of_two_relations_is_two_edges_in_any_order():

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from graphsparse.edges.keep import mask_edges
 from graphsparse.edges.units import find_units
+from graphsparse.fit.graph_call import GraphCall, by_target
 from graphsparse.graphs.interop import EdgeList, open_graph
 from graphsparse.keep_rule import kept_count, mix64
 from graphsparse.tickets.finders.soft import MaskedGraph
@@ -60,12 +61,19 @@ class RemainingPairs:
         unit = torch.full((self.edge_index.size(1),), -1)
         for positions in self.units.arcs:
             unit[torch.from_numpy(positions)] = number
-        graphs = [MaskedGraph(self.edge_index, unit)]
+        graphs = [self._masked(self.edge_index, unit)]
         if not bool(self._inside.all()):
             training = self.problem.task.with_positions(self.order).training_edge_index.cpu()
             tails, heads = self.edge_index
-            graphs.append(MaskedGraph(training, unit[self._inside[tails] & self._inside[heads]]))
+            graphs.append(self._masked(training, unit[self._inside[tails] & self._inside[heads]]))
         return graphs
+
+    def _masked(self, edge_index: Tensor, unit: Tensor) -> MaskedGraph:
+        """A graph in the order in which the model gets its arcs."""
+        if not GraphCall(self.problem.model).sorts:
+            return MaskedGraph(edge_index, unit)
+        order = by_target(edge_index)
+        return MaskedGraph(edge_index[:, order], unit[order])
 
     def cut(self, masks: Tensor, keep: Fraction) -> Tensor:
         """The caller's edges ``[E]`` that stay: of all edges the fraction ``keep``, exactly, by the highest ``masks``.

@@ -83,7 +83,10 @@ class SoftMasks(nn.Module):
             loops = graph.edge_index[0] == graph.edge_index[1]
             if bool((loops[:-1] & ~loops[1:]).any()):
                 # PyG puts the masks of loops last; where as many are added as removed it would mix up the order
-                raise ValueError("self-loops must come last in a graph that is masked softly")
+                raise ValueError(
+                    "self-loops must come last in a graph that is masked softly; a model that needs arcs sorted by "
+                    "target (LSTM, GRU, LCM ... aggregation) takes soft masks on a graph without self-loops only"
+                )
             self.register_buffer(f"_arcs_{number}", graph.edge_index, persistent=False)
             self.register_buffer(f"_unit_{number}", graph.unit, persistent=False)
         self._count = len(graphs)
