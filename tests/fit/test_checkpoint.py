@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -294,6 +295,32 @@ def test_other_data_and_weights_are_another_run(data: Data, tmp_path: Path) -> N
         run(0, task.with_edges(data.edge_index[:, 1:]))
     with pytest.raises(DataError, match="task protocol differ"):
         run(0, NodeTask(data, protocol="inductive"))
+
+
+@pytest.mark.parametrize(("options", "first"), [({}, 51), ({"checkpoint_every": 1}, 53)])
+def test_a_run_goes_on_after_its_last_checkpoint(
+    data: Data, tmp_path: Path, options: dict[str, Any], first: int
+) -> None:
+    """One is written after every 50th epoch, or as often as was asked for."""
+    seen: list[int] = []
+
+    def stop(done: int, total: int, figures: Any) -> None:
+        if done == 52:
+            raise KeyboardInterrupt
+
+    settings = {"epochs": 53, "checkpoint": tmp_path / "a", **options}
+    with pytest.raises(KeyboardInterrupt):
+        fit(make("gcn", 40, 3, 8, seed=0), NodeTask(data), progress=stop, **settings)
+    fit(make("gcn", 40, 3, 8, seed=0), NodeTask(data), progress=lambda done, *_: seen.append(done), **settings)
+    assert seen[0] == first
+
+
+def test_the_seed_is_0_and_the_time_it_took_makes_no_other_result(data: Data) -> None:
+    results = [fit(make("gcn", 40, 3, 8, seed=0), NodeTask(data), epochs=3, **seed) for seed in ({}, {"seed": 0})]
+    assert torch.equal(results[0].logits, results[1].logits)
+    other = fit(make("gcn", 40, 3, 8, seed=0), NodeTask(data), epochs=3, seed=-1 % 2**32)
+    assert not torch.equal(results[0].logits, other.logits)
+    assert dataclasses.replace(results[0], seconds=1e9) == results[0]
 
 
 def test_divergence_keeps_the_last_checkpoint(data: Data, tmp_path: Path) -> None:

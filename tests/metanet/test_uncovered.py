@@ -106,3 +106,16 @@ def test_a_failed_trace_leaves_the_next_one_alone():
         NetworkGraph.from_module(Outer(Inner(cell, (16, 4))), torch.rand(4, 4))
     module, inputs = make("mlp")
     assert same_bits(NetworkGraph.from_module(module, inputs).to_state_dict(), module.state_dict())
+
+
+def test_a_branch_on_the_data_is_named():
+    class Branch(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Linear(3, 3)
+
+        def forward(self, x):
+            return torch.cond(x.sum() > 0, lambda x: self.first(x), lambda x: x * 2, (x,))
+
+    with pytest.raises(TraceError, match=r"branches or loops on its data \(true_graph_0\)"):
+        NetworkGraph.from_module(Branch(), torch.zeros(2, 3))
