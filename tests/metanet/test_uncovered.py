@@ -115,7 +115,7 @@ def test_a_branch_on_the_data_is_named():
             self.first = nn.Linear(3, 3)
 
         def forward(self, x):
-            return torch.cond(x.sum() > 0, lambda x: self.first(x), lambda x: x * 2, (x,))
+            return torch.cond(x.sum() > 0, self.first, lambda x: x * 2, (x,))
 
     with pytest.raises(TraceError, match=r"branches or loops on its data \(true_graph_0\)"):
         NetworkGraph.from_module(Branch(), torch.zeros(2, 3))
