@@ -22,9 +22,9 @@ from common import RESULTS, provenance, write_json
 from graphsparse.data import load
 from graphsparse.edges import SCORES, keep_mask, score, sparsify
 from graphsparse.fit import NodeTask, fit, mean_ci, paired_difference
+from graphsparse.graphs.anatomy import anatomy
 from graphsparse.nn import make
 from graphsparse.report import interval, markdown
-from graphsparse.tickets.compare.anatomy import anatomy
 
 PAGE = Path(__file__).parents[1] / "docs" / "methods" / "edges.md"
 MARK = "<!-- tables: python benchmarks/scores.py -->"

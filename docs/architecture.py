@@ -7,6 +7,7 @@ an SVG of plain boxes; `docs/architecture.md` says the same in a table.
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1] / "graphsparse"
@@ -22,6 +23,7 @@ def rooms() -> list[str]:
     return [GROUND, *sorted(path.name for path in ROOT.iterdir() if (path / "__init__.py").exists())]
 
 
+@functools.cache
 def arrows() -> Arrows:
     """Which room imports from which, as pairs."""
     found: Arrows = set()

@@ -106,6 +106,7 @@ def test_the_code_of_a_page_runs_and_prints_what_the_page_shows(
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     document: Document = Sybil(parsers=Printed().parsers()).parse(page)  # type: ignore[arg-type]
+    document.namespace["__name__"] = "page"
     ran = 0
     for example in document.examples():
         example.evaluate()

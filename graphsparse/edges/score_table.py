@@ -132,7 +132,7 @@ def score_edges(graph: EdgeList, method: Method, seed: int, options: dict[str, A
         return method, False
     if isinstance(method, str):
         function = SCORES.find(method)
-        own = getattr(function, "__module__", "").startswith(f"{FOLDER}.")
+        own = str(getattr(function, "__module__", "")).startswith(f"{FOLDER}.")
         return _call(function, method, graph, seed, options), own
     if callable(method):
         return method(graph, **options), False
