@@ -31,7 +31,8 @@ def exact_fraction(value: Keep, name: str = "keep") -> Fraction:
     """Read a number as the decimal that was written, not as its binary float.
 
     Args:
-        value: a float, a decimal string or a quotient such as ``"1/3"``, a ``Fraction`` or a ``Decimal``.
+        value: a float, a decimal string, per cents such as ``"50%"``, a quotient such as ``"1/3"``, a ``Fraction`` or a
+            ``Decimal``.
         name: what the number is called in the error.
 
     Raises:
@@ -42,6 +43,8 @@ def exact_fraction(value: Keep, name: str = "keep") -> Fraction:
     Example:
         >>> exact_fraction(0.1) == Fraction(1, 10)
         True
+        >>> exact_fraction("12.5%")
+        Fraction(1, 8)
     """
     numbers = (int, float, str, Fraction, Decimal, np.number)
     if isinstance(value, (bool, np.complexfloating)) or not isinstance(value, numbers):
@@ -55,8 +58,9 @@ def exact_fraction(value: Keep, name: str = "keep") -> Fraction:
     exponent = _EXPONENT.search(text[-LONGEST_TEXT:])
     if len(text) > LONGEST_TEXT or (exponent and abs(int(exponent[1])) > LONGEST_TEXT):
         raise _extreme(name, text if len(text) <= 50 else f"{text[:20]}... of {len(text)} characters")
+    number, per_cent = (text.rstrip()[:-1], 100) if text.rstrip().endswith("%") else (text, 1)
     try:
-        return Fraction(text)
+        return Fraction(number) / per_cent
     except (ValueError, ZeroDivisionError):
         raise ValueError(f"{name} must be a finite number, got {text!r:.50}") from None
 
@@ -106,7 +110,10 @@ def keep_fraction(keep: Keep) -> Fraction:
     """
     fraction = exact_fraction(keep)
     if not 0 < fraction <= 1:
-        raise ValueError(f"keep must lie in (0, 1], got {keep!s:.50}; keep is the kept fraction, 1.0 keeps everything")
+        per_cent = f"; for per cents write '{keep!s:.50}%'" if 1 < fraction <= 100 else ""
+        raise ValueError(
+            f"keep must lie in (0, 1], got {keep!s:.50}; keep is the kept fraction, 1.0 keeps everything{per_cent}"
+        )
     return fraction
 
 

@@ -27,6 +27,8 @@ class Registry(Mapping[str, T], Generic[T]):
         folder: a package whose modules register the entries; all of them are imported when the table is first read.
         check: called as ``check(name, entry)`` with whatever is registered or imported; returns the entry to be kept
             and raises TypeError or ValueError for what cannot serve.
+        kin: other tables, as ``"module:attribute"``, whose names are often looked for here, and what to say then; the
+            sentence may hold ``{name}``. They are imported only when a name is missing.
 
     Example:
         >>> SHAPES: Registry[type] = Registry("shape")
@@ -40,8 +42,16 @@ class Registry(Mapping[str, T], Generic[T]):
         ValueError: unknown shape 'rond' (did you mean 'round'?); known are round
     """
 
-    def __init__(self, noun: str, *, folder: str | None = None, check: Callable[[str, Any], T] | None = None) -> None:
+    def __init__(
+        self,
+        noun: str,
+        *,
+        folder: str | None = None,
+        check: Callable[[str, Any], T] | None = None,
+        kin: Mapping[str, str] | None = None,
+    ) -> None:
         self.noun = noun
+        self._kin = dict(kin or {})
         self._a_noun = f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
         self._folder = folder
         self._check = check
@@ -85,15 +95,27 @@ class Registry(Mapping[str, T], Generic[T]):
         """The name as it is registered (``"Digits_kNN"`` gives ``"digits-knn"``); raises as :meth:`find` does."""
         if not isinstance(name, str):
             raise TypeError(f"{self._a_noun} is named by a string, got {type(name).__name__}")
-        self._scan()
         if ":" in name:
             return name
-        for spelled in (name, name.lower(), name.lower().replace("_", "-"), name.lower().replace("-", "_")):
-            if spelled in self._entries:
-                return spelled
+        if (spelled := self.spelled(name)) is not None:
+            return spelled
+        for table, advice in self._kin.items():
+            module, _, attribute = table.partition(":")
+            if (found := getattr(importlib.import_module(module), attribute).spelled(name)) is not None:
+                raise ValueError(
+                    f"{found!r} is no {self.noun}: {advice.format(name=found)}; {self.noun}s are "
+                    f"{', '.join(self.names())}"
+                )
         close = difflib.get_close_matches(name.lower(), self._entries, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise ValueError(f"unknown {self.noun} {name!r}{hint}; known are {', '.join(self.names())}")
+
+    def spelled(self, name: str) -> str | None:
+        """The name as it is registered, or None where there is none; nothing is imported for it."""
+        self._scan()
+        low = name.lower()
+        spellings = (name, low, low.replace("_", "-"), low.replace("-", "_"))
+        return next((spelling for spelling in spellings if spelling in self._entries), None)
 
     def names(self) -> list[str]:
         """The registered names, sorted."""

@@ -6,15 +6,24 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
+from graphsparse.cli.command import Output, command
 from graphsparse.cli.groups import bench
 from graphsparse.cli.options import numbers, words
 from graphsparse.cores import usable_cores
 
 
-@bench.command("tickets")
+@command(
+    bench,
+    "tickets",
+    examples=(
+        "graphsparse bench tickets --quick --dry-run",
+        "graphsparse bench tickets --dataset cora --method teddy,random --seeds 5 --out runs/bench",
+    ),
+    writes="out",
+)
 def bench_tickets(
+    output: Output,
     dataset: Annotated[
         list[str] | None, typer.Option(help="Data sets; without any, the whole comparison: about 8 hours of 2 cores.")
     ] = None,
@@ -43,8 +52,7 @@ def bench_tickets(
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.", show_default="one for each core")] = usable_cores(),
     out: Annotated[Path, typer.Option(help="Folder for rows, tables, summary and plots.")] = Path("bench-tickets"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON instead of the tables.")] = False,
-) -> None:
+) -> Exception | None:
     """Compare ticket finders fairly: seeds, levels, trials chosen on validation data; an interrupted run resumes."""
     from graphsparse.errors import TicketError
     from graphsparse.tickets.compare import plan as plans
@@ -77,10 +85,8 @@ def bench_tickets(
         experiments = plans.quick() if quick else plans.full()
     failed: TicketError | None = None
     try:
-        Bench(experiments, jobs).run(out, Console(stderr=as_json))
+        Bench(experiments, jobs).run(out, output.console)
     except TicketError as error:  # some runs failed, of which the summary says nothing
         failed = error
-    if as_json:
-        print((out / "summary.json").read_text(), end="")
-    if failed is not None:
-        raise failed
+    output.give(out / "summary.json")
+    return failed

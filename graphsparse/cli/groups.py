@@ -7,6 +7,11 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from graphsparse.cli.command import EXIT_CODES, Version
+
+
+ORDER = ("ticket", "sparsify", "advise", "bench", "report", "meta", "data", "list", "doctor")  # in the help
+
 
 class Interrupted(BaseException):
     """Carries an interruption past typer, which would end the process without a word at a KeyboardInterrupt."""
@@ -25,17 +30,29 @@ class Commands(TyperGroup):
         except KeyboardInterrupt as error:
             raise Interrupted(getattr(error, "status", 130)) from error
 
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+
 
 app = typer.Typer(
     cls=Commands,
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Make graphs, and the networks that learn on them, sparse.",
+    epilog="\n\n".join(["Examples:", "graphsparse ticket --dataset cora", "graphsparse doctor", EXIT_CODES]),
 )
 meta = typer.Typer(
     no_args_is_help=True, help="Networks as graphs: train a metanetwork that prunes networks, and use it."
 )
-app.add_typer(meta, name="meta")
 bench = typer.Typer(no_args_is_help=True, help="Compare methods on real data, with intervals and paired differences.")
-app.add_typer(bench, name="bench")
+data = typer.Typer(no_args_is_help=True, help="Data sets: which there are, what is here, and fetching the others.")
+
+
+def _version_alone(version: Version = False) -> None:
+    pass
+
+
+for _name, _group in {"": app, "meta": meta, "bench": bench, "data": data}.items():
+    _group.callback()(_version_alone)
+    if _name:
+        app.add_typer(_group, name=_name)

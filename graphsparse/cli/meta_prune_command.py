@@ -6,14 +6,23 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from graphsparse.cli.command import Output, command
 from graphsparse.cli.groups import meta
 from graphsparse.cli.options import numbers, words
 
 
-@meta.command("prune")
+@command(
+    meta,
+    "prune",
+    examples=(
+        "graphsparse meta prune --zoo runs/zoo --speedup 2,4 --out runs/pruned",
+        "graphsparse meta prune --zoo runs/zoo --metanet none --criterion taylor,random",
+    ),
+    writes="out",
+)
 def prune_networks(
+    output: Output,
     zoo: Annotated[Path, typer.Option(help="Folder of networks, or of one network.")] = Path("zoo"),
     metanet: Annotated[str, typer.Option(help="A file, a pretrained metanetwork's name, or none.")] = "resnet-tiny",
     speedup: Annotated[
@@ -22,9 +31,8 @@ def prune_networks(
     criterion: Annotated[
         list[str] | None,
         typer.Option(
-            help="Baselines: group-l2, bn-scale, taylor, random, sparse-learning, module:function; each also as "
-            "NAME+least-squares; "
-            "differences are to the first.",
+            help="Baselines: {criteria}, or module:function; each also as NAME+least-squares; differences are to the "
+            "first.",
             show_default="group-l2,group-l2+least-squares,taylor",
         ),
     ] = None,
@@ -32,7 +40,6 @@ def prune_networks(
     lr: Annotated[float, typer.Option(help="Learning rate of fine-tuning.")] = 0.05,
     seed: Annotated[int, typer.Option(min=0, help="Seed of random choices and fine-tuning.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for the networks, the plot and the figures.")] = Path("pruned"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
 ) -> None:
     """Prune networks with a metanetwork and by plain criteria; what is done already is not done again."""
     from graphsparse.metanet.study import PruneStudy
@@ -46,6 +53,5 @@ def prune_networks(
         lr=lr,
         seed=seed,
     )
-    study.run(out, Console(stderr=as_json))
-    if as_json:
-        print((out / "metrics.json").read_text(), end="")
+    study.run(out, output.console)
+    output.give(out / "metrics.json")

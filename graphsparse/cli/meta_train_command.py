@@ -6,15 +6,24 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from graphsparse.cli.command import Output, command
 from graphsparse.cli.groups import meta
 
 
-@meta.command("train")
+@command(
+    meta,
+    "train",
+    examples=(
+        "graphsparse meta train --zoo runs/zoo --out runs/metanet.safetensors",
+        "graphsparse meta train --zoo runs/zoo --objective group-norm --epochs 32",
+    ),
+    writes="out",
+)
 def train_metanetwork(
+    output: Output,
     zoo: Annotated[Path, typer.Option(help="Folder of networks, from 'graphsparse meta zoo'.")] = Path("zoo"),
-    objective: Annotated[str, typer.Option(help="repair, group-norm, group-lasso, or module:Class.")] = "repair",
+    objective: Annotated[str, typer.Option(help="{objectives}, or module:Class of your own.")] = "repair",
     hidden: Annotated[int, typer.Option(min=2, help="Width of the metanetwork, even.")] = 32,
     layers: Annotated[int, typer.Option(min=1, help="Layers of the metanetwork.")] = 4,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs; after each one the held-out networks judge.")] = 16,
@@ -28,7 +37,7 @@ def train_metanetwork(
     from graphsparse.metanet.study import TrainStudy
 
     if out.suffix != ".safetensors":
-        raise ValueError(f"the metanetwork is written as safetensors: --out must end in .safetensors, got {out}")
+        raise typer.BadParameter(f"the metanetwork is written as safetensors: {out} must end so", param_hint="--out")
     TrainStudy(
         zoo=zoo,
         objective=objective,
@@ -39,4 +48,5 @@ def train_metanetwork(
         lr=lr,
         seed=seed,
         val_count=val_count,
-    ).run(out, Console())
+    ).run(out, output.console)
+    output.give(out.with_suffix(".json"))

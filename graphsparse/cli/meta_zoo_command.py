@@ -6,15 +6,24 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from graphsparse.cli.command import Output, command
 from graphsparse.cli.groups import meta
 from graphsparse.cli.options import numbers, words
 
 
-@meta.command()
+@command(
+    meta,
+    "zoo",
+    examples=(
+        "graphsparse meta zoo --count 12 --out runs/zoo",
+        "graphsparse meta zoo --dataset cifar10 --train 5000 --arch resnet8,vgg8 --jobs 2",
+    ),
+    writes="out",
+)
 def zoo(
-    dataset: Annotated[str, typer.Option(help="digits, fashion-mnist or cifar10.")] = "digits",
+    output: Output,
+    dataset: Annotated[str, typer.Option(help="{images}, or module:function of your own.")] = "digits",
     size: Annotated[
         int | None, typer.Option(min=1, help="Side of the resized images.", show_default="as they are")
     ] = None,
@@ -51,4 +60,8 @@ def zoo(
         seed=seed,
         jobs=jobs,
     )
-    study.run(out, Console())
+    networks = study.run(out, output.console)
+    if output.as_json:
+        from graphsparse.metanet.study import zoo_summary
+
+        output.give(zoo_summary(networks, study.images))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Annotated, TypeVar
+
+import typer
 
 Number = TypeVar("Number", int, float)
+
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ..., or auto: the GPU if there is one.")]
 
 
 def words(given: list[str] | None, default: str) -> list[str]:

@@ -6,28 +6,44 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from graphsparse.cli.command import Output, command
 from graphsparse.cli.groups import app
+from graphsparse.cli.options import Device
 from graphsparse.cli.state import STATE
 
 
-@app.command()
+@command(
+    app,
+    "ticket",
+    examples=(
+        "graphsparse ticket --dataset cora --edge-keep 60% --weight-keep 10%",
+        "graphsparse ticket --dataset cora --tolerance 1% --seeds 5 --out runs/cora",
+    ),
+    writes="out",
+)
 def ticket(
-    dataset: Annotated[str, typer.Option(help="A name of graphsparse.data.names().")] = "digits-knn",
-    model: Annotated[str, typer.Option(help="gcn, gin, gat, sage or transformer; molecules: gin or gcn.")] = "gcn",
+    output: Output,
+    dataset: Annotated[
+        str, typer.Option(help="A graph by name (graphsparse list datasets), or module:function of your own.")
+    ] = "digits-knn",
+    model: Annotated[
+        str, typer.Option(help="{backbones}; of molecules gin or gcn; or module:class of your own.")
+    ] = "gcn",
     hidden: Annotated[int, typer.Option(min=1, help="Hidden units.")] = 64,
     method: Annotated[
-        str, typer.Option(help="A name of graphsparse.tickets.finders(), or module:finder of your own.")
+        str, typer.Option(help="{finders}; a score of edges: {scores}; or module:finder of your own.")
     ] = "teddy",
-    edge_keep: Annotated[str | None, typer.Option(help="Fraction of edges to keep.", show_default="0.6")] = None,
-    weight_keep: Annotated[str | None, typer.Option(help="Fraction of weights to keep.", show_default="0.1")] = None,
+    edge_keep: Annotated[str | None, typer.Option(help="Edges to keep: 0.6, 60% or 3/5.", show_default="0.6")] = None,
+    weight_keep: Annotated[
+        str | None, typer.Option(help="Weights to keep, in the same way.", show_default="0.1")
+    ] = None,
     weight_distribution: Annotated[
-        str, typer.Option(help="How many weights each tensor keeps: global, uniform, er, erk, or module:function.")
+        str, typer.Option(help="How many weights each tensor keeps: {distributions}, or module:function.")
     ] = "global",
     tolerance: Annotated[
-        float | None,
-        typer.Option(help="Instead of the keeps: take the sparsest level this close to dense on validation."),
+        str | None,
+        typer.Option(help="Instead of the keeps: the sparsest level this close to dense on validation, 0.01 or 1%."),
     ] = None,
     distill: Annotated[float, typer.Option("--distill", "--lambda", help="Weight of the distillation term.")] = 1.0,
     protocol: Annotated[
@@ -42,10 +58,10 @@ def ticket(
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 3,
     points: Annotated[int, typer.Option(min=1, help="Points of the plotted curve; the ticket is the last.")] = 4,
     out: Annotated[Path, typer.Option(help="Folder for the ticket, the plot and the figures.")] = Path("ticket"),
-    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
+    device: Device = "cpu",
 ) -> None:
     """Find a graph lottery ticket: a sparse graph (or molecules) and a sparse network as good as the dense one."""
+    from graphsparse.keep_rule import exact_fraction
     from graphsparse.tickets.compare.study import Study
 
     if tolerance is None:
@@ -58,7 +74,7 @@ def ticket(
         edge_keep=edge_keep,
         weight_keep=weight_keep,
         weight_distribution=weight_distribution,
-        tolerance=tolerance,
+        tolerance=None if tolerance is None else float(exact_fraction(tolerance, "tolerance")),
         distill=distill,
         protocol=protocol,
         split=split,
@@ -70,6 +86,5 @@ def ticket(
         points=points,
         device=device,
     )
-    study.run(out, Console(stderr=as_json), spare_threads=STATE.threads_are_ours)
-    if as_json:
-        print((out / "metrics.json").read_text(), end="")
+    study.run(out, output.console, spare_threads=STATE.threads_are_ours)
+    output.give(out / "metrics.json")

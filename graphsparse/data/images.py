@@ -106,6 +106,7 @@ def _as_reader(name: str, entry: Any) -> Callable[[Root], RawImages]:
             )
         return found
 
+    read.__doc__ = entry.__doc__  # what lists of names say of it
     return read
 
 

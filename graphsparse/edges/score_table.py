@@ -33,7 +33,15 @@ def _score(name: str, found: Any) -> ScoreFunction:
 
 
 # Sources: the functions' own docstrings.
-SCORES: Registry[ScoreFunction] = Registry("edge score", folder=FOLDER, check=_score)
+SCORES: Registry[ScoreFunction] = Registry(
+    "edge score",
+    folder=FOLDER,
+    check=_score,
+    kin={
+        "graphsparse.tickets.finders.table:FINDERS": "it chooses edges with a model that it trains, so it needs a model "
+        "and labels: gs.find_ticket(model, data, method='{name}'), or graphsparse ticket --method {name}"
+    },
+)
 
 
 def register(name: str) -> Callable[[F], F]:
@@ -179,6 +187,8 @@ def _taken(function: ScoreFunction, name: str, options: Iterable[str]) -> list[s
     takes = list(inspect.signature(function).parameters.values())[1:]
     known = [option.name for option in takes if option.name != "seed" and option.kind is not option.VAR_KEYWORD]
     unknown = sorted(set(options) - set(known))
+    if "sparsity" in unknown:
+        raise TypeError("say keep instead of sparsity: keep is the kept fraction, 1 - sparsity (keep=0.3 removes 70 %)")
     if unknown and not any(option.kind is option.VAR_KEYWORD for option in takes):
         offers = f"its options are {', '.join(known)}" if known else "it has no options"
         raise TypeError(f"edge score {name!r} does not take {', '.join(unknown)}; {offers}")

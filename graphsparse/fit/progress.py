@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+_SILENT: ContextVar[bool] = ContextVar("silent", default=False)
 
 Report = Callable[[int, int, Mapping[str, float]], None]
 """Called after each epoch with the epochs done, the epochs in all, and the figures of the last one."""
@@ -28,7 +31,7 @@ class Bars:
 
     def __init__(self, enabled: bool | None = None, console: Console | None = None) -> None:
         console = console or Console(stderr=True)
-        shown = console.is_terminal if enabled is None else enabled
+        shown = (console.is_terminal and not _SILENT.get()) if enabled is None else enabled
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -63,6 +66,16 @@ class Bars:
             self._progress.update(bar, completed=done, total=total, figures=text, visible=not finished)
 
         return report
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Show no bars inside, on a terminal neither; those that are enabled by hand stay."""
+    token = _SILENT.set(True)
+    try:
+        yield
+    finally:
+        _SILENT.reset(token)
 
 
 @contextmanager

@@ -1,0 +1,145 @@
+"""What every command has: examples and exit codes in its help, ``--config``, ``--json``, ``--quiet``, ``--version``."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperCommand
+
+from graphsparse import __version__
+from graphsparse.cli.config_file import SHARED, default_values, write_config
+from graphsparse.cli.known_names import fill_in
+
+EXIT_CODES = "Exit codes: 0 fine, 1 something failed, 2 wrong use, 130 interrupted (129 hung up, 143 terminated)."
+PANEL = "Every command"
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where a command's words go.
+
+    Attributes:
+        as_json: one JSON object on standard output, and everything else on standard error.
+        quiet: nothing but errors, warnings and that object.
+    """
+
+    as_json: bool = False
+    quiet: bool = False
+
+    @property
+    def console(self) -> Console:
+        """For tables and sentences."""
+        return Console(stderr=self.as_json, quiet=self.quiet)
+
+    def give(self, found: Mapping[str, Any] | Path) -> None:
+        """Print the JSON object, or the file that holds it, if it was asked for."""
+        if self.as_json:
+            text = found.read_text(encoding="utf-8") if isinstance(found, Path) else json.dumps(found, indent=2)
+            print(text.rstrip("\n"))
+
+
+class _Command(TyperCommand):
+    """A command whose help names what the tables hold; they are read when the help is wanted, which takes seconds."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        for option in self.params:
+            if getattr(option, "help", None):
+                option.help = fill_in(option.help)  # type: ignore[attr-defined]
+        super().format_help(ctx, formatter)
+
+
+def command(
+    group: typer.Typer, name: str, *, examples: tuple[str, str], writes: str | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add a function to a group of commands, with what every command has; a decorator.
+
+    The function is called with an `Output` and its own options. It may return the error that the command ends with.
+
+    Args:
+        group: where the command belongs.
+        name: what it is called there.
+        examples: two command lines that work, for the help.
+        writes: the option that names the folder or file that the command writes; what it ran with is written beside.
+    """
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def run(ctx: typer.Context, **given: Any) -> None:
+            output = Output(as_json=given.pop("as_json"), quiet=given.pop("quiet"))
+            for shared in ("config", "version"):
+                given.pop(shared)
+            try:
+                with _silence(output.quiet):
+                    failure = function(output, **given)
+            except KeyboardInterrupt:
+                if writes is not None:
+                    write_config(ctx, given[writes], replace=False)
+                raise
+            if writes is not None:
+                write_config(ctx, given[writes])
+            if isinstance(failure, Exception):
+                raise failure
+
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+        run.__signature__ = inspect.Signature([_CONTEXT, *own, *_SHARED_OPTIONS])  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in (_CONTEXT, *own, *_SHARED_OPTIONS)}
+        lines = ["Examples:", *examples, EXIT_CODES]
+        return group.command(name, cls=_Command, epilog="\n\n".join(lines))(run)
+
+    return add
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and end, if it is wanted."""
+    if wanted:
+        print(f"graphsparse {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version", callback=show_version, is_eager=True, help="Print the version and end.", rich_help_panel=PANEL
+    ),
+]
+
+
+def _silence(quiet: bool) -> Any:
+    if not quiet:
+        return nullcontext()
+    from graphsparse.fit.progress import silent
+
+    return silent()
+
+
+def _option(name: str, kind: Any, default: Any, *words: str, **more: Any) -> inspect.Parameter:
+    annotation = Annotated[kind, typer.Option(*words, rich_help_panel=PANEL, **more)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+_CONTEXT = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+_SHARED_OPTIONS = [
+    _option(
+        "config",
+        Path | None,
+        None,
+        "--config",
+        callback=default_values,
+        is_eager=True,
+        metavar="FILE",
+        help="A TOML file of options; those on the command line win.",
+    ),
+    _option("as_json", bool, False, "--json", help="Print one JSON object, and all else on standard error."),
+    _option("quiet", bool, False, "--quiet", "-q", help="Print warnings and errors only (and the JSON object)."),
+    inspect.Parameter("version", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Version),
+]
+assert {option.name for option in _SHARED_OPTIONS} == SHARED
