@@ -18,7 +18,7 @@ from graphsparse.cores import usable_cores
     "tickets",
     examples=(
         "graphsparse bench tickets --quick --dry-run",
-        "graphsparse bench tickets --dataset cora --method teddy,random --seeds 5 --out runs/bench",
+        "graphsparse bench tickets --dataset cora --method teddy,random --seeds 5",
     ),
     writes="out",
 )
@@ -34,7 +34,7 @@ def bench_tickets(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help="Names of gs.tickets.finders(), NAME+cover for a guard, module:finder of your own.",
+            help="{finders}; scores of edges: {scores}; NAME+cover or NAME+isolated for a guard; or module:finder.",
             show_default="the one-shot methods and controls",
         ),
     ] = None,

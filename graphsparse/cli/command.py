@@ -19,7 +19,7 @@ from graphsparse import __version__
 from graphsparse.cli.config_file import SHARED, default_values, write_config
 from graphsparse.cli.known_names import fill_in
 
-EXIT_CODES = "Exit codes: 0 fine, 1 something failed, 2 wrong use, 130 interrupted (129 hung up, 143 terminated)."
+EXIT_CODES = " Exit codes: 0 fine, 1 failed, 2 wrong use, 130 interrupted, 143 terminated."
 PANEL = "Every command"
 
 
@@ -50,11 +50,30 @@ class Output:
 class _Command(TyperCommand):
     """A command whose help names what the tables hold; they are read when the help is wanted, which takes seconds."""
 
+    examples: tuple[str, ...] = ()
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         for option in self.params:
             if getattr(option, "help", None):
                 option.help = fill_in(option.help)  # type: ignore[attr-defined]
         super().format_help(ctx, formatter)
+        print_ending(self.examples)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            option = str(getattr(error, "option_name", ""))
+            if "sparsity" not in option:
+                raise
+            advice = "there is no such option: say how much to keep, which is 1 - sparsity (--help names the options)"
+            raise typer.BadParameter(advice, ctx=ctx, param_hint=option) from error
+
+
+def print_ending(examples: tuple[str, ...]) -> None:
+    """Print the last lines of a help: the examples, a line each, and the exit codes."""
+    lines = [" Examples:", *(f"   {example}" for example in examples), "", EXIT_CODES]
+    Console().print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
 def command(
@@ -81,10 +100,10 @@ def command(
                 with _silence(output.quiet):
                     failure = function(output, **given)
             except KeyboardInterrupt:
-                if writes is not None:
+                if writes is not None and given[writes] is not None:
                     write_config(ctx, given[writes], replace=False)
                 raise
-            if writes is not None:
+            if writes is not None and given[writes] is not None:
                 write_config(ctx, given[writes])
             if isinstance(failure, Exception):
                 raise failure
@@ -92,8 +111,7 @@ def command(
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
         run.__signature__ = inspect.Signature([_CONTEXT, *own, *_SHARED_OPTIONS])  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in (_CONTEXT, *own, *_SHARED_OPTIONS)}
-        lines = ["Examples:", *examples, EXIT_CODES]
-        return group.command(name, cls=_Command, epilog="\n\n".join(lines))(run)
+        return group.command(name, cls=type("Command", (_Command,), {"examples": examples}))(run)
 
     return add
 

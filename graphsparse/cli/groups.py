@@ -7,8 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from graphsparse.cli.command import EXIT_CODES, Version
-
+from graphsparse.cli.command import Version, print_ending
 
 ORDER = ("ticket", "sparsify", "advise", "bench", "report", "meta", "data", "list", "doctor")  # in the help
 
@@ -30,6 +29,10 @@ class Commands(TyperGroup):
         except KeyboardInterrupt as error:
             raise Interrupted(getattr(error, "status", 130)) from error
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        super().format_help(ctx, formatter)
+        print_ending(("graphsparse ticket --dataset cora", "graphsparse doctor"))
+
     def list_commands(self, ctx: Any) -> list[str]:
         return sorted(super().list_commands(ctx), key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
 
@@ -39,7 +42,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Make graphs, and the networks that learn on them, sparse.",
-    epilog="\n\n".join(["Examples:", "graphsparse ticket --dataset cora", "graphsparse doctor", EXIT_CODES]),
 )
 meta = typer.Typer(
     no_args_is_help=True, help="Networks as graphs: train a metanetwork that prunes networks, and use it."

@@ -58,7 +58,7 @@ def first_line(entry: Any) -> str:
     return re.sub(r"(?<=[^.\s]{2}\.) [A-Z].*", "", paragraph)
 
 
-_SIGNS = {r"\langle": "<", r"\rangle": ">", r"\cap": "∩", r"\cup": "∪", r"\cdot": "·", r"\partial": "d", r"\|": "|"}
+_SIGNS = {r"\langle": "<", r"\rangle": ">", r"\cap": "and", r"\cup": "or", r"\cdot": "·", r"\partial": "d", r"\|": "|"}
 
 
 def _plain_formula(formula: str) -> str:

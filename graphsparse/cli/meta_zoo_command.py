@@ -17,7 +17,7 @@ from graphsparse.cli.options import numbers, words
     "zoo",
     examples=(
         "graphsparse meta zoo --count 12 --out runs/zoo",
-        "graphsparse meta zoo --dataset cifar10 --train 5000 --arch resnet8,vgg8 --jobs 2",
+        "graphsparse meta zoo --dataset cifar10 --train 5000 --arch resnet8,vgg8",
     ),
     writes="out",
 )
@@ -47,7 +47,7 @@ def zoo(
 ) -> None:
     """Train data models: small networks that a metanetwork learns from. Those that are there are not trained again."""
     from graphsparse.metanet import Images
-    from graphsparse.metanet.study import ZooStudy
+    from graphsparse.metanet.study import ZooStudy, zoo_summary
 
     study = ZooStudy(
         images=Images(dataset, size, train, val),
@@ -60,8 +60,4 @@ def zoo(
         seed=seed,
         jobs=jobs,
     )
-    networks = study.run(out, output.console)
-    if output.as_json:
-        from graphsparse.metanet.study import zoo_summary
-
-        output.give(zoo_summary(networks, study.images))
+    output.give(zoo_summary(study.run(out, output.console)))

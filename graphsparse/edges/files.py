@@ -12,15 +12,36 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from graphsparse.edges.keep import check_rules
 from graphsparse.edges.page import sparsify_shown
+from graphsparse.edges.score_table import SCORES
 from graphsparse.edges.transform import edge_mask
 from graphsparse.errors import DataError
 from graphsparse.graphs.formats import GraphFile, check_target, format_of, open_file, write_kept
+from graphsparse.graphs.interop import EdgeList
 from graphsparse.graphs.picture import picture
+from graphsparse.keep_rule import keep_fraction
 from graphsparse.report import plain, provenance
 from graphsparse.report.html import write_page
 
 Path_ = str | os.PathLike[str]
+
+LOOKED_UP = 1_000_000  # arcs whose mirrors are looked up before a list is said to have none
+
+
+class Report(str):
+    """What was done to a file, in a sentence.
+
+    Attributes:
+        figures: the same by name: ``kept`` and ``total`` edges, ``undirected``, ``read_as``, ``out`` and others.
+    """
+
+    figures: dict[str, Any]
+
+    def __new__(cls, sentence: str, figures: dict[str, Any]) -> Report:
+        report = super().__new__(cls, sentence)
+        report.figures = figures
+        return report
 
 
 def sparsify_file(
@@ -35,7 +56,7 @@ def sparsify_file(
     rules: dict[str, Any],
     report: Path_ | None = None,
     **options: Any,
-) -> str:
+) -> Report:
     """Keep the best edges of the graph in ``source`` and write it, all else unchanged, to ``target``.
 
     Kinds, by suffix: tables of edges (``.csv``, ``.tsv``, ``.parquet``, ``.feather``), plain edge lists (``.txt``,
@@ -60,7 +81,7 @@ def sparsify_file(
 
     Returns:
         A sentence: how the edges were read, where their weights come from, how many were kept, where they are, and what
-        another kind of file does not hold.
+        another kind of file does not hold; its attribute ``figures`` has the same by name.
 
     Raises:
         DataError: if ``source`` is missing, damaged, or holds no graph, or weights that the method needs are none; with
@@ -69,6 +90,10 @@ def sparsify_file(
         OSError: if ``target`` cannot be written; it names it, and what was there stays.
     """
     source, target = Path(source), Path(target)
+    SCORES.find(method)  # what the caller can mend at once is told before a large file is read
+    check_rules(rules.get("keep"), rules.get("per_node"), rules.get("guard"), rules.get("forest", False))
+    if rules.get("keep") is not None:
+        keep_fraction(rules["keep"])
     format_of(source, file_format)
     kind = check_target(source, target, file_format)
     if report is not None:
@@ -84,10 +109,24 @@ def sparsify_file(
     loops = f", and all {edges.survey.loops:,} self-loops" if edges.survey.loops else ""
     read_as = "given" if undirected is not None else "found"
     weights = f"weights are {file.weights}" if file.weights else "there are no weights"
-    remarks = "".join(f"; {remark}" for remark in (weights, file.note, lost) if remark)
+    asks = undirected is None and not edges.undirected and not file.says_direction
+    hint = _hint(edges) if asks else ""
+    remarks = "".join(f"; {remark}" for remark in (weights, file.note, lost, hint) if remark)
+    figures: dict[str, Any] = {
+        "kept": kept,
+        "total": total,
+        "undirected": edges.undirected,
+        "read_as": read_as,
+        "self_loops": edges.survey.loops,
+        "nodes": edges.num_nodes,
+        "weights": file.weights or None,
+        "method": SCORES.key(method),
+        "out": str(target),
+        "hint": hint or None,
+    }
     said = f"kept {kept:,} of {total:,} {counted} ({read_as} so){share}{loops}: {target}{remarks}"
     if report is None:
-        return said
+        return Report(said, figures)
     asked = {"method": method, **rules, "undirected": undirected, "seed": seed, "weight": weight, **options}
     record = {
         "kind": "sparsify",
@@ -101,7 +140,24 @@ def sparsify_file(
         "graph": picture(edges, torch.from_numpy(mask), labels=file.labels),
     }
     page = write_page(report, [sparsify_shown(plain(record), Path(report).name)])
-    return f"{said}; page: {page}"
+    return Report(f"{said}; page: {page}", {**figures, "page": str(page)})
+
+
+def _hint(edges: EdgeList) -> str:
+    """What to say of arcs of which none has its mirror: so most lists of undirected edges look; else nothing.
+
+    Of very many arcs some are looked up, spread over the list.
+    """
+    source, target = edges.edge_index.numpy().astype(np.int64)
+    keys = source * np.int64(edges.num_nodes) + target
+    looked_up = np.flatnonzero(source != target)
+    step = max(1, len(looked_up) // LOOKED_UP)
+    looked_up = looked_up[::step]
+    mirrors = np.unique(target[looked_up] * np.int64(edges.num_nodes) + source[looked_up])
+    if not len(mirrors) or np.isin(keys, mirrors, kind="sort").any():
+        return ""
+    which = "no arc has its mirror" if step == 1 else f"none of {len(looked_up):,} arcs looked up has its mirror"
+    return f"{which}: add --undirected (undirected=True) if each line is an edge"
 
 
 def _check_report(report: Path) -> None:

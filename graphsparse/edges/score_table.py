@@ -38,8 +38,8 @@ SCORES: Registry[ScoreFunction] = Registry(
     folder=FOLDER,
     check=_score,
     kin={
-        "graphsparse.tickets.finders.table:FINDERS": "it chooses edges with a model that it trains, so it needs a model "
-        "and labels: gs.find_ticket(model, data, method='{name}'), or graphsparse ticket --method {name}"
+        "graphsparse.tickets.finders.table:FINDERS": "it chooses edges with a model that it trains and needs a "
+        "model and labels: gs.find_ticket(model, data, method='{name}'), or graphsparse ticket --method {name}"
     },
 )
 
@@ -134,6 +134,7 @@ def score_edges(graph: EdgeList, method: Method, seed: int, options: dict[str, A
         TypeError: for a method of another kind, or options that it does not take.
         ValueError: as `compute`.
     """
+    check_words(options)
     if isinstance(method, (Tensor, np.ndarray)):
         if options:
             raise TypeError(f"given scores take no options, got {', '.join(options)}")
@@ -167,6 +168,12 @@ def compute(graph: EdgeList, method: str, *, seed: int = 0, **options: Any) -> T
     return _call(SCORES.find(method), method, graph, seed, options)
 
 
+def check_words(options: Iterable[str]) -> None:
+    """Raise a TypeError where somebody says sparsity, which no score has as an option: it is told to say keep."""
+    if "sparsity" in options:
+        raise TypeError("say keep instead of sparsity: keep is the kept fraction, 1 - sparsity (keep=0.3 removes 70 %)")
+
+
 def check_options(method: str, options: Iterable[str]) -> list[str]:
     """Everything that a score takes besides the graph; a TypeError if that is not all that is asked of it.
 
@@ -187,8 +194,7 @@ def _taken(function: ScoreFunction, name: str, options: Iterable[str]) -> list[s
     takes = list(inspect.signature(function).parameters.values())[1:]
     known = [option.name for option in takes if option.name != "seed" and option.kind is not option.VAR_KEYWORD]
     unknown = sorted(set(options) - set(known))
-    if "sparsity" in unknown:
-        raise TypeError("say keep instead of sparsity: keep is the kept fraction, 1 - sparsity (keep=0.3 removes 70 %)")
+    check_words(unknown)
     if unknown and not any(option.kind is option.VAR_KEYWORD for option in takes):
         offers = f"its options are {', '.join(known)}" if known else "it has no options"
         raise TypeError(f"edge score {name!r} does not take {', '.join(unknown)}; {offers}")

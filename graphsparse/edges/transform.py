@@ -10,8 +10,8 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from graphsparse.edges.each import mask_each
-from graphsparse.edges.keep import Guard, mask_edges
-from graphsparse.edges.score_table import SCORES, Method, parted, score_edges
+from graphsparse.edges.keep import Guard, check_rules, mask_edges
+from graphsparse.edges.score_table import SCORES, Method, check_words, parted, score_edges
 from graphsparse.graphs.interop import EdgeList, OpenGraph, open_graph
 from graphsparse.keep_rule import Keep, check_seed, keep_fraction
 
@@ -71,11 +71,13 @@ def sparsify(
         >>> graph.number_of_edges(), small.number_of_edges(), small.number_of_nodes()
         (78, 39, 34)
     """
+    check_words(options)  # first: who says sparsity gives no keep
+    rules: dict[str, Any] = {"keep": keep, "per_node": per_node, "guard": guard, "forest": forest}
+    check_rules(**rules)
     if keep is not None:
         keep_fraction(keep)
     check_seed(seed)
     opened = open_graph(graph, undirected, kind=kind, weight=weight, src=src, dst=dst)
-    rules: dict[str, Any] = {"keep": keep, "per_node": per_node, "guard": guard, "forest": forest}
     return opened.cut_parts(masks_of(opened, method, seed, rules, options))
 
 
@@ -123,6 +125,7 @@ class SparsifyEdges(BaseTransform):  # type: ignore[misc]
     """
 
     def __init__(self, method: Method = "teddy", *, keep: Keep | None = None, **rules: Any) -> None:
+        check_words(rules)
         if isinstance(method, str):
             SCORES.find(method)
         if keep is not None:

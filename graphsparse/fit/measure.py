@@ -16,6 +16,36 @@ def device_of(model: nn.Module) -> torch.device:
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
+def find_device(name: str | torch.device) -> torch.device:
+    """The device of that name; ``"auto"`` is the GPU if there is one (CUDA's, else Apple's), else the CPU.
+
+    Raises:
+        ValueError: torch does not know it, or this machine does not have it; the sentence names those that it has.
+
+    Example:
+        >>> find_device("cpu")
+        device(type='cpu')
+    """
+    here = _devices()
+    if str(name).lower() == "auto":
+        return torch.device(here[-1] if here[-1] == "mps" else here[min(1, len(here) - 1)])
+    try:
+        torch.empty(0, device=name)
+        return torch.device(name)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        said = str(error).splitlines()[0].split(".")[0]
+        raise ValueError(
+            f"the device {str(name)!r} cannot be used: there is no device {str(name)!r} here ({said}); "
+            f"here {'is' if len(here) == 1 else 'are'} {', '.join(here)}, and 'auto' takes the best"
+        ) from error
+
+
+def _devices() -> list[str]:
+    """Names of what this machine can compute on."""
+    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    return ["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])]
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put every module into eval mode, and afterwards each back into the mode that it had."""
@@ -28,13 +58,29 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def inference_ms(runs: Sequence[Callable[[], object]], repeats: int = 9) -> list[float]:
-    """Median wall time of each run in milliseconds; the runs take turns, so that a drifting clock hits all alike."""
+def inference_ms(runs: Sequence[Callable[[], object]], repeats: int = 9, patience: float = 0.1) -> list[float]:
+    """Median wall time of each run in milliseconds; the runs take turns, so that a drifting clock hits all alike.
+
+    Args:
+        runs: what is timed.
+        repeats: rounds at least, after two that fill caches.
+        patience: seconds at most for rounds beyond, which are made while the times of a run still vary by a tenth.
+    """
     times: list[list[float]] = [[] for _ in runs]
-    for repeat in range(repeats + 2):
+    begun, repeat = time.perf_counter(), 0
+    while repeat < repeats + 2 or not (all(map(_stable, times)) or time.perf_counter() - begun > patience):
         for slot, run in zip(times, runs, strict=True):
             start = time.perf_counter()
             run()
-            if repeat >= 2:  # the first rounds fill caches
+            if repeat >= 2:
                 slot.append(1e3 * (time.perf_counter() - start))
+        repeat += 1
     return [statistics.median(slot) for slot in times]
+
+
+def _stable(times: Sequence[float]) -> bool:
+    """Whether the middle half of the times lies within a tenth of their median."""
+    if len(times) < 2:
+        return False
+    low, middle, high = statistics.quantiles(times, n=4)
+    return high - low <= 0.1 * middle

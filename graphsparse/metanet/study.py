@@ -37,7 +37,7 @@ from graphsparse.metanet.learn import (
 from graphsparse.metanet.metanetwork import MetaNetwork
 from graphsparse.metanet.page import prune_run
 from graphsparse.metanet.pruning import FineTune, Selection, example_of, prune
-from graphsparse.report import Curve, interval, plot_curves, provenance, say, table, write_json
+from graphsparse.report import Curve, interval, plain, plot_curves, provenance, say, table, write_json
 from graphsparse.report.runs import PAGE, write_report
 
 METANETWORK = "metanetwork"
@@ -100,6 +100,17 @@ class ZooStudy:
         console.print(table(f"accuracy (%) on {self.images.name}", ["", "networks", "validation", "test"], rows))
         say(console, f"networks: {out}")
         return zoo
+
+
+def zoo_summary(networks: Sequence[ZooNetwork]) -> dict[str, Any]:
+    """The figures of a zoo: means with 95 % half widths (None for one network), and those of each network."""
+    summary: dict[str, Any] = {"images": dataclasses.asdict(networks[0].images)}
+    for part in ("val", "test"):
+        mean, half = mean_ci([network.figures[part] for network in networks])
+        summary |= {part: mean, f"{part}_ci95": half}
+    each = [{"name": n.recipe.name, **dataclasses.asdict(n.recipe), **n.figures} for n in networks]
+    found: dict[str, Any] = plain(summary | {"networks": each})
+    return found
 
 
 def _zoo_row(label: str, networks: Sequence[ZooNetwork]) -> list[str]:
@@ -205,9 +216,9 @@ class TrainStudy:
         written = write_json(out.with_suffix(".json"), figures)
         curve = Curve(
             self.objective,
-            [each["epoch"] + 1 for each in result.history],
-            [each["val"] for each in result.history],
-            [math.nan] * len(result.history),
+            [0, *(each["epoch"] + 1 for each in result.history)],
+            [untrained, *(each["val"] for each in result.history)],
+            [math.nan] * (1 + len(result.history)),
         )
         plot = plot_curves(
             out.with_suffix(".png"),

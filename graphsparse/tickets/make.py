@@ -83,6 +83,7 @@ def _metrics(problem: Problem, dense: FitResult, found: Found, masks: Mapping[st
         "dense_val": dense.val,
         "test": result.test,
         "val": result.val,
+        "below_dense": (dense.test - result.test) * (1 if problem.task.metric.maximize else -1),
     }
     if problem.task.metric.name == "accuracy":
         figures |= {"test_accuracy": result.test, "dense_test_accuracy": dense.test, "val_accuracy": result.val}

@@ -19,7 +19,7 @@ from graphsparse.edges.transform import edge_mask
 from graphsparse.errors import TicketError
 from graphsparse.fit import BaseTask, Distill, FitResult, GraphTask, LinkTask, MessageTask, NodeTask, fit
 from graphsparse.fit.features import clear_graph_caches
-from graphsparse.fit.measure import device_of
+from graphsparse.fit.measure import device_of, find_device
 from graphsparse.graphs.interop import open_graph
 from graphsparse.keep_rule import check_seed, whole_number
 from graphsparse.params import Distribution
@@ -61,16 +61,6 @@ def check_number(value: Any, name: str, what: str, above: float | None = None) -
         raise ValueError(f"{name} is {what}, {least} and finite, got {value}")
 
 
-def check_device(device: Any) -> None:
-    """Refuse a device that torch does not know or this machine does not have, before anything is trained for it."""
-    if device is None:
-        return
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise ValueError(f"there is no device {str(device)!r} here: {str(error).splitlines()[0]}") from error
-
-
 @dataclass(frozen=True)
 class Training:
     """How the dense and the sparse model are trained; the defaults are the paper's.
@@ -82,7 +72,7 @@ class Training:
         distill: weight lambda of the distillation from the dense model's outputs; 0 trains on labels alone.
         which: the weights that count: ``"all"``, ``"matrices"`` or parameter names.
         distribution: how many of them each tensor keeps, see :func:`graphsparse.params.allot`.
-        device: where to train; None is the CPU.
+        device: where to train, ``"auto"`` takes a GPU if there is one; None is the CPU.
 
     Raises:
         ValueError: for fewer epochs than one, a learning rate that is not above 0, a negative weight of a penalty or a
@@ -105,7 +95,8 @@ class Training:
         check_number(self.lr, "lr", "a learning rate", above=0)
         check_number(self.weight_decay, "weight_decay", "the weight of a penalty")
         check_number(self.distill, "distill", "the weight of a loss")
-        check_device(self.device)
+        if self.device is not None:
+            object.__setattr__(self, "device", find_device(self.device))
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from graphsparse.tickets.finders.controls import IGNORED
 from graphsparse.tickets.memory_probe import check_forgets
 from graphsparse.tickets.problem import task_class
 from graphsparse.tickets.shown import ticket_blocks
+from graphsparse.tickets.standing import Standing
 from graphsparse.tickets.ticket_files import grouped, read_files, write_files
 from graphsparse.untrusted import reading
 
@@ -76,10 +77,22 @@ class Ticket:
 
     def __repr__(self) -> str:
         figures = self.metrics
+        below = "" if self.standing.below <= 0 else f", {self.standing.distance} dense"
         return (
             f"Ticket({self.method}, edges {figures['edges_kept']:.2%}, weights {figures['weights_kept']:.2%}, "
-            f"test {figures['metric']} {figures['test']:.4f}, dense {figures['dense_test']:.4f}, {self.hash[:12]})"
+            f"test {figures['metric']} {figures['test']:.4f}, dense {figures['dense_test']:.4f}{below}, "
+            f"{self.hash[:12]})"
         )
+
+    @property
+    def standing(self) -> Standing:
+        """How it stands beside its dense model on the test part; ``.sentence`` says it and what may help.
+
+        A single run cannot tell loss from chance: `graphsparse ticket` compares several seeds.
+        """
+        figures = self.metrics
+        maximize = self.config.get("direction") != "min"
+        return Standing.of(figures["metric"], [figures["dense_test"]], [figures["test"]], maximize=maximize)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the ticket beside the dense model, and the weights kept of each tensor."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,29 +12,33 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from torch_geometric.data import Data
 
 from graphsparse.data import load
-from graphsparse.fit import FitResult, mean_ci
+from graphsparse.fit import Bars, FitResult, Report, mean_ci
+from graphsparse.fit.measure import find_device
 from graphsparse.graphs.interop import open_graph
 from graphsparse.graphs.picture import picture
 from graphsparse.locking import only_one
 from graphsparse.parallel import one_thread
 from graphsparse.params import DISTRIBUTIONS
-from graphsparse.report import Curve, interval, plain, plot_sparsity, provenance, table, write_json
+from graphsparse.report import Curve, interval, plain, plot_sparsity, provenance, say, table, write_json
 from graphsparse.report.runs import PAGE, RECORD, write_report
 from graphsparse.tickets.compare.search import best_on_validation, sparsest_within, summarise
 from graphsparse.tickets.compare.setup import node_classes, problem_of
 from graphsparse.tickets.compare.ticket_page import ticket_run
 from graphsparse.tickets.find import read_keeps
-from graphsparse.tickets.finders.table import check_rules
+from graphsparse.tickets.finders.table import check_rules, finder_name
 from graphsparse.tickets.make import make_ticket
 from graphsparse.tickets.problem import Problem, Training, train_dense
+from graphsparse.tickets.standing import Standing
 from graphsparse.tickets.ticket import Ticket
 
 Step = tuple[Fraction, Fraction]  # edge keep, weight keep
+Levels = dict[Step, dict[int, Ticket]]  # the tickets of each seed, by what they keep
+
+CONTROL = "random"  # the method that every other is shown beside
 
 SMALL = 1 << 32  # products of a step: a second thread saved nothing below (digits, Cora), a tenth above (PubMed-512)
 GRAPHS_A_STEP = 32  # what a task of graphs takes by default
@@ -95,7 +100,7 @@ class Study:
         keeps = read_keeps(self.edge_keep, self.weight_keep, self.tolerance)
         check_rules(self.method, {"guard": self.guard})
         DISTRIBUTIONS.find(self.weight_distribution)
-        _check_device(self.device)
+        find_device(self.device)
         data = load(self.dataset, split=self.split)
         console.print(_describe(data), highlight=False)
         written = ("ticket.json", "metrics.json", "accuracy.png", RECORD, PAGE)
@@ -107,22 +112,31 @@ class Study:
 
     def _found(self, data: Data, keeps: Step | None, out: Path, console: Console) -> Ticket:
         checkpoints = out / "checkpoints"
-        curve: dict[Step, dict[int, Ticket]] = {}
-        dense: dict[int, FitResult] = {}
-        for seed in range(self.seeds):
-            problem = self._problem(data, seed, checkpoints / self._fingerprint() / f"seed-{seed}")
-            dense[seed] = train_dense(problem)
-            if keeps is None:
-                ticket = sparsest_within(problem, dense[seed], self.method, float(self.tolerance or 0))
-                step = (Fraction(ticket.config["edge_keep"]), Fraction(ticket.config["weight_keep"]))
-                curve.setdefault(step, {})[seed] = ticket
-                continue
-            for step in steps_to(*keeps, self.points):
-                curve.setdefault(step, {})[seed] = make_ticket(problem, dense[seed], self.method, *step)
-        found = curve[keeps] if keeps else {seed: t for tickets in curve.values() for seed, t in tickets.items()}
-        return self._publish(dict(sorted(found.items())), curve, data, out, console)
+        steps = [] if keeps is None else steps_to(*keeps, self.points)
+        wanted: list[tuple[str, Step | None]] = [(self.method, step) for step in steps] or [(self.method, None)]
+        if finder_name(self.method) != CONTROL:
+            wanted += [(CONTROL, step) for step in steps[::-2][::-1]]  # every other point, the last among them
+        curves: dict[str, Levels] = {method: {} for method, _ in wanted}
+        runs = [(seed, method, step) for seed in range(self.seeds) for method, step in wanted]
+        with Bars() as bars:
+            made, training = bars.add("tickets"), bars.add("training", keep=False)
+            for number, (seed, method, step) in enumerate(runs):
+                if number == 0 or runs[number - 1][0] != seed:
+                    folder = checkpoints / self._fingerprint() / f"seed-{seed}"
+                    problem = self._problem(data, seed, folder, training)
+                    dense = train_dense(problem)
+                ticket = self._ticket(problem, dense, method, step)
+                kept = (Fraction(ticket.config["edge_keep"]), Fraction(ticket.config["weight_keep"]))
+                curves[method].setdefault(kept, {})[seed] = ticket
+                made(number + 1, len(runs), {})
+        return self._publish(curves, keeps, data, out, console)
 
-    def _problem(self, data: Data, seed: int, folder: Path) -> Problem:
+    def _ticket(self, problem: Problem, dense: FitResult, method: str, step: Step | None) -> Ticket:
+        if step is None:
+            return sparsest_within(problem, dense, method, float(self.tolerance or 0))
+        return make_ticket(problem, dense, method, *step)
+
+    def _problem(self, data: Data, seed: int, folder: Path, progress: Report) -> Problem:
         training = Training(
             epochs=self.epochs,
             lr=self.lr,
@@ -140,6 +154,7 @@ class Study:
             protocol=self.protocol,
             edge_options={"guard": self.guard} if self.guard else {},
             folder=folder,
+            progress=progress,
         )
 
     def _fingerprint(self) -> str:
@@ -148,54 +163,76 @@ class Study:
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
 
     def _publish(
-        self,
-        found: dict[int, Ticket],
-        curve: Mapping[Step, Mapping[int, Ticket]],
-        data: Data,
-        out: Path,
-        console: Console,
+        self, curves: Mapping[str, Levels], keeps: Step | None, data: Data, out: Path, console: Console
     ) -> Ticket:
+        ends = {method: _at_the_end(levels, keeps) for method, levels in curves.items()}
+        found = ends[self.method]
         best = best_on_validation(found)
         best.save(out)
         summary = {"dataset": self.dataset, "model": self.model, "method": self.method, **summarise(found)}
+        standing = _standing(found)
+        summary["standing"] = standing.figures()
+        controls = {method: summarise(end) for method, end in ends.items() if method != self.method}
+        summary["controls"] = {
+            method: {k: v for k, v in each.items() if k != "seeds"} for method, each in controls.items()
+        }
         write_json(out / "metrics.json", plain(summary))
         plot = plot_sparsity(
             out / "accuracy.png",
-            [_curve(self.method, curve)],
+            [_curve(_label(method), levels) for method, levels in curves.items()],
             dense=(summary["dense_test"], summary["dense_test_ci95"]),
-            title=f"{self.model} on {self.dataset}, {len(found)} seeds",
-            x_label="sparsity of the weights (of the edges: above)",
+            title=f"{self.model} on {self.dataset}, {len(found)} seed{'s' * (len(found) > 1)}",
+            x_label="weights removed, % (above: edges removed)",
             y_label=f"test {summary['metric']}",
         )
-        write_json(out / RECORD, plain(self._record(best, data, curve)), dense=True)
+        write_json(out / RECORD, plain(self._record(best, data, curves)), dense=True)
         page = write_report(out, ticket_run)
         shutil.rmtree(out / "checkpoints" / self._fingerprint(), ignore_errors=True)
         if not any((out / "checkpoints").glob("*")):
             shutil.rmtree(out / "checkpoints", ignore_errors=True)
-        console.print(table(_title(self, summary), ["", "dense", "ticket"], _rows(summary)))
+        beside = [_label(method) for method in controls]
         console.print(
-            f"ticket: {out}/ticket.json  plot: {plot}  figures: {out}/metrics.json  page: {page}",
-            highlight=False,
-            soft_wrap=True,
+            table(_title(self, summary), ["", "dense", "ticket", *beside], _rows(summary, *controls.values()))
         )
+        say(console, f"{standing.sentence[:1].upper()}{standing.sentence[1:]}.")
+        say(console, f"ticket: {out}/ticket.json  plot: {plot}  figures: {out}/metrics.json  page: {page}")
         return best
 
-    def _record(self, best: Ticket, data: Data, curve: Mapping[Step, Mapping[int, Ticket]]) -> dict[str, Any]:
+    def _record(self, best: Ticket, data: Data, curves: Mapping[str, Levels]) -> dict[str, Any]:
         """What the page shows besides the figures: the curve, the graph before and after, how it was made."""
         mask = best.mask_for(data)
         return {
             **provenance("ticket", self),
-            "curve": [{"label": self.method, "points": _points(curve)}],
+            "curve": [{"label": _label(method), "points": _points(levels)} for method, levels in curves.items()],
             "graph": picture(open_graph(data).edges, mask, y=node_classes(data)),
         }
 
 
-def _rows(summary: Mapping[str, Any]) -> list[list[str]]:
-    def both(label: str, dense: str, sparse: str, **style: Any) -> list[str]:
-        def cell(key: str) -> str:
-            return interval(summary[key], summary[f"{key}_ci95"], **style)
+def _at_the_end(levels: Levels, keeps: Step | None) -> dict[int, Ticket]:
+    """The ticket of each seed: at the keeps that were asked for, or wherever the seed stopped."""
+    ends = levels[keeps] if keeps else {seed: each for tickets in levels.values() for seed, each in tickets.items()}
+    return dict(sorted(ends.items()))
 
-        return [label, cell(dense) if dense in summary else dense, cell(sparse)]
+
+def _standing(tickets: Mapping[int, Ticket]) -> Standing:
+    first = next(iter(tickets.values()))
+    dense, sparse = ([each.metrics[name] for each in tickets.values()] for name in ("dense_test", "test"))
+    return Standing.of(first.metrics["metric"], dense, sparse, maximize=first.config.get("direction") != "min")
+
+
+def _stable(*summaries: Mapping[str, Any]) -> bool:
+    """Whether times agree over the seeds well enough to be shown: their intervals within a quarter of the means."""
+    figures = [(each[f"{p}inference_ms"], each[f"{p}inference_ms_ci95"]) for each in summaries for p in ("dense_", "")]
+    return all(half is None or math.isnan(half) or half <= mean / 4 for mean, half in figures)
+
+
+def _rows(summary: Mapping[str, Any], *controls: Mapping[str, Any]) -> list[list[str]]:
+    def row(label: str, dense: str, sparse: str, **style: Any) -> list[str]:
+        def cell(found: Mapping[str, Any], key: str) -> str:
+            return interval(found[key], found[f"{key}_ci95"], **style)
+
+        first = cell(summary, dense) if dense in summary else dense
+        return [label, first, *(cell(found, sparse) for found in (summary, *controls))]
 
     percent = {"scale": 100.0, "digits": 2}
     metric, unit = summary["metric"], percent
@@ -203,16 +240,18 @@ def _rows(summary: Mapping[str, Any]) -> list[list[str]]:
         unit = {"digits": 3}
     else:
         metric += " (%)"
-    return [
-        both(f"test {metric}", "dense_test", "test", **unit),
-        both(f"validation {metric}", "dense_val", "val", **unit),
-        both("edges kept (%)", "100.00", "edges_kept", **percent),
-        both("weights kept, all (%)", "100.00", "weights_kept", **percent),
-        both("weights kept, matrices (%)", "100.00", "weights_kept_matrices", **percent),
-        both("isolated nodes", "dense_isolated_nodes", "isolated_nodes", digits=1),
-        both("MACs (million)", "dense_macs", "macs", scale=1e-6),
-        both("inference (ms)", "dense_inference_ms", "inference_ms"),
+    rows = [
+        row(f"test {metric}", "dense_test", "test", **unit),
+        row(f"validation {metric}", "dense_val", "val", **unit),
+        row("edges kept (%)", "100.00", "edges_kept", **percent),
+        row("weights kept, all (%)", "100.00", "weights_kept", **percent),
+        row("weights kept, matrices (%)", "100.00", "weights_kept_matrices", **percent),
+        row("isolated nodes", "dense_isolated_nodes", "isolated_nodes", digits=1),
+        row("MACs (million)", "dense_macs", "macs", scale=1e-6),
     ]
+    if _stable(summary, *controls):
+        return [*rows, row("inference (ms)", "dense_inference_ms", "inference_ms")]
+    return [*rows, ["inference (ms)", *["too noisy here"] * (2 + len(controls))]]
 
 
 def _title(study: Study, summary: Mapping[str, Any]) -> str:
@@ -221,33 +260,32 @@ def _title(study: Study, summary: Mapping[str, Any]) -> str:
     return f"{study.model}-{study.hidden} on {study.dataset}, {method}; mean ± 95 % interval over seeds {seeds}"
 
 
-def _points(curve: Mapping[Step, Mapping[int, Ticket]]) -> list[dict[str, float]]:
+def _label(method: str) -> str:
+    """What a method's curve is called."""
+    return f"{method} edges" if method == CONTROL else method
+
+
+def _points(levels: Levels) -> list[dict[str, float]]:
     """The points of a curve, from the densest on."""
-    steps = sorted(curve, key=lambda step: step[1], reverse=True)
-    figures = [mean_ci([ticket.metrics["test"] for ticket in curve[step].values()]) for step in steps]
+    steps = sorted(levels, key=lambda step: step[1], reverse=True)
+    figures = [mean_ci([ticket.metrics["test"] for ticket in levels[step].values()]) for step in steps]
     return [
         {"edges_kept": float(edges), "weights_kept": float(weights), "test": mean, "ci95": half}
         for (edges, weights), (mean, half) in zip(steps, figures, strict=True)
     ]
 
 
-def _curve(label: str, curve: Mapping[Step, Mapping[int, Ticket]]) -> Curve:
-    points = _points(curve)
+def _curve(label: str, levels: Levels) -> Curve:
+    """From the dense model, of which nothing is removed, to the sparsest tickets."""
+    every = {seed: ticket.metrics["dense_test"] for tickets in levels.values() for seed, ticket in tickets.items()}
+    points = _points(levels)
     return Curve(
         label,
-        [1 - point["weights_kept"] for point in points],
-        [point["test"] for point in points],
-        [point["ci95"] for point in points],
-        [f"edges {1 - point['edges_kept']:.0%}" for point in points],
+        [0.0, *(100 * (1 - point["weights_kept"]) for point in points)],
+        [math.fsum(every.values()) / len(every), *(point["test"] for point in points)],
+        [math.nan, *(point["ci95"] for point in points)],
+        ["none", *(f"{1 - point['edges_kept']:.0%}" for point in points)],
     )
-
-
-def _check_device(name: str) -> None:
-    """Raise ValueError for a device that is not here."""
-    try:
-        torch.zeros(1, device=name).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"the device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
 
 
 def _products(data: Data, hidden: int) -> float:
