@@ -4,9 +4,9 @@ import importlib
 import pkgutil
 
 from graphsparse.cli.entry import main
-from graphsparse.cli.groups import app
+from graphsparse.cli.groups import Interrupted, app
 
 for _found in pkgutil.iter_modules(__path__):  # a file of a command adds it to its group
     importlib.import_module(f"{__name__}.{_found.name}")
 
-__all__ = ["app", "main"]
+__all__ = ["Interrupted", "app", "main"]

@@ -77,7 +77,7 @@ def print_ending(examples: tuple[str, ...]) -> None:
 
 
 def command(
-    group: typer.Typer, name: str, *, examples: tuple[str, str], writes: str | None = None
+    group: typer.Typer, name: str, *, examples: tuple[str, str], writes: str | None = None, beside: bool = False
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Add a function to a group of commands, with what every command has; a decorator.
 
@@ -87,7 +87,9 @@ def command(
         group: where the command belongs.
         name: what it is called there.
         examples: two command lines that work, for the help.
-        writes: the option that names the folder or file that the command writes; what it ran with is written beside.
+        writes: the option that names the folder or file that the command writes; the options that it ran with are
+            written there, too.
+        beside: not into that folder, which holds nothing else, but beside it, as for a file.
     """
 
     def add(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -101,10 +103,10 @@ def command(
                     failure = function(output, **given)
             except KeyboardInterrupt:
                 if writes is not None and given[writes] is not None:
-                    write_config(ctx, given[writes], replace=False)
+                    write_config(ctx, given[writes], beside=beside, replace=False)
                 raise
             if writes is not None and given[writes] is not None:
-                write_config(ctx, given[writes])
+                write_config(ctx, given[writes], beside=beside)
             if isinstance(failure, Exception):
                 raise failure
 

@@ -47,15 +47,17 @@ def default_values(ctx: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
-def write_config(ctx: typer.Context, out: Path, *, replace: bool = True) -> None:
-    """Write the options of a run into its folder, or beside its file as ``FILE.config.toml``; None where neither is.
+def write_config(ctx: typer.Context, out: Path, *, beside: bool = False, replace: bool = True) -> None:
+    """Write the options of a run into its folder, or beside its file as ``FILE.config.toml``; none where neither is.
 
     Args:
         ctx: of the command that ran.
         out: the folder or file that it wrote.
+        beside: treat a folder as a file.
         replace: False leaves a file that is there.
     """
-    target = out / NAME if out.is_dir() else out.with_name(f"{out.name}.{NAME}")
+    into = out.is_dir() and not beside
+    target = out / NAME if into else out.absolute().with_name(f"{out.absolute().name}.{NAME}")
     if not out.exists() or (target.exists() and not replace):
         return
     given = {_key(option): _plain(ctx.params[option.name]) for option in _own(ctx)}

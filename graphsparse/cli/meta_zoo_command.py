@@ -20,6 +20,7 @@ from graphsparse.cli.options import numbers, words
         "graphsparse meta zoo --dataset cifar10 --train 5000 --arch resnet8,vgg8",
     ),
     writes="out",
+    beside=True,
 )
 def zoo(
     output: Output,

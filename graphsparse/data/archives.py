@@ -166,11 +166,19 @@ def _one_hot(
     return x
 
 
-for _name in ("tolokers", "minesweeper", "questions"):
-    DATASETS.register(_name, DataSet(partial(read_heterophilous, _name), metric="rocauc"))
-for _name in ("roman-empire", "amazon-ratings", "actor", "squirrel-filtered", "chameleon-filtered"):
-    DATASETS.register(_name, DataSet(partial(read_heterophilous, _name)))
-DATASETS.register("facebook", DataSet(read_facebook))
-DATASETS.register("facebook-128", DataSet(read_facebook_128))
-DATASETS.register("wordnet", DataSet(read_wordnet))
-DATASETS.register("debian", DataSet(read_debian))
+_HETEROPHILOUS = {
+    "tolokers": ("crowd workers, 11,758 nodes, two classes; linked by common tasks", "rocauc"),
+    "minesweeper": ("a grid of 10,000 cells, two classes; synthetic", "rocauc"),
+    "questions": ("users of a question-answering site, 48,921 nodes, two classes", "rocauc"),
+    "roman-empire": ("words of an article, 22,662 nodes, 18 classes", None),
+    "amazon-ratings": ("products bought together, 24,492 nodes, 5 classes", None),
+    "actor": ("actors who share pages, 7,600 nodes, 5 classes", None),
+    "squirrel-filtered": ("Wikipedia pages without duplicates, 2,223 nodes, 5 classes", None),
+    "chameleon-filtered": ("Wikipedia pages without duplicates, 890 nodes, 5 classes", None),
+}
+for _name, (_about, _metric) in _HETEROPHILOUS.items():
+    DATASETS.register(_name, DataSet(partial(read_heterophilous, _name), metric=_metric, about=_about))
+DATASETS.register("facebook", DataSet(read_facebook, about="Facebook pages, 22,470 nodes, 4,714 features, 4 classes"))
+DATASETS.register("facebook-128", DataSet(read_facebook_128, about="the same pages with 128 embedded features"))
+DATASETS.register("wordnet", DataSet(read_wordnet, about="WordNet's synsets, 117,659 nodes, directed, 45 classes"))
+DATASETS.register("debian", DataSet(read_debian, about="Debian's packages, 63,436 nodes, directed, 58 classes"))

@@ -29,12 +29,14 @@ class DataSet:
             several labels.
         random: how random splits of its nodes are drawn.
         task: ``"link"`` and ``"graph"`` data come with the one split that they have; None asks the graph itself.
+        about: what it is, in a line.
     """
 
     read: Read
     metric: str | None = None
     random: PerClass | Stratified = _SIXTY_TWENTY_TWENTY
     task: Literal["node", "link", "graph"] | None = None
+    about: str = ""
 
 
 def takes_a_folder(read: Callable[..., Any]) -> bool:

@@ -35,5 +35,6 @@ def read_digits() -> RawGraph:
     )
 
 
+_ABOUT = "scikit-learn's 1,797 digits, linked to their nearest neighbours; embedded, nothing is downloaded"
 # Few labels, so that the edges are worth something.
-DATASETS.register("digits-knn", DataSet(lambda root: read_digits(), random=PerClass(5, 500, None)))
+DATASETS.register("digits-knn", DataSet(lambda root: read_digits(), random=PerClass(5, 500, None), about=_ABOUT))

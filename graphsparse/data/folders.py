@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 from graphsparse.atomic_write import atomic_write
 from graphsparse.errors import DataError
@@ -58,6 +60,46 @@ def cache_root() -> Path:
     return (base / "graphsparse").resolve()
 
 
+class Announced(BaseException):
+    """Carries what a reader is about to look for past it, when somebody only asks: see `announced`.
+
+    Attributes:
+        files: paths relative to a data folder.
+        urls: where they are to be had, if anywhere.
+        instead: other files, any one of which would do.
+    """
+
+    def __init__(self, files: Sequence[str], urls: Sequence[str], instead: Sequence[str]) -> None:
+        super().__init__(files)
+        self.files, self.urls, self.instead = list(files), list(urls), list(instead)
+
+
+_ASKING: ContextVar[bool] = ContextVar("asking", default=False)
+
+
+def announce(files: Sequence[str], urls: Sequence[str], instead: Sequence[str] = ()) -> None:
+    """What every reader says before it looks for its files; stops it where somebody only asks."""
+    if _ASKING.get():
+        raise Announced(files, urls, instead)
+
+
+def announced(read: Callable[[Any], Any]) -> Announced | None:
+    """What files a reader looks for, without reading them; None if it needs none.
+
+    Example:
+        >>> announced(lambda root: locate(["a.npz"], root=root, urls=[], hint="a")).files
+        ['a.npz']
+    """
+    token = _ASKING.set(True)
+    try:
+        read(None)
+    except Announced as found:
+        return found
+    finally:
+        _ASKING.reset(token)
+    return None
+
+
 def locate(files: Sequence[str], *, root: str | os.PathLike[str] | None, urls: Sequence[str], hint: str) -> list[Path]:
     """Return the paths of ``files``: from the data folder, else the cache, else downloaded into the cache.
 
@@ -70,6 +112,7 @@ def locate(files: Sequence[str], *, root: str | os.PathLike[str] | None, urls: S
     Raises:
         DataError: a file is missing and there is no address, or the download failed.
     """
+    announce(files, urls)
     own = data_root(root)
     folders = [folder for folder in (own, cache_root()) if folder is not None]
     for folder in folders:
@@ -99,6 +142,8 @@ def fetch(url: str, target: Path, *, hint: str) -> None:
     import http.client
     import urllib.request
 
+    from graphsparse.data.checksums import check_sum
+
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with (
@@ -111,5 +156,7 @@ def fetch(url: str, target: Path, *, hint: str) -> None:
             promised = answer.headers.get("Content-Length")
             if promised is not None and file.tell() != int(promised):
                 raise DataError(f"{hint} ({file.tell():,} of {int(promised):,} bytes came).")
+            file.flush()
+            check_sum(url, partial)
     except (OSError, http.client.HTTPException) as error:
         raise DataError(f"{hint} ({error}).") from error

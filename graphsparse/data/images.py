@@ -20,7 +20,7 @@ from torch import Tensor
 
 from graphsparse.atomic_write import atomic_write
 from graphsparse.data.catalogue import takes_a_folder
-from graphsparse.data.folders import cache_root, data_root, locate
+from graphsparse.data.folders import announce, cache_root, data_root, locate
 from graphsparse.errors import DataError
 from graphsparse.plain_npz import read_npz
 from graphsparse.registry import Registry
@@ -251,6 +251,7 @@ _FASHION_CLASSES = (
 )  # fmt: skip
 _FASHION_FILES = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
 _FASHION_URL = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion"
+_FASHION_FOLDERS = ("fashion-mnist", "FashionMNIST/raw")  # of the data folder
 _FASHION_DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package dataset-fashion-mnist puts it
 
 
@@ -267,15 +268,19 @@ def _read_fashion(root: Root) -> RawImages:
 
 
 def _fashion_paths(root: Root) -> list[Path]:
+    files = [f"{file}.gz" for file in _FASHION_FILES]
+    urls = [f"{_FASHION_URL}/{file}" for file in files]
+    other = [
+        f"{folder}/{_FASHION_FILES[0]}{end}" for folder in (*_FASHION_FOLDERS, _FASHION_DEBIAN) for end in (".gz", "")
+    ]
+    announce([f"fashion-mnist/{file}" for file in files], urls, other)
     own = data_root(root)
-    folders = [] if own is None else [own / "fashion-mnist", own / "FashionMNIST" / "raw"]
+    folders = [] if own is None else [own / folder for folder in _FASHION_FOLDERS]
     for folder in [*folders, _FASHION_DEBIAN]:
         for suffix in (".gz", ""):
             paths = [folder / (file + suffix) for file in _FASHION_FILES]
             if all(path.is_file() for path in paths):
                 return paths
-    files = [f"{file}.gz" for file in _FASHION_FILES]
-    urls = [f"{_FASHION_URL}/{file}" for file in files]
     return locate([f"fashion-mnist/{file}" for file in files], root=root, urls=urls, hint="fashion-mnist")
 
 
@@ -302,13 +307,17 @@ _CIFAR_FILES = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_b
 _CIFAR_PACKED = "cifar10/cifar10_jpeg_packed.npz"
 
 
+_CIFAR_ARCHIVE = "cifar10/cifar-10-binary.tar.gz"
+
+
 @IMAGES.register("cifar10")
 def _read_cifar(root: Root) -> RawImages:
     """Read CIFAR-10 (Krizhevsky 2009): the packed JPEG copy if the data folder has it, else the official binary one."""
+    announce([_CIFAR_ARCHIVE], [_CIFAR_URL], [_CIFAR_PACKED])
     own = data_root(root)
     if own is not None and (own / _CIFAR_PACKED).is_file():
         return _read_packed(own / _CIFAR_PACKED)
-    (path,) = locate(["cifar10/cifar-10-binary.tar.gz"], root=root, urls=[_CIFAR_URL], hint="cifar10")
+    (path,) = locate([_CIFAR_ARCHIVE], root=root, urls=[_CIFAR_URL], hint="cifar10")
     records = np.stack([_read_batch(content, file, path) for file, content in _unpacked(path).items()])
     is_test = np.repeat(np.arange(len(_CIFAR_FILES)) == len(_CIFAR_FILES) - 1, records.shape[1])
     records = records.reshape(-1, records.shape[2])

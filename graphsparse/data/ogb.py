@@ -157,6 +157,10 @@ def _masks(task: OgbTask) -> torch.Tensor:
     return public
 
 
-for _name in ("ogbn-arxiv", "ogbn-products"):
-    DATASETS.register(_name, DataSet(partial(read_ogb_node, _name)))
-DATASETS.register("ogbn-proteins", DataSet(read_ogb_proteins, metric="rocauc"))
+for _name, _about in {
+    "ogbn-arxiv": "papers on computer science that cite each other, 169,343 nodes, 40 classes",
+    "ogbn-products": "products bought together, 2,449,029 nodes, 47 classes",
+}.items():
+    DATASETS.register(_name, DataSet(partial(read_ogb_node, _name), about=_about))
+_about = "proteins and their associations, 132,534 nodes, 112 labels a node"
+DATASETS.register("ogbn-proteins", DataSet(read_ogb_proteins, metric="rocauc", about=_about))

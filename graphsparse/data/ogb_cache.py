@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from graphsparse.data.folders import DATA_VARIABLE, cache_root, fetch
+from graphsparse.data.folders import DATA_VARIABLE, announce, cache_root, fetch
 from graphsparse.data.ogb_checks import check_processed, check_splits
 from graphsparse.data.ogb_classes import Meta, OgbClasses
 from graphsparse.data.unpickle import load_torch
@@ -45,6 +45,7 @@ def open_dataset(name: str, meta: Meta, classes: OgbClasses, root: Path | None) 
         DataError: files are missing, damaged, or do not fit together.
     """
     folder = name.replace("-", "_")
+    announce([f"ogb/{folder}"], [] if name.endswith(REBUILT) else [meta["url"]])
     cached = cache_root() / "ogb" / folder
     source = _find_source(folder, root)
     missing = [] if source is None else _missing_files(source, meta, classes.kind)

@@ -103,6 +103,8 @@ def _no_links(part: dict[str, Any]) -> Tensor:
 
 
 for _name in LINKS:
-    DATASETS.register(_name, DataSet(partial(read_ogb_links, _name), task="link"))
+    _about = "links of a graph to be predicted (Open Graph Benchmark)"
+    DATASETS.register(_name, DataSet(partial(read_ogb_links, _name), task="link", about=_about))
 for _name in GRAPHS:
-    DATASETS.register(_name, DataSet(partial(read_ogb_graphs, _name), task="graph"))
+    _about = "molecules whose properties are to be predicted (Open Graph Benchmark)"
+    DATASETS.register(_name, DataSet(partial(read_ogb_graphs, _name), task="graph", about=_about))

@@ -108,5 +108,10 @@ def _edges_of(graph: dict[Any, Any], num_nodes: int, path: Path) -> torch.Tensor
     return merged
 
 
-for _name in _FOLDERS:
-    DATASETS.register(_name, DataSet(partial(read_planetoid, _name), random=PerClass(20, 500, 1000)))
+_ABOUT = {
+    "cora": "papers on machine learning that cite each other, 2,708 nodes, 7 classes",
+    "citeseer": "papers on computer science that cite each other, 3,327 nodes, 6 classes",
+    "pubmed": "papers on diabetes that cite each other, 19,717 nodes, 3 classes",
+}
+for _name, _about in _ABOUT.items():
+    DATASETS.register(_name, DataSet(partial(read_planetoid, _name), random=PerClass(20, 500, 1000), about=_about))
