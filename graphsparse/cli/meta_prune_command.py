@@ -17,7 +17,7 @@ from graphsparse.cli.options import numbers, words
     "prune",
     examples=(
         "graphsparse meta prune --zoo runs/zoo --speedup 2,4 --out runs/pruned",
-        "graphsparse meta prune --zoo runs/zoo --metanet none --criterion taylor,random",
+        "graphsparse meta prune --zoo runs/zoo --metanet none --speedup 3",
     ),
     writes="out",
 )

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from graphsparse.cli.command import Output, command
 from graphsparse.cli.groups import app
 
 PAGES = (  # the modules that register a kind of run
@@ -20,8 +20,16 @@ PAGES = (  # the modules that register a kind of run
 )
 
 
-@app.command()
+@command(
+    app,
+    "report",
+    examples=(
+        "graphsparse report runs/cora",
+        "graphsparse report runs/cora runs/citeseer --out both.html",
+    ),
+)
 def report(
+    output: Output,
     runs: Annotated[
         list[Path],
         typer.Argument(
@@ -48,7 +56,8 @@ def report(
         found = [replace(run, name=str(path)) for run, path in zip(found, runs, strict=True)]
     page = write_page(out, found)
     shown = found[0].lead if len(found) == 1 else f"{len(found)} runs compared."
-    Console().print(f"{shown}\npage: {page}", highlight=False, soft_wrap=True, markup=False)
+    output.console.print(f"{shown}\npage: {page}", highlight=False, soft_wrap=True, markup=False)
+    output.give({"page": str(page), "runs": [run.name for run in found]})
 
 
 def know_runs() -> None:

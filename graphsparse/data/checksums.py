@@ -7,8 +7,8 @@ from pathlib import Path
 
 from graphsparse.errors import DataError
 
-# By the last part of the address. Those of Fashion-MNIST and CIFAR-10 are published beside the files; those of Planetoid
-# are of the files as they have been in its repository since 2016.
+# By the last part of the address. Those of Fashion-MNIST and CIFAR-10 are published beside the files; those of
+# Planetoid were taken from its files, of which ind.pubmed.allx is missing here.
 KNOWN = {
     "cifar-10-binary.tar.gz": "md5:c32a1d4ab5d03f1284b67883e8d87530",
     "train-images-idx3-ubyte.gz": "md5:8d4fb7e6c68d591d4c3dfef9ec88bf0d",
