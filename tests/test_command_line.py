@@ -280,9 +280,7 @@ def test_the_files_of_the_data_folder_are_as_published(need):
 def test_a_ticket_says_how_it_stands_beside_the_dense_model():
     worse = Standing.of("accuracy", [0.91, 0.92, 0.90], [0.86, 0.865, 0.85], maximize=True)
     assert worse.is_below
-    assert (
-        "5.17 ± 0.72 points below the dense model (paired over 3 seeds); what may help" in worse.sentence
-    )
+    assert "5.17 ± 0.72 points below the dense model (paired over 3 seeds); what may help" in worse.sentence
     same = Standing.of("accuracy", [0.91, 0.92, 0.90], [0.92, 0.91, 0.89], maximize=True)
     assert not same.is_below
     assert same.sentence.endswith("no difference is shown")
