@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
 
-GRACE = 5.0  # seconds that a command has to end in its own way: to remove what is half written, to stop its processes
+GRACE = 4.0  # seconds that a command has to end in its own way: to remove what is half written, to stop its processes
 
 
 class Stopped(KeyboardInterrupt):

@@ -277,6 +277,23 @@ def test_the_files_of_the_data_folder_are_as_published(need):
     assert set(find_data("cora").checks().values()) == {"as published"}
 
 
+def test_a_dry_run_counts_the_runs_and_writes_nothing(tmp_path):
+    words = ["bench", "tickets", "--dataset", "digits-knn", "--hidden", 4, "--epochs", 100, "--method", "teddy,random"]
+    words += ["--level", "10,20", "--seeds", 2, "--trials", 1, "--jobs", 1, "--out", tmp_path / "b", "--dry-run"]
+    cost = json.loads(invoke(*words, "--json").stdout)
+    assert cost["runs"] == 2 * (1 + 2 * 2)  # of each seed the dense model, and two methods at two levels
+    assert cost["seconds"] == pytest.approx(cost["runs"] * cost["settings"][0]["seconds"])
+    assert cost["memory_mb"] > 50
+    assert not (tmp_path / "b").exists()
+
+
+def test_quick_takes_fewer_seeds(need, tmp_path):
+    need("Planetoid/Cora/raw/ind.cora.x")
+    words = ["bench", "tickets", "--quick", "--dry-run", "--json", "--out", tmp_path, "--jobs", 1]
+    three, one = (json.loads(invoke(*words, *more).stdout)["runs"] for more in ([], ["--seeds", 1]))
+    assert three == 3 * one
+
+
 def test_a_ticket_says_how_it_stands_beside_the_dense_model():
     worse = Standing.of("accuracy", [0.91, 0.92, 0.90], [0.86, 0.865, 0.85], maximize=True)
     assert worse.is_below

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,6 +51,9 @@ def bench_tickets(
     trials: Annotated[
         int | None, typer.Option(min=1, max=3, help="Trials of each method's hyper-parameters.", show_default="3")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be run and about what it costs, and run nothing.")
+    ] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.", show_default="one for each core")] = usable_cores(),
     out: Annotated[Path, typer.Option(help="Folder for rows, tables, summary and plots.")] = Path("bench-tickets"),
 ) -> Exception | None:
@@ -65,8 +69,9 @@ def bench_tickets(
     beside = [f"--{name.replace('_', '-')}" for name in [*(name for name, words in lists.items() if words), *figures]]
     if quick and dataset:
         raise ValueError("--quick is a comparison of its own: give it, or --dataset")
-    if beside and not dataset:
-        raise ValueError(f"{beside[0]} goes with --dataset; --quick and the whole comparison are run as planned")
+    fixed = [option for option in beside if not quick or option[2:] in lists]
+    if fixed and not dataset:
+        raise ValueError(f"{fixed[0]} goes with --dataset; --quick and the whole comparison are run as planned")
     if dataset:
         experiments = tuple(
             plans.Experiment(
@@ -82,7 +87,15 @@ def bench_tickets(
             for kind in words(protocol, "inductive" if name.startswith("ogbg-") else "transductive")
         )
     else:
-        experiments = plans.quick() if quick else plans.full()
+        experiments = tuple(replace(each, **figures) for each in plans.quick()) if quick else plans.full()
+    if dry_run:
+        from graphsparse.tickets.compare.estimate import estimate, told
+
+        cost = estimate(experiments, jobs, out)
+        for line in told(cost):
+            output.console.print(line, highlight=False, soft_wrap=True)
+        output.give(cost)
+        return None
     failed: TicketError | None = None
     try:
         Bench(experiments, jobs).run(out, output.console)
