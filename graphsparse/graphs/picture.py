@@ -62,7 +62,7 @@ def picture(
             **anatomy(edge_index[:, mask], num_nodes, y, sample=sample),
             "edges": int(counted.shape[1]),
             "largest_degree": int(degrees.max()) if num_nodes else 0,
-            "degrees": _counts(degrees),
+            "degrees": degree_counts(degrees),
         }
     return {
         "nodes": num_nodes,
@@ -73,10 +73,17 @@ def picture(
     }
 
 
-def _counts(degrees: Array) -> list[list[float]]:
+def degree_counts(degrees: Array) -> list[list[float]]:
     """Pairs of a degree and how many nodes have it; many different degrees share bins that widen by a quarter.
 
     A bin is told by its mean degree, and by the mean number of nodes at each degree in it.
+
+    Args:
+        degrees: of each node ``[N]``.
+
+    Example:
+        >>> degree_counts(np.array([1, 3, 1]))
+        [[1, 2], [3, 1]]
     """
     found, count = np.unique(degrees, return_counts=True)
     if len(found) <= FINEST:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from graphsparse.report.charts import points
-from graphsparse.report.parts import Block, Cell, Neighbourhoods, Prose, Section, Sheet, figure
+from graphsparse.report.parts import Block, Cell, Chart, Neighbourhoods, Prose, Section, Sheet, figure
 
 _FIGURES = (  # key, words, factor, decimals
     ("edges", "edges", 1, 0),
@@ -44,19 +44,25 @@ def graph_section(graph: Mapping[str, Any], title: str = "The graph before and a
     blocks: list[Block] = [
         Prose(f"{graph['nodes']:,} nodes; the edges are {kind}. {read}"),
         Sheet("The graph in figures", ["figure", "before", "after", "change"], rows),
-        _degrees(before["degrees"], after["degrees"]),
+        degree_chart({"before": before["degrees"], "after": after["degrees"]}),
         Neighbourhoods("A neighbourhood: kept and dropped edges", graph["drawing"], not graph["undirected"]),
     ]
     return Section(title, blocks)
 
 
-def _degrees(before: list[list[float]], after: list[list[float]]) -> Any:
+def degree_chart(degrees: Mapping[str, list[list[float]]], note: str = "") -> Chart:
+    """How many nodes have which degree, on log axes.
+
+    Args:
+        degrees: group -> pairs of a degree and how many nodes have it.
+        note: a sentence to begin the note below the chart with.
+    """
     groups = []
-    for name, pairs in (("before", before), ("after", after)):
+    for name, pairs in degrees.items():
         shown = [(degree, count) for degree, count in pairs if degree > 0 and count > 0]
         words = [f"{count:,.4g} nodes have degree {degree:,.4g}" for degree, count in shown]
         groups.append((name, [d for d, _ in shown], [c for _, c in shown], words))
-    alone = [sum(int(count) for degree, count in pairs if degree == 0) for pairs in (before, after)]
+    alone = [f"{name} {sum(int(count) for degree, count in pairs if degree == 0):,}" for name, pairs in degrees.items()]
     return points(
         "Degree distribution (log axes)",
         groups,
@@ -65,5 +71,5 @@ def _degrees(before: list[list[float]], after: list[list[float]]) -> Any:
         x_axis={"type": "log", "dtick": 1},
         y_axis={"type": "log", "dtick": 1},
         mode="lines+markers",
-        note=f"Log axes have no place for degree 0: {alone[0]:,} nodes before, {alone[1]:,} after.",
+        note=f"{note}Log axes have no place for nodes of degree 0: {', '.join(alone)}.",
     )

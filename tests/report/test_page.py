@@ -174,7 +174,7 @@ def test_the_picture_of_a_large_graph_stays_small(monkeypatch):
 
 
 def test_many_degrees_share_bins():
-    found = pictures._counts(np.arange(1000))
+    found = pictures.degree_counts(np.arange(1000))
     assert len(found) < 60
     assert found[0] == [0.0, 1.0]
     assert all(count == 1 for _, count in found)

@@ -1,5 +1,6 @@
 """Pages of real runs: what the folder of each kind holds is shown, an old or damaged one is told."""
 
+import html
 import json
 import re
 import shutil
@@ -164,13 +165,15 @@ def rows(dataset="cora", ours=0.02):
     made = []
     for seed in range(4):
         shared = setting | {"seed": seed, "trial": {}, "metric": "accuracy", "maximize": True, "components": 3}
-        made.append(shared | {"method": "dense", "level": 0, "val": 0.8, "test": 0.8 + seed / 1000})
+        more = {"degrees": [[0, 1], [3, 7]]} if seed == 0 else {}
+        made.append(shared | more | {"method": "dense", "level": 0, "val": 0.8, "test": 0.8 + seed / 1000})
         for method, below in (("teddy", 0.05), (EVIL, ours)):
             for level in (10, 20):
                 figures = {"edges_kept": 0.95**level, "weights_kept": 0.9**level, "macs": 40, "dense_macs": 100}
                 figures |= {"val": 0.8, "test": 0.8 - below * level / 20 + seed * seed / 1000, "seconds": 1.5}
                 times = {"inference_ms": 2.0, "dense_inference_ms": 4.0}
-                made.append(shared | figures | times | {"method": method, "level": level})
+                more = {"degrees": [[0, level], [2, 5]]} if seed == 0 else {}
+                made.append(shared | figures | times | more | {"method": method, "level": level})
     return made
 
 
@@ -184,6 +187,8 @@ def test_a_comparison_of_rows_alone_is_shown(tmp_path):
     text = page([run])
     assert "<img" not in text.partition("<script")[0]
     assert "corrected by Holm" in text
+    assert "Degree distribution (log axes)" in text
+    assert "no place for nodes of degree 0: dense 1, x 20, teddy 20." in text.replace(html.escape(EVIL), "x")
     assert len(run.trends) == 2
     assert run.trends[0].x == [pytest.approx(100 * (1 - 0.9**level)) for level in (10, 20)]
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from graphsparse.report.charts import lines, points
+from graphsparse.report.graph_parts import degree_chart
 from graphsparse.report.parts import Block, Cell, Prose, Run, Section, Sheet, Trend, figure
 from graphsparse.report.runs import RECORD, RUNS, how_made, name_of, read_record
-from graphsparse.tickets.compare.plan import read_runs
+from graphsparse.tickets.compare.plan import SETTING, read_runs
 from graphsparse.tickets.compare.search import level_keeps
 from graphsparse.tickets.compare.verdict import FEWEST, verdicts
 from graphsparse.tickets.shown import Unit
@@ -24,11 +26,10 @@ Verdict = Mapping[str, Any]
 @RUNS.register("bench")
 def bench_run(folder: Path) -> Run | None:
     """The comparison of ``graphsparse bench tickets`` in a folder; None where there is none."""
-    summary = read_record(folder / SUMMARY)
+    summary, rows = read_record(folder / SUMMARY), read_runs(folder / ROWS)
     if summary.get("command") == "graphsparse bench tickets":
         found, runs = summary["settings"], summary["runs"]
-    elif (folder / ROWS).is_file():
-        rows = read_runs(folder / ROWS)
+    elif rows:
         found, runs = verdicts(rows), len(rows)
     else:
         return None
@@ -36,8 +37,10 @@ def bench_run(folder: Path) -> Run | None:
         raise ValueError("none of its runs is of a dense model, to which the others are held")
     record = {"versions": summary.get("versions"), **read_record(folder / RECORD)}
     sections = [*([_overview(found)] if len(found) > 1 else [])]
-    count = len(found)
-    sections += [_setting(each, folded=count > 2 and at > 0, alone=count == 1) for at, each in enumerate(found)]
+    count, degrees = len(found), {_key(row, row): row["degrees"] for row in rows if "degrees" in row}
+    sections += [
+        _setting(each, degrees, folded=count > 2 and at > 0, alone=count == 1) for at, each in enumerate(found)
+    ]
     return Run(
         name=name_of(folder),
         kind="bench tickets",
@@ -172,7 +175,13 @@ def _overview(found: Sequence[Verdict]) -> Section:
     return Section("All settings", [Sheet("Settings, and the best method at the sparsest level", columns, rows)])
 
 
-def _setting(verdict: Verdict, *, folded: bool, alone: bool) -> Section:
+def _key(setting: Mapping[str, Any], cell: Mapping[str, Any]) -> str:
+    """Names the runs of a method at a level of a setting."""
+    named = [cell.get(name) for name in ("method", "level", "trial")]
+    return json.dumps([*(setting[name] for name in SETTING), *named], sort_keys=True)
+
+
+def _setting(verdict: Verdict, degrees: Mapping[str, Any], *, folded: bool, alone: bool) -> Section:
     unit, dense = _unit(verdict), verdict["dense"]
     trends, half = _trends(verdict), dense["test_ci95"]
     level = ("dense", unit.scale * dense["test"], None if half is None else unit.scale * half)
@@ -190,6 +199,12 @@ def _setting(verdict: Verdict, *, folded: bool, alone: bool) -> Section:
         _cost_chart(verdict),
         _costs(verdict),
     ]
+    dense_run = {"method": "dense", "level": 0, "trial": {}}
+    members = [("dense", dense_run), *((name, {**cell, "method": name}) for name, cell in _sparsest(verdict))]
+    drawn = {name: degrees.get(_key(verdict["setting"], cell)) for name, cell in members}
+    there = {name: pairs for name, pairs in drawn.items() if pairs}
+    if there:
+        blocks.append(degree_chart(there, "The graph of the first seed, whole (dense) and at the sparsest level. "))
     groups = ["dense", *(method["method"] for method in verdict["methods"])]
     return Section(title(verdict), blocks, groups, folded)
 

@@ -12,10 +12,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from torch import Tensor
+
 from graphsparse.atomic_write import DISK
 from graphsparse.data import DATASETS, load
 from graphsparse.fit import FitResult
 from graphsparse.graphs.anatomy import anatomy
+from graphsparse.graphs.interop import open_graph
+from graphsparse.graphs.picture import degree_counts
 from graphsparse.report import append_row, commit, plain, unchanged, versions
 from graphsparse.tickets.compare.plan import Experiment, Trial, base_of, method_of, row_key
 from graphsparse.tickets.compare.search import level_keeps
@@ -207,7 +212,7 @@ def sparse_figures(problem: Problem, dense: FitResult, method: str, trial: Trial
     found = finder(problem, dense, *keeps)
     seconds = found.result.seconds if found.seconds is None else found.seconds
     ticket = as_ticket(problem, dense, method, *keeps, found)
-    left = anatomy(problem.data.edge_index[:, found.edge_mask], int(problem.data.num_nodes), node_classes(problem.data))
+    left = _left(problem, problem.data.edge_index[:, found.edge_mask])
     return (
         dict(ticket.metrics)
         | left
@@ -216,7 +221,18 @@ def sparse_figures(problem: Problem, dense: FitResult, method: str, trial: Trial
 
 
 def _dense_figures(problem: Problem, dense: FitResult) -> dict[str, Any]:
-    whole = anatomy(problem.data.edge_index, int(problem.data.num_nodes), node_classes(problem.data))
+    whole = _left(problem, problem.data.edge_index)
     metric = problem.task.metric
     figures = {"metric": metric.name, "maximize": metric.maximize, "val": dense.val, "test": dense.test}
     return figures | {"seconds": dense.seconds} | whole
+
+
+def _left(problem: Problem, edge_index: Tensor) -> dict[str, Any]:
+    """What some edges of the graph make of it; of the first seed also the degrees, which the page draws."""
+    data = problem.data
+    found: dict[str, Any] = anatomy(edge_index, int(data.num_nodes), node_classes(data))
+    if problem.seed == 0:
+        ends = edge_index[:, edge_index[0] != edge_index[1]].cpu().numpy()
+        both = 2 if open_graph(data).edges.mirrored else 1  # arcs of an edge
+        found["degrees"] = degree_counts(np.bincount(ends.ravel(), minlength=int(data.num_nodes)) // both)
+    return found
