@@ -23,6 +23,7 @@ OPTIONAL = {  # module -> what it is for, and how to come by it
     "pyarrow": ("Parquet and Feather files, out-of-core graphs", 'pip install "graphsparse[scale]"'),
     "dask": ("graphs on a cluster", 'pip install "graphsparse[scale]"'),
     "pyg_lib": ("faster samples of neighbours", "see pytorch-geometric.readthedocs.io for the wheel of your torch"),
+    "tensorboard": ("logs of training, gs.fit.fit(..., tensorboard=DIR)", 'pip install "graphsparse[tensorboard]"'),
     "zstandard": ("graph files that are packed as .zst", "pip install zstandard"),
 }
 OF_DISTRIBUTIONS = {"sklearn": "scikit-learn", "ot": "POT"}  # where a module's package has another name

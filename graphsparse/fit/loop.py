@@ -22,6 +22,7 @@ from graphsparse.fit.measure import device_of
 from graphsparse.fit.metrics import Metric
 from graphsparse.fit.progress import Report, reporting
 from graphsparse.fit.task import BaseTask, Evaluation, Session
+from graphsparse.fit.tensorboard_log import logged
 from graphsparse.hashing import tensor_hash
 
 
@@ -98,6 +99,7 @@ def fit(
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 50,
     progress: bool | Report | None = None,
+    tensorboard: str | Path | None = None,
 ) -> FitResult:
     """Train `model` in place from its present weights, and leave it with those of the best validation epoch.
 
@@ -119,11 +121,14 @@ def fit(
             the outcome is that of a run that was never interrupted.
         checkpoint_every: epochs between two checkpoints.
         progress: True for a bar, or a function of (epochs done, epochs, figures), e.g. from `Bars.add`.
+        tensorboard: a folder for TensorBoard's logs of loss and validation metric, an epoch a step (optional part
+            ``tensorboard``).
 
     Raises:
         DivergedError: if a loss or an output is not finite; the last checkpoint stays.
         DataError: if the checkpoint is damaged or of another run.
         ValueError: if an argument is out of range, or the model has lazy or no trainable parameters.
+        GraphsparseError: if ``tensorboard`` is asked for and not installed.
 
     Example:
         >>> x, y = torch.eye(6), torch.arange(6) % 2
@@ -139,7 +144,11 @@ def fit(
     task.check(model)
     session = task.start(model, where, distill)
     generators = session.generators()
-    with rng.preserved(where, generators), reporting(progress) as report:
+    with (
+        rng.preserved(where, generators),
+        reporting(progress) as shown,
+        logged(tensorboard, shown) as report,
+    ):
         rng.seed_all(seed, where, generators)
         optim = _optimizer(model, optimizer, lr, weight_decay)
         attached: list[Callback] = []

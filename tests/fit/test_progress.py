@@ -54,3 +54,40 @@ def test_own_bar_is_silent_without_a_terminal(capfd: pytest.CaptureFixture[str])
     with reporting(True) as report:
         report(1, 2, {"val": 0.0})
     assert capfd.readouterr() == ("", "")
+
+
+def test_figures_go_to_tensorboard_or_it_is_said_what_is_missing(monkeypatch, tmp_path):
+    import sys
+    import types
+
+    import torch
+
+    from graphsparse.errors import GraphsparseError
+    from graphsparse.fit import Task, fit
+
+    written = []
+
+    class Writer:
+        def __init__(self, folder):
+            written.append(folder)
+
+        def add_scalar(self, *words):
+            written.append(words)
+
+        def close(self):
+            written.append("closed")
+
+    x, y = torch.eye(4), torch.arange(4) % 2
+    task = Task((x, y), (x, y), (x, y))
+    fake = types.SimpleNamespace(SummaryWriter=Writer)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
+    torch.manual_seed(0)
+    found = fit(torch.nn.Linear(4, 2), task, epochs=2, tensorboard=tmp_path)
+    steps = [("loss", found.history[i]["loss"], i + 1) for i in (0, 1)]
+    assert written[0] == str(tmp_path)
+    assert [each for each in written if each[0] == "loss"] == steps
+    assert len([each for each in written if each[0] == "val"]) == 2
+    assert written[-1] == "closed"
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(GraphsparseError, match=r"graphsparse\[tensorboard\]"):
+        fit(torch.nn.Linear(4, 2), task, epochs=1, tensorboard=tmp_path)
