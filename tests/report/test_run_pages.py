@@ -71,6 +71,7 @@ def test_a_ticket_leaves_its_page(ticket_folder):
     for name, mask in ticket.weight_masks.items():
         assert f">{name}<" in text
         assert f">{int(mask.sum()):,}<" in text
+    assert ("What may help: more epochs" in text) == summary["standing"]["is_below"]
     record = json.loads((ticket_folder / "run.json").read_text())
     assert record["graph"]["after"]["edges"] == ticket.metrics["num_arcs_kept"] // 2
     last = record["curve"][0]["points"][-1]

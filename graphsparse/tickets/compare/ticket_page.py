@@ -14,6 +14,7 @@ from graphsparse.report.parts import Block, Cell, Prose, Run, Section, Sheet, Tr
 from graphsparse.report.runs import RECORD, RUNS, how_made, name_of, read_record
 from graphsparse.tickets.compare.verdict import FEWEST
 from graphsparse.tickets.shown import Unit, layer_rows, layer_sheet
+from graphsparse.tickets.standing import ADVICE
 from graphsparse.tickets.ticket import Ticket
 
 WEIGHTS_AXIS = "weights removed, %"
@@ -30,6 +31,8 @@ def ticket_run(folder: Path) -> Run | None:
     seeds = [each for each in summary["seeds"] if "dense_test" in each]
     unit = Unit(summary["metric"], ticket.config.get("direction", "max") != "min")
     blocks = [_curve(record, summary, unit), *_figures(summary, unit), Prose(tested(seeds, unit))]
+    if summary.get("standing", {}).get("is_below"):
+        blocks.append(Prose(f"{ADVICE[:1].upper()}{ADVICE[1:]}."))
     sections = [Section("Accuracy against sparsity", [b for b in blocks if b is not None], _groups(record, ticket))]
     if record.get("graph"):
         sections.append(graph_section(record["graph"]))
