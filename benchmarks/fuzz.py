@@ -6,7 +6,7 @@
 Files of every kind are damaged byte by byte, spliced, cut and filled with words that readers stumble over; graphs,
 scores, keeps and weights are drawn with all that is odd about them. Each kind of input runs in a process of its own,
 which notes the input before it is tried, so that a crash of the interpreter is found, too. An input may take 20
-seconds, and memory of twice its size on top of 192 MB, which is what libraries take when they are first used.
+seconds of computing, and memory of twice its size on top of 192 MB, which libraries take when they are first used.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ import graphsparse as gs
 from graphsparse.errors import GraphsparseError
 from graphsparse.report import markdown
 
-SECONDS, MEMORY, RATIO = 20, 192 << 20, 2
+SECONDS = 20  # of computing; by the clock an input gets ten times as long, since other work may slow it
+MEMORY, RATIO = 192 << 20, 2
 ADDRESSES = (
     12 << 30
 )  # bytes of address space of a process: more than that ends in MemoryError, not in the machine's end
@@ -381,8 +382,8 @@ class Watch:
 
     def try_one(self, call: Callable[[], Any], size: int) -> None:
         """Call; whatever is neither a result nor a clear error is a fault."""
-        faulthandler.dump_traceback_later(SECONDS, exit=True)
-        start, held = time.perf_counter(), _memory("VmRSS")
+        faulthandler.dump_traceback_later(10 * SECONDS, exit=True)
+        start, held = time.process_time(), _memory("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
         try:
             call()
@@ -397,7 +398,10 @@ class Watch:
         faulthandler.cancel_dump_traceback_later()
         more = _memory("VmHWM") - held
         self.seen["inputs"] += 1
-        self.seen["slowest, s"] = max(self.seen["slowest, s"], round(time.perf_counter() - start, 2))
+        took = time.process_time() - start
+        self.seen["slowest, s"] = max(self.seen["slowest, s"], round(took, 2))
+        if took > SECONDS:
+            self._fault(f"{took:.0f} s of computing")
         self.seen["memory, MB"] = max(self.seen["memory, MB"], round(more / 2**20, 1))
         if more > MEMORY + RATIO * size:
             self._fault(f"{more >> 20} MB of memory for {size} bytes")
@@ -491,8 +495,10 @@ def started(name: str, inputs: int, seed: int, folder: Path, engine: str) -> dic
     told = folder / "told.json"
     found = json.loads(told.read_text()) if told.exists() else {"inputs": 0, "faults": []}
     if run.returncode:
-        last = [line for line in run.stderr.splitlines() if line.strip()][-12:]
-        found["faults"].append(f"the process ended with {run.returncode}: {' | '.join(last)}")
+        lines = [line.strip() for line in run.stderr.splitlines() if line.strip()]
+        found["faults"].append(
+            f"the process ended with {run.returncode}: {' | '.join([*lines[:8], '...', *lines[-4:]])}"
+        )
     return {"kind": name, **found}
 
 
