@@ -115,7 +115,7 @@ def main() -> None:
     torch.set_num_threads(1)
     results = {
         **provenance("scores"),
-        "command": "python benchmarks/scores.py",
+        "command": f"python benchmarks/scores.py --splits {arguments.splits}",
         "structure": {name: structure(name) for name in ("cora", "facebook")},
         "accuracy": accuracies(arguments.splits),
     }
