@@ -2,7 +2,11 @@
 
 import pytest
 import torch
+from torch_geometric.data import Data
 
+from graphsparse.fit import NodeTask
+from graphsparse.nn import GCN
+from graphsparse.tickets import Problem, Training
 from graphsparse.tickets.finders.soft import MaskTask
 from graphsparse.tickets.finders.ugs import L1Penalty
 from graphsparse.tickets.finders.wd_glt import WDGLT, MinMax, class_distance
@@ -178,3 +182,26 @@ def test_the_regularisation_is_a_twentieth_of_the_largest_cost():
     assert torch.equal(distance(outputs), distance(outputs, regularisation=0.05, iterations=100))
     assert float(distance(outputs)) == pytest.approx(exact(outputs), rel=0.2)
     assert float(distance(outputs, regularisation=1.0)) > 1.2 * exact(outputs)  # a plan that is spread out
+
+
+@pytest.mark.parametrize("term", ["distance", "attack"])
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+def test_terms_that_are_no_weights_are_refused(term, value):
+    with pytest.raises(ValueError, match=term):
+        WDGLT(**{term: value})
+
+
+def test_a_task_without_classes_of_nodes_is_refused_before_anything_is_trained(monkeypatch):
+    def problem(y, **how):
+        data = Data(x=torch.eye(12), edge_index=torch.tensor([[0, 1, 2, 3], [1, 0, 3, 2]]), y=y)
+        data.train_mask, data.val_mask, data.test_mask = (torch.arange(12) % 3 == part for part in range(3))
+        task = NodeTask(data, **how)
+        return Problem(GCN(12, 4, 2), data, task, Training(epochs=1), about={"task": "node"})
+
+    monkeypatch.setattr("graphsparse.tickets.problem.fit", None)
+    classes = torch.arange(12) // 3 % 2
+    WDGLT().check(problem(classes))
+    with pytest.raises(ValueError, match="of several labels a node"):
+        WDGLT().check(problem(torch.stack([classes, 1 - classes], 1).float()))
+    with pytest.raises(ValueError, match="with a loss of its own"):
+        WDGLT().check(problem(classes, loss=lambda outputs, y: outputs.sum()))
