@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from graphsparse import data, edges, fit, graphs, metanet, nn, params, report, tickets
+    from graphsparse.edges.advice import advise
     from graphsparse.edges.transform import SparsifyEdges, sparsify
     from graphsparse.errors import DataError, GraphsparseError, TicketError, TraceError
     from graphsparse.fit import Task
@@ -16,6 +17,7 @@ __version__ = "0.1.0"
 
 _HOME = {  # public name -> module that defines it; imported when it is first used
     "SparsifyEdges": "graphsparse.edges",
+    "advise": "graphsparse.edges",
     "sparsify": "graphsparse.edges",
     "DataError": "graphsparse.errors",
     "GraphsparseError": "graphsparse.errors",
@@ -44,6 +46,7 @@ __all__ = [  # noqa: RUF022  (rooms first, then names)
     "Ticket",
     "TicketError",
     "TraceError",
+    "advise",
     "find_ticket",
     "sparsify",
 ]

@@ -21,8 +21,8 @@ else:
     import tomli as tomllib
 
 COMMANDS = [
-    ["ticket"], ["sparsify"], ["report"], ["bench", "tickets"], ["meta", "zoo"], ["meta", "train"], ["meta", "prune"],
-    ["list"], ["doctor"], ["data", "list"], ["data", "info"], ["data", "fetch"],
+    ["ticket"], ["sparsify"], ["advise"], ["report"], ["bench", "tickets"], ["meta", "zoo"], ["meta", "train"],
+    ["meta", "prune"], ["list"], ["doctor"], ["data", "list"], ["data", "info"], ["data", "fetch"],
 ]  # fmt: skip
 QUICK = ["ticket", "--seeds", "1", "--epochs", "2", "--hidden", "4", "--points", "1"]
 

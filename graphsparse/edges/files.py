@@ -110,7 +110,7 @@ def sparsify_file(
     read_as = "given" if undirected is not None else "found"
     weights = f"weights are {file.weights}" if file.weights else "there are no weights"
     asks = undirected is None and not edges.undirected and not file.says_direction
-    hint = _hint(edges) if asks else ""
+    hint = mirror_hint(edges) if asks else ""
     remarks = "".join(f"; {remark}" for remark in (weights, file.note, lost, hint) if remark)
     figures: dict[str, Any] = {
         "kept": kept,
@@ -143,7 +143,7 @@ def sparsify_file(
     return Report(f"{said}; page: {page}", {**figures, "page": str(page)})
 
 
-def _hint(edges: EdgeList) -> str:
+def mirror_hint(edges: EdgeList) -> str:
     """What to say of arcs of which none has its mirror: so most lists of undirected edges look; else nothing.
 
     Of very many arcs some are looked up, spread over the list.

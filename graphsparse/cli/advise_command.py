@@ -1,0 +1,111 @@
+"""``graphsparse advise``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from graphsparse.atomic_write import atomic_write
+from graphsparse.cli.command import Output, command
+from graphsparse.cli.groups import app
+from graphsparse.cli.options import words
+
+KEEPS = "0.8,0.5,0.3"
+
+
+@command(
+    app,
+    "advise",
+    examples=(
+        "graphsparse advise cora --seconds 60",
+        "graphsparse advise edges.csv --undirected --method teddy+cover --keep 50%",
+    ),
+    writes="out",
+)
+def advise(
+    output: Output,
+    graph: Annotated[
+        str,
+        typer.Argument(
+            metavar="GRAPH",
+            help="A file ({formats}), a data set (graphsparse list datasets), or module:function of your own.",
+        ),
+    ],
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="node: also train a small GCN on the kept edges; structure: never.",
+            show_default="node if there are features, labels and masks",
+        ),
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Scores, the cheapest first: {scores}; with a guard: teddy+cover. May be repeated.",
+            show_default="random, teddy, teddy+cover, local-degree, jaccard, effective-resistance",
+        ),
+    ] = None,
+    keep: Annotated[
+        list[str] | None, typer.Option(help="Edges to keep, such as 0.5,30%; may be repeated.", show_default=KEEPS)
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Training runs of each sparsifier.")] = 3,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each training run.")] = 100,
+    hidden: Annotated[int, typer.Option(min=1, help="Hidden units.")] = 32,
+    seconds: Annotated[float, typer.Option(help="What begins later than this is not measured.")] = 60.0,
+    most_edges: Annotated[int, typer.Option(min=100, help="Of a larger graph a sample is measured.")] = 200_000,
+    seed: Annotated[int, typer.Option(help="Seed of the sample, ties, random scores and networks.")] = 0,
+    undirected: Annotated[
+        bool | None,
+        typer.Option(
+            "--undirected/--directed",
+            help="Whether a line is an edge, whatever its direction, or an arc.",
+            show_default="undirected if every arc has its mirror",
+        ),
+    ] = None,
+    weight: Annotated[str | None, typer.Option(help="Column, attribute or array of weights.")] = None,
+    src: Annotated[str | None, typer.Option(help="Column of a table with the first ends.")] = None,
+    dst: Annotated[str | None, typer.Option(help="Column with the second ends.")] = None,
+    header: Annotated[
+        bool | None,
+        typer.Option("--header/--no-header", help="Whether the first line names the columns.", show_default="look"),
+    ] = None,
+    one_based: Annotated[bool, typer.Option("--one-based", help="Ids in the table count from 1.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for advice.json and the options that were used.")] = None,
+) -> None:
+    """Try sparsifiers on your graph and recommend one: structure kept, time, and accuracy where there are labels.
+
+    The labels of test nodes are not read.
+    """
+    from graphsparse.edges.advice import advise as ask
+
+    reading: dict[str, Any] = {
+        "weight": weight,
+        "src": src,
+        "dst": dst,
+        "header": header,
+        "one_based": one_based or None,
+    }
+    found = ask(
+        graph,
+        task=task,  # type: ignore[arg-type]  # what it may be is told there
+        methods=None if method is None else words(method, ""),
+        keeps=words(keep, KEEPS),
+        seeds=seeds,
+        epochs=epochs,
+        hidden=hidden,
+        seconds=seconds,
+        most_edges=most_edges,
+        seed=seed,
+        undirected=undirected,
+        **reading,
+    )
+    output.console.print(str(found), highlight=False, markup=False, soft_wrap=True)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        with atomic_write(out / "advice.json") as partial:
+            partial.write_text(json.dumps(found.figures(), indent=2) + "\n", encoding="utf-8")
+        output.console.print(f"figures: {out / 'advice.json'}", highlight=False, markup=False, soft_wrap=True)
+    output.give(found.figures())
