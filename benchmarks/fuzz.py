@@ -486,13 +486,18 @@ def _by_atheris(
 
 
 def started(name: str, inputs: int, seed: int, folder: Path, engine: str) -> dict[str, Any]:
-    """Try one kind in a process of its own; a process that dies is a fault of the input that it noted."""
+    """Try one kind in a process of its own; a process that dies is a fault of the input that it noted.
+
+    What was tried to the end in the same folder before is not tried again.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    told = folder / "told.json"
+    if told.exists() and (found := json.loads(told.read_text()))["inputs"] >= inputs:
+        return {"kind": name, **found}
     words = [sys.executable, __file__, "--kind", name, "--inputs", str(inputs), "--seed", str(seed)]
     run = subprocess.run(
         [*words, "--folder", str(folder), "--engine", engine], capture_output=True, text=True, check=False
     )
-    told = folder / "told.json"
     found = json.loads(told.read_text()) if told.exists() else {"inputs": 0, "faults": []}
     if run.returncode:
         lines = [line.strip() for line in run.stderr.splitlines() if line.strip()]
@@ -508,7 +513,7 @@ def main() -> None:
     parser.add_argument("--only", help="kinds, separated by commas")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--engine", choices=("hypothesis", "atheris"), default="hypothesis")
-    parser.add_argument("--folder", type=Path, help="where inputs that make a fault are kept")
+    parser.add_argument("--folder", type=Path, help="of inputs that make a fault; with the same one a run resumes")
     parser.add_argument("--kind", help=argparse.SUPPRESS)  # set for the processes that this one starts
     arguments = parser.parse_args()
     if arguments.kind is not None:
