@@ -123,6 +123,16 @@ def scipy_npz(path: Path) -> None:
     sp.save_npz(path, sp.csr_matrix((np.ones(10), EDGES.numpy()), shape=(4, 4)))
 
 
+def converted(path: Path) -> None:
+    """The same edges as a table, turned into the kind that the suffix says."""
+    from graphsparse.edges.files import sparsify_file
+
+    lines = ["src,dst"] + [f"{a},{b}" for a, b in EDGES.t().tolist()]
+    plain = path.with_name("plain.csv")
+    plain.write_text("\n".join(lines) + "\n")
+    sparsify_file(plain, path, "random", rules={"keep": 1})
+
+
 def halve(path: Path) -> None:
     """Half of the edges of a graph file, and then all of those: the second file must hold what the first does."""
     from graphsparse.edges.files import sparsify_file
@@ -225,6 +235,10 @@ FILES = {
     "parquet": FileKind(parquet, halve, ".parquet"),
     "graphml": FileKind(graphml, halve, ".graphml"),
     "mtx": FileKind(matrix, halve, ".mtx"),
+    **{
+        name: FileKind(converted, halve, f".{name}")
+        for name in ("txt", "gexf", "metis", "feather", "csv.gz", "csv.zst")
+    },
     "npz arrays": FileKind(arrays, halve, ".npz"),
     "npz matrix": FileKind(scipy_npz, halve, ".npz"),
     "ticket json": FileKind(ticket_folder("ticket.json"), ticket, ".json"),
