@@ -134,16 +134,21 @@ def converted(path: Path) -> None:
 
 
 def halve(path: Path) -> None:
-    """Half of the edges of a graph file, and then all of those: the second file must hold what the first does."""
+    """Half of the edges of a graph file, and then all of those: the second file must hold what the first does.
+
+    A plain list has no header here: whether its first line is one is a guess, which the lines that stay may change.
+    """
     from graphsparse.edges.files import sparsify_file
     from graphsparse.graphs.formats import open_file
 
-    once, twice = (path.with_name(f"{name}{path.suffix}") for name in ("once", "twice"))
-    sparsify_file(path, once, "random", rules={"keep": 0.5})
-    before, after = open_file(path).edges, open_file(once, open_file(path).edges.undirected).edges
+    how = {"header": False} if path.suffix == ".txt" else {}
+    once, twice = (path.with_name(f"{name}{''.join(path.suffixes)}") for name in ("once", "twice"))
+    sparsify_file(path, once, "random", rules={"keep": 0.5}, **how)
+    before = open_file(path, **how).edges
+    after = open_file(once, before.undirected, **how).edges
     assert -(-before.num_countable // 2) >= after.num_countable >= before.num_countable // 2, "not half of the edges"
-    sparsify_file(once, twice, "random", undirected=before.undirected, rules={"keep": 1})
-    again = open_file(twice, before.undirected).edges
+    sparsify_file(once, twice, "random", undirected=before.undirected, rules={"keep": 1}, **how)
+    again = open_file(twice, before.undirected, **how).edges
     assert torch.equal(again.edge_index, after.edge_index), "keep=1 changes the edges"
 
 
