@@ -277,7 +277,6 @@ def test_a_pruned_network_says_what_it_was_asked_for(pruned):
         (["train", "--val-count", "4"], "val-count must be at least 1 and leave one"),
         (["train", "--hidden", "7"], "even"),
         (["train", "--lr", "0.1", *TRAIN], "another run: callbacks, lr differ"),
-        (["train", "--out", "m.pt"], ".safetensors"),
         (["prune", "--zoo", "nowhere", "--metanet", "none"], "graphsparse meta zoo"),
         (["prune", "--metanet", "resnet-huge"], "no pretrained metanetwork 'resnet-huge'"),
         (["prune", "--metanet", "gone.safetensors"], "gone.safetensors"),
@@ -303,6 +302,16 @@ def test_bad_words_get_one_sentence(copied, monkeypatch, capsys, words, message)
     assert message in said
     assert said.startswith("error: ")
     assert said.count("\n") == 1
+
+
+def test_another_kind_of_file_for_a_metanetwork_is_wrong_use(copied, monkeypatch, capsys):
+    monkeypatch.chdir(copied)
+    monkeypatch.setattr(sys, "argv", ["graphsparse", "meta", "train", "--out", "m.pt"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2
+    assert "m.pt" in capsys.readouterr().err
+    assert not (copied / "m.pt").exists()
 
 
 def test_networks_of_different_images_are_refused(copied, monkeypatch, capsys):
