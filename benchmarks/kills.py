@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -233,8 +233,8 @@ def study(name: str, kills: int, draw: random.Random, made: Path, console: Conso
     return {**seen, "undisturbed, s": round(seconds, 1)}
 
 
-def run(kills: int, names: Sequence[str], seed: int, console: Console) -> list[dict[str, Any]]:
-    """Kill the jobs, in turn and as often each, ``kills`` times in all."""
+def run(kills: int, names: Sequence[str], seed: int, console: Console) -> Iterator[dict[str, Any]]:
+    """Kill the jobs, in turn and as often each, ``kills`` times in all; what was seen of each."""
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch)
         prepare(made)
@@ -243,7 +243,8 @@ def run(kills: int, names: Sequence[str], seed: int, console: Console) -> list[d
                 to_the_end(JOBS[needed], made / needed, made)
         shares = [kills // len(names) + (number < kills % len(names)) for number in range(len(names))]
         draw = random.Random(seed)
-        return [study(name, share, draw, made, console) for name, share in zip(names, shares, strict=True)]
+        for name, share in zip(names, shares, strict=True):
+            yield study(name, share, draw, made, console)
 
 
 def main() -> None:
@@ -254,8 +255,10 @@ def main() -> None:
     arguments = parser.parse_args()
     console = Console()
     names = list(JOBS) if arguments.only is None else arguments.only.split(",")
-    found = run(arguments.kills, names, arguments.seed, console)
-    write_json(RESULTS / "kills.json", {**provenance("kills"), "seed": arguments.seed, "jobs": found})
+    found, about = [], {**provenance("kills"), "seed": arguments.seed}
+    for seen in run(arguments.kills, names, arguments.seed, console):  # written job by job: it takes long
+        found.append(seen)
+        write_json(RESULTS / "kills.json", {**about, "jobs": found})
     console.print(Markdown(markdown(list(found[0]), [[str(value) for value in one.values()] for one in found])))
     sys.exit(any(one[fault] for one in found for fault in ("processes left", "half-written", "other")))
 
