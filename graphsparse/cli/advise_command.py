@@ -11,7 +11,7 @@ import typer
 from graphsparse.atomic_write import atomic_write
 from graphsparse.cli.command import Output, command
 from graphsparse.cli.groups import app
-from graphsparse.cli.options import words
+from graphsparse.cli.options import Dst, Header, OneBased, Src, Undirected, Weight, words
 
 KEEPS = "0.8,0.5,0.3"
 
@@ -57,22 +57,12 @@ def advise(
     seconds: Annotated[float, typer.Option(help="What begins later than this is not measured.")] = 60.0,
     most_edges: Annotated[int, typer.Option(min=100, help="Of a larger graph a sample is measured.")] = 200_000,
     seed: Annotated[int, typer.Option(help="Seed of the sample, ties, random scores and networks.")] = 0,
-    undirected: Annotated[
-        bool | None,
-        typer.Option(
-            "--undirected/--directed",
-            help="Whether a line is an edge, whatever its direction, or an arc.",
-            show_default="undirected if every arc has its mirror",
-        ),
-    ] = None,
-    weight: Annotated[str | None, typer.Option(help="Column, attribute or array of weights.")] = None,
-    src: Annotated[str | None, typer.Option(help="Column of a table with the first ends.")] = None,
-    dst: Annotated[str | None, typer.Option(help="Column with the second ends.")] = None,
-    header: Annotated[
-        bool | None,
-        typer.Option("--header/--no-header", help="Whether the first line names the columns.", show_default="look"),
-    ] = None,
-    one_based: Annotated[bool, typer.Option("--one-based", help="Ids in the table count from 1.")] = False,
+    undirected: Undirected = None,
+    weight: Weight = None,
+    src: Src = None,
+    dst: Dst = None,
+    header: Header = None,
+    one_based: OneBased = False,
     out: Annotated[Path | None, typer.Option(help="Folder for advice.json and the options that were used.")] = None,
 ) -> None:
     """Try sparsifiers on your graph and recommend one: structure kept, time, and accuracy where there are labels.

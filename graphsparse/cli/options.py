@@ -10,6 +10,26 @@ Number = TypeVar("Number", int, float)
 
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ..., or auto: the GPU if there is one.")]
 
+# How a graph in a file is read.
+Undirected = Annotated[
+    bool | None,
+    typer.Option(
+        "--undirected/--directed",
+        help="Whether a line is an edge, whatever its direction, or an arc.",
+        show_default="undirected if every arc has its mirror",
+    ),
+]
+Weight = Annotated[
+    str | None, typer.Option(help="Column, attribute or array of weights.", show_default="weight or edge_weight")
+]
+Src = Annotated[str | None, typer.Option(help="Column of a table with the first ends.", show_default="src or source")]
+Dst = Annotated[str | None, typer.Option(help="Column with the second ends.", show_default="dst or target")]
+Header = Annotated[
+    bool | None,
+    typer.Option("--header/--no-header", help="Whether the first line names the columns.", show_default="look"),
+]
+OneBased = Annotated[bool, typer.Option("--one-based", help="Ids in the table count from 1.")]
+
 
 def words(given: list[str] | None, default: str) -> list[str]:
     """What an option that may be repeated, or hold commas, lists: each word once."""

@@ -9,6 +9,7 @@ import typer
 
 from graphsparse.cli.command import Output, command
 from graphsparse.cli.groups import app
+from graphsparse.cli.options import Dst, Header, OneBased, Src, Undirected, Weight
 
 
 @command(
@@ -36,30 +37,15 @@ def sparsify(
         typer.Option(help="Edges to keep: 0.5, 50% or 1/2.", show_default="required, or --per-node"),
     ] = None,
     per_node: Annotated[int | None, typer.Option(help="Instead of --keep: each node's best edges.")] = None,
-    undirected: Annotated[
-        bool | None,
-        typer.Option(
-            "--undirected/--directed",
-            help="Whether a line is an edge, whatever its direction, or an arc.",
-            show_default="undirected if every arc has its mirror",
-        ),
-    ] = None,
+    undirected: Undirected = None,
     guard: Annotated[str | None, typer.Option(help="{guards}: against nodes that lose all edges.")] = None,
     forest: Annotated[bool, typer.Option("--forest", help="Keep a maximum spanning forest first.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of ties and of random scores.")] = 0,
-    weight: Annotated[
-        str | None,
-        typer.Option(help="Column, attribute or array of weights.", show_default="weight or edge_weight"),
-    ] = None,
-    src: Annotated[
-        str | None, typer.Option(help="Column of a table with the first ends.", show_default="src or source")
-    ] = None,
-    dst: Annotated[str | None, typer.Option(help="Column with the second ends.", show_default="dst or target")] = None,
-    header: Annotated[
-        bool | None,
-        typer.Option("--header/--no-header", help="Whether the first line names the columns.", show_default="look"),
-    ] = None,
-    one_based: Annotated[bool, typer.Option("--one-based", help="Ids in the table count from 1.")] = False,
+    weight: Weight = None,
+    src: Src = None,
+    dst: Dst = None,
+    header: Header = None,
+    one_based: OneBased = False,
     file_format: Annotated[
         str | None,
         typer.Option("--format", help="Kind of both files, or module:class of your own.", show_default="by suffix"),
