@@ -14,6 +14,7 @@ from torch import Tensor
 from graphsparse.edges.units import Units, find_units
 from graphsparse.graphs.arcs import symmetric_scores
 from graphsparse.graphs.inner_form import EdgeList, edge_list
+from graphsparse.huge_pages import empty
 from graphsparse.keep_rule import Keep, check_no_nan, check_seed, kept_count, threshold
 from graphsparse.parallel import SERIAL_BELOW, over_slices
 
@@ -190,22 +191,27 @@ def _mask_by_threshold(graph: EdgeList, scores: Tensor, count: int, seed: int) -
     if cut.equal == rank - cut.above:
         return _at_least(scores, cut.value)
     mask = scores > cut.value
-    tied = (scores == cut.value).nonzero().view(-1)
+    keep_tied(graph, mask, (scores == cut.value).nonzero().view(-1), rank - cut.above, seed)
+    return mask
+
+
+def keep_tied(graph: EdgeList, mask: Tensor, tied: Tensor, wanted: int, seed: int) -> None:
+    """Mark so many of the ``tied`` positions, arcs of equal score, in ``mask``: loops first, then by the tie keys."""
     loops = graph.edge_index[0][tied] == graph.edge_index[1][tied]
     mask[tied[loops]] = True
-    units = find_units(graph, scores, seed, among=tied[~loops])
-    wanted = (rank - cut.above - int(loops.sum())) // arcs
+    among = tied[~loops]
+    units = find_units(graph, torch.zeros(len(among), device=among.device), seed, among)
     chosen = np.zeros(len(units.keys), bool)
-    chosen[np.argsort(units.keys, kind="stable")[:wanted]] = True
+    count = (wanted - int(loops.sum())) // len(units.arcs)
+    chosen[np.argsort(units.keys, kind="stable")[:count]] = True
     for positions in units.arcs:
         mask[torch.from_numpy(positions[chosen]).to(mask.device)] = True
-    return mask
 
 
 def _at_least(scores: Tensor, value: float) -> Tensor:
     if scores.device.type != "cpu" or len(scores) < SERIAL_BELOW:
         return scores >= value
-    mask = torch.empty(len(scores), dtype=torch.bool)
+    mask = empty(len(scores), torch.bool)
     values, out = scores.numpy(), mask.numpy()
     over_slices(lambda a, b: np.greater_equal(values[a:b], value, out=out[a:b]), len(values))
     return mask

@@ -15,11 +15,29 @@ from graphsparse.keep_rule import check_seed
 from graphsparse.registry import Registry
 
 ScoreFunction = Callable[..., Tensor]
+Factors = Callable[..., tuple[Tensor, Tensor]]
 Scores = Tensor | npt.NDArray[Any]
 Method = str | Scores | ScoreFunction
 F = TypeVar("F", bound=ScoreFunction)
 
 FOLDER = "graphsparse.edges.scores"
+
+
+FACTORS: dict[ScoreFunction, Factors] = {}  # scores that are products over the ends of an edge, and their factors
+
+
+def factors_of(score: ScoreFunction) -> Callable[[Factors], Factors]:
+    """Say that a score is the product of two numbers, of an edge's tail and of its head; a decorator.
+
+    It takes what the score takes, and gives the numbers of all nodes as tails and as heads, float64 ``[N]`` each, not
+    negative: then a mask is found without the scores (`graphsparse.edges.factored`).
+    """
+
+    def note(factors: Factors) -> Factors:
+        FACTORS[score] = factors
+        return factors
+
+    return note
 
 
 def _score(name: str, found: Any) -> ScoreFunction:
@@ -148,6 +166,20 @@ def score_edges(graph: EdgeList, method: Method, seed: int, options: dict[str, A
     raise TypeError(f"method must be a score's name, scores [E] or a function, got {type(method).__name__}")
 
 
+def find_factors(graph: EdgeList, method: Method, seed: int, options: dict[str, Any]) -> tuple[Tensor, Tensor] | None:
+    """The factors ``[N]`` of a score that has them (`factors_of`), else None.
+
+    Raises:
+        TypeError, ValueError: as `score_edges`.
+    """
+    if not isinstance(method, str) or (factors := FACTORS.get(SCORES.find(method))) is None:
+        return None
+    check_words(options)
+    if "seed" in _taken(factors, method, options):
+        options = options | {"seed": seed}
+    return factors(graph, **options)
+
+
 def compute(graph: EdgeList, method: str, *, seed: int = 0, **options: Any) -> Tensor:
     """Score every edge of the inner form.
 
@@ -190,7 +222,7 @@ def _call(function: ScoreFunction, name: str, graph: EdgeList, seed: int, option
     return function(graph, **options)
 
 
-def _taken(function: ScoreFunction, name: str, options: Iterable[str]) -> list[str]:
+def _taken(function: Callable[..., Any], name: str, options: Iterable[str]) -> list[str]:
     takes = list(inspect.signature(function).parameters.values())[1:]
     known = [option.name for option in takes if option.name != "seed" and option.kind is not option.VAR_KEYWORD]
     unknown = sorted(set(options) - set(known))

@@ -10,8 +10,9 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from graphsparse.edges.each import mask_each
+from graphsparse.edges.factored import mask_products
 from graphsparse.edges.keep import Guard, check_rules, mask_edges
-from graphsparse.edges.score_table import SCORES, Method, check_words, parted, score_edges
+from graphsparse.edges.score_table import SCORES, Method, check_words, find_factors, parted, score_edges
 from graphsparse.graphs.interop import EdgeList, OpenGraph, open_graph
 from graphsparse.keep_rule import Keep, check_seed, keep_fraction
 
@@ -101,6 +102,8 @@ def edge_mask(
 
     With ``batch``, the graph of each node ``[N]``, the edges are those of many graphs, and each keeps its own count.
     """
+    if batch is None and (factors := find_factors(edges, method, seed, options)) is not None:
+        return mask_products(edges, *factors, seed=seed, **rules)
     scores, symmetric = score_edges(edges, method, seed, options)
     if batch is not None:
         return mask_each(edges, scores, batch, seed=seed, symmetric=symmetric, **rules)

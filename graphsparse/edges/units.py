@@ -55,7 +55,7 @@ def find_units(graph: EdgeList, scores: Tensor, seed: int, among: Tensor | None 
 
     Args:
         graph: the edge list.
-        scores: ``[E]`` floats without NaN.
+        scores: floats without NaN, of the arcs to look at.
         seed: of the tie keys.
         among: positions of the arcs to look at, by default all; with an arc comes its mirror.
 
@@ -68,7 +68,7 @@ def find_units(graph: EdgeList, scores: Tensor, seed: int, among: Tensor | None 
     """
     edge_index = graph.edge_index if among is None else graph.edge_index[:, among]
     tails, heads = edge_index.cpu().to(torch.int64).numpy()
-    values = (scores if among is None else scores[among]).detach().cpu().numpy()
+    values = scores.detach().cpu().numpy()
     values = values + 0.0  # the two zeros are equal
     if graph.undirected:
         low, high = np.minimum(tails, heads), np.maximum(tails, heads)

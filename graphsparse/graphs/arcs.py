@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from graphsparse.huge_pages import empty
 from graphsparse.parallel import over_slices, slices
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ class Survey:
 
 
 def compiled(edge_index: Tensor) -> bool:
-    """Whether the numba loops take this edge list (else torch's operations: the results are the same bits)."""
-    return edge_index.device.type == "cpu" and edge_index.size(1) >= COMPILE_FROM
+    """Whether the numba loops take this edge list, or row of one (else torch's operations: the same bits)."""
+    return edge_index.device.type == "cpu" and edge_index.size(-1) >= COMPILE_FROM
 
 
 def survey(edge_index: Tensor, num_nodes: int) -> Survey:
@@ -122,14 +123,11 @@ def neighbour_sums(graph: EdgeList, of_tails: Tensor, of_heads: Tensor) -> tuple
         if values.dtype != torch.int64:
             raise TypeError(f"{name} must be int64, so that sums do not depend on order; got {values.dtype}")
         _check_length(name, values, graph)
-    forward = _sum_heads(graph.edge_index, graph.num_nodes, of_heads)
-    if graph.undirected and graph.mirrored:
-        return forward, forward
-    backward = _sum_heads(graph.edge_index.flip(0), graph.num_nodes, of_heads if graph.undirected else of_tails)
     if graph.undirected:
-        both = forward + backward
+        both = _sum_pairs(graph, of_heads)
         return both, both
-    return forward, backward
+    tails, heads = graph.edge_index
+    return _sum_heads(tails, heads, of_heads), _sum_heads(heads, tails, of_tails)
 
 
 def edge_products(graph: EdgeList, of_tails: Tensor, of_heads: Tensor) -> Tensor:
@@ -137,14 +135,14 @@ def edge_products(graph: EdgeList, of_tails: Tensor, of_heads: Tensor) -> Tensor
 
     Args:
         graph: any edge list.
-        of_tails: float64 ``[N]``.
-        of_heads: float64 ``[N]``.
+        of_tails: float64 ``[N]``, or float32.
+        of_heads: the same.
 
     Returns:
-        float64 ``[E]``, aligned with ``graph.edge_index``.
+        ``[E]`` of that type, aligned with ``graph.edge_index``.
 
     Raises:
-        TypeError: for values that are not float64.
+        TypeError: for values of other types, or of two.
         ValueError: for a wrong length.
 
     Example:
@@ -155,8 +153,8 @@ def edge_products(graph: EdgeList, of_tails: Tensor, of_heads: Tensor) -> Tensor
         tensor([2., 2., inf], dtype=torch.float64)
     """
     for name, values in (("of_tails", of_tails), ("of_heads", of_heads)):
-        if values.dtype != torch.float64:
-            raise TypeError(f"{name} must be float64, got {values.dtype}")
+        if values.dtype not in (torch.float64, torch.float32) or values.dtype != of_tails.dtype:
+            raise TypeError(f"{name} must be float64, or both float32, got {values.dtype}")
         _check_length(name, values, graph)
     if not compiled(graph.edge_index):
         tails, heads = graph.edge_index.long()
@@ -165,7 +163,7 @@ def edge_products(graph: EdgeList, of_tails: Tensor, of_heads: Tensor) -> Tensor
 
     ends = rows(graph.edge_index)
     left, right = of_tails.contiguous().numpy(), of_heads.contiguous().numpy()
-    scores = torch.empty(graph.edge_index.size(1), dtype=torch.float64)
+    scores = empty(graph.edge_index.size(1), of_tails.dtype)
     out = scores.numpy()
     over_slices(lambda a, b: loops.products(*ends, a, b, left, right, out), len(out))
     return scores
@@ -216,7 +214,7 @@ def compress(edge_index: Tensor, mask: Tensor) -> Tensor:
     keep = mask.contiguous().numpy()
     counts = over_slices(lambda a, b: int(np.count_nonzero(keep[a:b])), len(keep))
     ends = np.cumsum([0, *counts])
-    small = torch.empty((2, int(ends[-1])), dtype=edge_index.dtype)
+    small = empty((2, int(ends[-1])), edge_index.dtype)
     out = small.numpy()
     first_last = {start: (int(ends[i]), int(ends[i + 1])) for i, (start, _) in enumerate(slices(len(keep)))}
     over_slices(lambda a, b: loops.compress(tails, heads, keep, a, *first_last[a], out), len(keep))
@@ -314,11 +312,32 @@ def _check_length(name: str, values: Tensor, graph: EdgeList) -> None:
         raise ValueError(f"{name} must have one value for each of {graph.num_nodes} nodes, got {list(values.shape)}")
 
 
-def _sum_heads(edge_index: Tensor, num_nodes: int, of_heads: Tensor) -> Tensor:
-    if not compiled(edge_index):
-        arcs = edge_index[:, edge_index[0] != edge_index[1]].long()
-        return torch.zeros_like(of_heads).index_add_(0, arcs[0], of_heads[arcs[1]])
+def _sum_heads(tails: Tensor, heads: Tensor, of_heads: Tensor) -> Tensor:
+    """Sum ``of_heads`` ``[N]`` over the arcs that leave each node, or, with the rows exchanged, that enter it."""
+    if not compiled(tails):
+        real = tails != heads
+        return torch.zeros_like(of_heads).index_add_(0, tails[real].long(), of_heads[heads[real].long()])
     from graphsparse.graphs import loops
 
-    ends, values = rows(edge_index), of_heads.contiguous().numpy()
-    return accumulate(lambda a, b, own: loops.sum_heads(*ends, a, b, values, own), len(ends[0]), num_nodes, np.int64)
+    ends, values = (tails.contiguous().numpy(), heads.contiguous().numpy()), of_heads.contiguous().numpy()
+    return accumulate(lambda a, b, own: loops.sum_heads(*ends, a, b, values, own), len(tails), len(values), np.int64)
+
+
+def _sum_pairs(graph: EdgeList, values: Tensor) -> Tensor:
+    """Sum values ``[N]`` over the neighbours of each node: both ends of a pair at once, so its memory is read once."""
+    tails, heads = graph.edge_index
+    if not compiled(graph.edge_index):
+        total = _sum_heads(tails, heads, values)
+        return total if graph.mirrored else total + _sum_heads(heads, tails, values)
+    from graphsparse.graphs import loops
+
+    ends, table = rows(graph.edge_index), values.numpy()
+    least = table.min()
+    if table.max() - least < 1 << 32:  # half the memory, fewer cache misses
+        table = (table - least).astype(np.uint32)
+    else:
+        least = least.dtype.type(0)
+    return accumulate(
+        lambda a, b, own: loops.sum_pairs(*ends, a, b, graph.mirrored, table, least, own), len(tails), len(table),
+        np.int64,
+    )  # fmt: skip

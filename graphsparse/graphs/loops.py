@@ -24,6 +24,8 @@ from numba import njit
 MIX_1 = np.uint64(0xBF58476D1CE4E5B9)  # the finaliser of SplitMix64
 MIX_2 = np.uint64(0x94D049BB133111EB)
 MINUS_ZERO = np.int64(-(1 << 63))  # the bits of the float -0.0, which equals 0.0
+LOWER_HALF = np.uint64((1 << 32) - 1)
+PAIRS_AT_ONCE = 4096
 S27, S30, S31, S32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(32)
 
 
@@ -71,13 +73,67 @@ def sum_heads(tails: Any, heads: Any, start: int, stop: int, values: Any, sums: 
 
 
 @njit(nogil=True, cache=True)
+def sum_pairs(
+    tails: Any, heads: Any, start: int, stop: int, mirrored: bool, values: Any, least: Any, sums: Any
+) -> None:
+    """Add ``least + values[v]`` to ``sums[u]`` and ``least + values[u]`` to ``sums[v]`` for every pair {u, v}, u != v.
+
+    Of a mirrored list the arcs that point up are read. They are gathered in a buffer first: a branch on which way an
+    arc points would be guessed wrongly.
+    """
+    tails, heads = tails[start:stop], heads[start:stop]
+    buffer = np.empty(PAIRS_AT_ONCE, np.uint64)
+    for first in range(0, len(tails), PAIRS_AT_ONCE):
+        some_tails, some_heads = tails[first : first + PAIRS_AT_ONCE], heads[first : first + PAIRS_AT_ONCE]
+        count = np.uint64(0)
+        for i in range(len(some_tails)):
+            u, v = np.uint64(some_tails[i]), np.uint64(some_heads[i])
+            buffer[count] = (u << S32) | v
+            count += np.uint64(u < v) if mirrored else np.uint64(u != v)
+        for i in range(count):
+            pair = buffer[np.uint64(i)]
+            u, v = pair >> S32, pair & LOWER_HALF
+            sums[u] += np.int64(values[v]) + least
+            sums[v] += np.int64(values[u]) + least
+
+
+@njit(nogil=True, cache=True)
+def split_scores(scores: Any, low: Any, high: Any, mask: Any) -> Any:
+    """Mark the scores above ``high`` in ``mask``; return their number, and that of the scores in ``low..high``."""
+    above, between = 0, 0
+    for i in range(len(scores)):
+        over = scores[i] > high
+        mask[i] = over
+        above += over
+        between += scores[i] >= low
+    return above, between - above
+
+
+@njit(nogil=True, cache=True)
+def positions_between(scores: Any, low: Any, high: Any, start: int, out: Any) -> None:
+    """Write the positions of the scores in ``low..high``, counted from ``start``, to ``out``."""
+    at = 0
+    for first in range(0, len(scores), 64):
+        block = scores[first : first + 64]
+        hits = np.int32(0)
+        for i in range(len(block)):
+            hits += np.int32(block[i] >= low) & np.int32(block[i] <= high)
+        if hits:
+            for i in range(len(block)):
+                if low <= block[i] <= high:
+                    out[at] = start + first + i
+                    at += 1
+
+
+@njit(nogil=True, cache=True)
 def products(tails: Any, heads: Any, start: int, stop: int, of_tails: Any, of_heads: Any, out: Any) -> None:
     """Write ``of_tails[u] * of_heads[v]`` for every arc u->v, and infinity for loops."""
     tails, heads, out = tails[start:stop], heads[start:stop], out[start:stop]
+    infinity = out.dtype.type(np.inf)
     for i in range(len(tails)):
         u, v = np.uint64(tails[i]), np.uint64(heads[i])
         product = of_tails[u] * of_heads[v]
-        out[i] = product if u != v else np.inf
+        out[i] = product if u != v else infinity
 
 
 @njit(nogil=True, cache=True)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from graphsparse.edges.pairs import Floats
-from graphsparse.edges.score_table import register
+from graphsparse.edges.score_table import factors_of, register
 from graphsparse.graphs import arcs
 from graphsparse.graphs.inner_form import EdgeList
 
@@ -46,13 +46,18 @@ def teddy(graph: EdgeList, *, normalization: str = "degree") -> Tensor:
         >>> teddy(star)[0]  # centre: (4/4) / 4, leaf: (1/sqrt(4)) / 1
         tensor(0.1250, dtype=torch.float64)
     """
+    return arcs.edge_products(graph, *teddy_factors(graph, normalization=normalization))
+
+
+@factors_of(teddy)
+def teddy_factors(graph: EdgeList, *, normalization: str = "degree") -> tuple[Tensor, Tensor]:
+    """TEDDY's statistic of every node as a tail and as a head, float64 ``[N]`` each; `teddy` is their product."""
     if normalization not in ("degree", "sqrt"):
         raise ValueError(f"normalization must be 'degree' or 'sqrt', got {normalization!r}")
     deg_out, deg_in = arcs.incident_degrees(graph)
     sum_out, sum_in = arcs.neighbour_sums(graph, _inverse_root(deg_out), _inverse_root(deg_in))
     of_tails = _two_hop(sum_out, deg_out, normalization)
-    of_heads = of_tails if graph.undirected else _two_hop(sum_in, deg_in, normalization)
-    return arcs.edge_products(graph, of_tails, of_heads)
+    return of_tails, of_tails if graph.undirected else _two_hop(sum_in, deg_in, normalization)
 
 
 @register("dspar")
@@ -80,10 +85,11 @@ def dspar(graph: EdgeList) -> Tensor:
 
 
 def _inverse_root(degrees: Tensor) -> Tensor:
-    """``round(2^32 / sqrt(d))`` as int64 ``[N]``, 0 where the degree is 0; sums of up to 2^31 of them fit."""
-    wide = _at_least_one(degrees)
-    root = np.rint(FIXED_POINT / np.sqrt(wide)).astype(np.int64)
-    root[degrees.cpu().numpy() == 0] = 0
+    """``round(2^32 / sqrt(d))`` as int64 ``[N]`` in 1..2^32; sums of up to 2^31 of them fit.
+
+    A node of degree 0 has that of degree 1, and no neighbour to be summed by.
+    """
+    root = np.rint(FIXED_POINT / np.sqrt(_at_least_one(degrees))).astype(np.int64)
     return torch.from_numpy(root).to(degrees.device)
 
 
