@@ -1,0 +1,125 @@
+# mypy: allow-untyped-decorators
+"""Numba loops of a compiled ticket. They import numba: import this file only when it is used.
+
+All of them write ``out[start:stop]`` (and first add what is there, if ``add``), add ``bias`` to each row, and end with
+a ReLU if ``relu``. Sums may use fused multiply-adds, which round once where two operations round twice.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+_FUSED = {"contract"}
+
+
+@njit(nogil=True, cache=True, fastmath=_FUSED)
+def gather(
+    starts: Any, columns: Any, values: Any, x: Any, bias: Any, out: Any, add: bool, relu: bool, start: int, stop: int
+) -> None:
+    """S x for S ``[n, m]`` in compressed rows and x ``[m, w]``."""
+    width = x.shape[1]
+    for i in range(start, stop):
+        row = out[i]
+        if add:
+            for j in range(width):
+                row[j] += bias[j]
+        else:
+            for j in range(width):
+                row[j] = bias[j]
+        for e in range(starts[i], starts[i + 1]):
+            value, source = values[e], x[columns[e]]
+            for j in range(width):
+                row[j] += value * source[j]
+        if relu:
+            for j in range(width):
+                if row[j] < 0:
+                    row[j] = 0
+
+
+@njit(nogil=True, cache=True, fastmath=_FUSED)
+def by_sparse_weights(
+    starts: Any, columns: Any, values: Any, x: Any, bias: Any, out: Any, add: bool, relu: bool, start: int, stop: int
+) -> None:
+    """x W^T for x ``[n, m]`` and W ``[w, m]`` in compressed rows; 64 rows of x at a time, so that lanes are rows."""
+    width, height = len(starts) - 1, x.shape[1]
+    turned = np.empty((height, 64), x.dtype)
+    sums = np.empty(64, x.dtype)
+    for first in range(start, stop, 64):
+        rows = min(64, stop - first)
+        for i in range(rows):
+            for k in range(height):
+                turned[k, i] = x[first + i, k]
+        for j in range(width):
+            for i in range(64):
+                sums[i] = bias[j]
+            for e in range(starts[j], starts[j + 1]):
+                value, lane = values[e], turned[columns[e]]
+                for i in range(64):
+                    sums[i] += value * lane[i]
+            for i in range(rows):
+                total = sums[i]
+                if add:
+                    total += out[first + i, j]
+                if relu and total < 0:
+                    total = 0
+                out[first + i, j] = total
+
+
+@njit(nogil=True, cache=True, fastmath=_FUSED)
+def gather_sparse(
+    starts: Any,
+    columns: Any,
+    values: Any,
+    of_starts: Any,
+    of_columns: Any,
+    of_values: Any,
+    bias: Any,
+    out: Any,
+    add: bool,
+    relu: bool,
+    start: int,
+    stop: int,
+) -> None:
+    """S T for S ``[n, m]`` and T ``[m, w]``, both in compressed rows; the result is dense."""
+    width = out.shape[1]
+    for i in range(start, stop):
+        row = out[i]
+        if add:
+            for j in range(width):
+                row[j] += bias[j]
+        else:
+            for j in range(width):
+                row[j] = bias[j]
+        for e in range(starts[i], starts[i + 1]):
+            value, k = values[e], columns[e]
+            for f in range(of_starts[k], of_starts[k + 1]):
+                row[of_columns[f]] += value * of_values[f]
+        if relu:
+            for j in range(width):
+                if row[j] < 0:
+                    row[j] = 0
+
+
+@njit(nogil=True, cache=True)
+def count_rows(x: Any, starts: Any) -> None:
+    """Into ``starts[1:]``, which are zeros, how many numbers of each row of x are not zero."""
+    for i in range(x.shape[0]):
+        count = 0
+        for j in range(x.shape[1]):
+            count += x[i, j] != 0
+        starts[i + 1] = count
+
+
+@njit(nogil=True, cache=True)
+def fill_rows(x: Any, starts: Any, columns: Any, values: Any) -> None:
+    """Columns and values of what is not zero in x, at the places that ``starts`` gives."""
+    for i in range(x.shape[0]):
+        at = starts[i]
+        for j in range(x.shape[1]):
+            if x[i, j] != 0:
+                columns[at] = j
+                values[at] = x[i, j]
+                at += 1
