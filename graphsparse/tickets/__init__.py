@@ -1,6 +1,7 @@
 """Tickets: a sparse graph and a sparse network that are as accurate as the dense ones, found, saved and verified."""
 
 from graphsparse.tickets.compare.search import LEVELS, best_on_validation, level_keeps, sparsest_within, summarise
+from graphsparse.tickets.compiled.fast import CompiledTicket
 from graphsparse.tickets.find import find_ticket
 from graphsparse.tickets.finders.controls import all_edges, dense_student, no_edges
 from graphsparse.tickets.finders.denoise import Denoise
@@ -23,6 +24,7 @@ __all__ = [
     "LEVELS",
     "UGS",
     "WDGLT",
+    "CompiledTicket",
     "Denoise",
     "Finder",
     "Found",

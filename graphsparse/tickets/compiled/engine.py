@@ -45,7 +45,12 @@ class Rows:
         ids = np.int32 if max(int(starts[-1]), *x.shape) < 2**31 else np.int64
         columns, values = np.empty(starts[-1], ids), np.empty(starts[-1], x.numpy().dtype)
         loops.fill_rows(x.numpy(), starts, columns, values)
-        return cls(*map(torch.from_numpy, (starts.astype(ids), columns, values)), (x.size(0), x.size(1)))
+        return cls._of_arrays((starts.astype(ids), columns, values), (x.size(0), x.size(1)))
+
+    @classmethod
+    def _of_arrays(cls, arrays: Sequence[Any], shape: tuple[int, int]) -> Rows:
+        starts, columns, values = map(torch.from_numpy, arrays)
+        return cls(starts, columns, values, shape)
 
     @classmethod
     def of_csr(cls, x: Tensor) -> Rows:
@@ -71,7 +76,7 @@ class Rows:
         own = own if columns is None else own[:, columns.numpy()]
         ids = self.columns.numpy().dtype
         parts = (own.indptr.astype(ids), own.indices.astype(ids), own.data)
-        return Rows(*map(torch.from_numpy, parts), cast(tuple[int, int], own.shape))
+        return Rows._of_arrays(parts, cast(tuple[int, int], own.shape))
 
     def dense(self) -> Tensor:
         """The same as a tensor."""
@@ -103,7 +108,7 @@ class Engine:
             self.back = torch.argsort(self.order)
         self.program = program
         self.steps = _with_relus(program)
-        self.sparse = _takes_rows(self.steps, 0)
+        self.sparse = x is not None and _takes_rows(self.steps, 0) and _fill(x) <= MAX_DENSITY_OF_LOOPS
         self.last_use = {source: number for number, (step, _) in enumerate(self.steps) for source in step.sources}
         self.held: dict[int, Value] = {step.out: self._hold(step) for step, _ in self.steps if isinstance(step, Held)}
         self.ways: dict[tuple[int, int], Way] = {}
@@ -117,7 +122,7 @@ class Engine:
         live = self.program.live
         if x.layout == torch.sparse_csr:
             rows = Rows.of_csr(x)
-        elif self.sparse and _fill(x) <= MAX_DENSITY_OF_LOOPS:
+        elif self.sparse:  # whatever these are: the first products take the form that the graph's own have
             rows = Rows.of(x)
         else:
             x = x if live is None else x.index_select(1, live)
@@ -179,13 +184,13 @@ class Engine:
         """Each form with its multiplications."""
         if term.weight is None:
             assert isinstance(value, Tensor)
-            cost = value.numel() if term.graph is None else term.graph.values.numel() * value.size(1)
+            cost = float(value.numel() if term.graph is None else term.graph.values.numel() * value.size(1))
             return {"edges": (cost, partial(self._summed, term))}
         maps = self._maps(term.weight, value)
         if term.graph is None:
-            return {name: (cost, way) for name, (cost, way) in maps.items()}
+            return maps
         width_out, width_in = term.weight.shape
-        arcs, found = term.graph.values.numel(), {}
+        arcs, found = term.graph.values.numel(), dict[str, tuple[float, Way]]()
         for name, (cost, way) in maps.items():
             found[f"{name}, then edges"] = cost + arcs * width_out, partial(self._weights_first, term, way)
             if isinstance(value, Tensor):
@@ -199,13 +204,13 @@ class Engine:
         turned = weight.t().contiguous()
         full = int(weight.count_nonzero()) / max(weight.numel(), 1)
         if isinstance(value, Rows):
-            cost = value.values.numel() * len(weight)
-            maps = {"dense weights": (cost, partial(self._rows, turned))}
+            cost = float(value.values.numel() * len(weight))
+            maps: dict[str, tuple[float, Way]] = {"dense weights": (cost, partial(self._rows, turned))}
             if full <= _SPARSE_BELOW:
                 few = Rows.of(turned)
                 maps["sparse weights"] = (cost * full, partial(self._rows_of_rows, few))
             return maps
-        cost = value.size(0) * weight.numel()
+        cost = float(value.size(0) * weight.numel())
         maps = {"dense weights": (cost, partial(_dense, turned))}
         if full <= _SPARSE_BELOW:
             few = Rows.of(weight)
@@ -290,6 +295,8 @@ class Engine:
 
 
 def _fill(x: Tensor) -> float:
+    if x.layout == torch.sparse_csr:
+        return x.values().numel() / max(x.numel(), 1)
     return int(torch.count_nonzero(x)) / x.numel() if x.numel() else 1.0
 
 
@@ -305,7 +312,8 @@ def _dense(weight: Tensor, x: Tensor, out: Tensor | None, bias: Tensor | None, r
 
 def _outer(out: Tensor, term: Term, relu: bool) -> Tensor:
     """What the term's own constants add, once edges are summed over."""
-    assert term.graph is not None and term.inner is not None
+    assert term.graph is not None
+    assert term.inner is not None
     out = out.addr_(term.graph.sums, term.inner)
     return out.relu_() if relu else out
 
@@ -327,7 +335,7 @@ def _with_relus(program: Program) -> list[tuple[Step, bool]]:
     gone = set()
     for step in steps:
         after = behind.get(step.out)
-        if isinstance(step, Mix) and after is not None and uses[step.out] == 1:
+        if isinstance(step, Mix) and after is not None and after.columns is None and uses[step.out] == 1:
             merged.append((replace(step, out=after.out), True))
             gone.add(after.out)
         elif not (isinstance(step, Map) and step.out in gone):
@@ -341,15 +349,14 @@ def _reordered(program: Program) -> tuple[Program, Tensor]:
     first = max(graphs.values(), key=lambda graph: graph.values.numel())
     order = torch.from_numpy(reverse_cuthill_mckee(_scipy(first), symmetric_mode=False).astype(np.int64))
     moved = {name: _moved(graph, order) for name, graph in graphs.items()}
-    steps: list[Step] = []
-    for step in program.steps:
+
+    def of(step: Step) -> Step:
         if isinstance(step, Mix):
             terms = (term if term.graph is None else replace(term, graph=moved[id(term.graph)]) for term in step.terms)
-            step = replace(step, terms=tuple(terms))
-        elif isinstance(step, Held):
-            step = replace(step, value=step.value.index_select(0, order))
-        steps.append(step)
-    return program.with_steps(tuple(steps)), order
+            return replace(step, terms=tuple(terms))
+        return replace(step, value=step.value.index_select(0, order)) if isinstance(step, Held) else step
+
+    return program.with_steps(tuple(map(of, program.steps))), order
 
 
 def may_reorder(program: Program) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import warnings
@@ -34,7 +35,7 @@ def write_export(module: nn.Module, inputs: tuple[Tensor, ...], path: str | os.P
         raise ValueError(f"the suffix says what is written, .pt2 for torch.export or .onnx for ONNX, got {path.name!r}")
     missing = [package for package in _NEEDED if find_spec(package) is None]
     if path.suffix == ".onnx" and missing:
-        raise GraphsparseError(f"ONNX needs {' and '.join(missing)}: pip install {' '.join(missing)}")
+        raise GraphsparseError(f"ONNX needs {' and '.join(missing)}: pip install 'graphsparse[onnx]'")
     with tempfile.TemporaryDirectory(dir=path.parent) as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         part = Path(folder) / path.name
@@ -51,6 +52,12 @@ def write_export(module: nn.Module, inputs: tuple[Tensor, ...], path: str | os.P
 
 
 def _write_onnx(exported: Any, inputs: tuple[Tensor, ...], path: Path) -> None:
-    program = torch.onnx.export(exported, inputs, dynamo=True, verbose=False)
+    logger = logging.getLogger("torch.onnx")  # it tells of each package that is not there
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        program = torch.onnx.export(exported, inputs, dynamo=True, verbose=False)
+    finally:
+        logger.setLevel(before)
     assert program is not None
     program.save(path, external_data=False)

@@ -18,7 +18,7 @@ from graphsparse.fit.features import features_for
 from graphsparse.fit.graph_call import Arguments, by_target, whole_outputs
 from graphsparse.fit.measure import inference_ms
 from graphsparse.parallel import one_thread
-from graphsparse.tickets.compiled.engine import Engine, Rows, may_reorder
+from graphsparse.tickets.compiled.engine import Engine, may_reorder
 from graphsparse.tickets.compiled.export import write_export
 from graphsparse.tickets.compiled.portable import Portable
 from graphsparse.tickets.compiled.program import Program
@@ -58,7 +58,7 @@ class CompiledTicket(nn.Module):
 
     It is called as ``fast()`` for the features of the ticket's graph, as ``fast(x)`` for others ``[N, F]`` on the same
     graph, dense or CSR, or as ``fast(fast.prepare(x))``, which puts them into its own form once for many calls. So that
-    it may stand where the model stood, it takes the kept edges, too, and nothing else: ``fast(x, edge_index)``. It gives
+    it may stand where the model stood, it takes the kept edges, too, and no others: ``fast(x, edge_index)``. It gives
     outputs, not gradients.
 
     Attributes:
@@ -203,6 +203,7 @@ class CompiledTicket(nn.Module):
         timed = ", ".join(f"{name} {ms:.2f} ms" for name, ms in self.milliseconds.items())
         self.plan = (
             f"{taken.name}, on {self.threads} thread{'' if self.threads == 1 else 's'}",
+            *([f"the model is run as it is: {self.untraced}"] if self.untraced else []),
             *taken.notes,
             *refused,
             f"tried: {timed}",
@@ -250,7 +251,7 @@ class CompiledTicket(nn.Module):
         moved = Arguments(places, arguments.named).with_edge_data(
             {name: value[order] for name, value in arguments.edge_data.items()}
         )
-        notes = [*_why(self.untraced), "edges are sorted by their target"]
+        notes = ["edges are sorted by their target"]
         x = moved.x
         if x is not None and x.dim() == 2 and x.is_floating_point():
             moved = moved.with_x(features_for(self.model, x, moved.edge_index, **moved.named))
@@ -260,7 +261,9 @@ class CompiledTicket(nn.Module):
     def _portable(self, program: Program) -> Candidate:
         module, x = Portable(program).eval(), self.arguments.x
         dense = partial(_densely, own=x)
-        return Candidate("the program in torch's operations", dense, lambda p: module(x if p is None else p), _said(program))
+        return Candidate(
+            "the program in torch's operations", dense, lambda p: module(x if p is None else p), _said(program)
+        )
 
     def _engine(self, program: Program, reorder: bool) -> Candidate:
         threads = torch.get_num_threads()
@@ -283,10 +286,6 @@ def _once(run: Callable[[], Any]) -> float:
     start = time.perf_counter()
     run()
     return 1e3 * (time.perf_counter() - start)
-
-
-def _why(untraced: str) -> list[str]:
-    return [f"the model is run as it is: {untraced}"] if untraced else []
 
 
 def _said(program: Program) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Layers of PyG as sums of products; a layer that is not listed, or is set in a way that is no such sum, is run as it is.
+"""Layers of PyG as sums of products; a layer that is not listed, or is set to do more, is run as it is.
 
 A rule is called with the layer, the number of its input, a `Place` for what it makes, and the layer's other arguments,
 and gives the steps of the layer, or None. The exact class counts: a subclass may do anything.

@@ -35,7 +35,7 @@ def gather(
                 row[j] += value * source[j]
         if relu:
             for j in range(width):
-                if row[j] < 0:
+                if row[j] < 0:  # noqa: PLR1730  (NaN stays)
                     row[j] = 0
 
 
@@ -99,7 +99,7 @@ def gather_sparse(
                 row[of_columns[f]] += value * of_values[f]
         if relu:
             for j in range(width):
-                if row[j] < 0:
+                if row[j] < 0:  # noqa: PLR1730  (NaN stays)
                     row[j] = 0
 
 

@@ -35,8 +35,7 @@ def mixed(step: Mix, values: Mapping[int, Tensor], product: Any = summed) -> Ten
 
 def _term(term: Term, x: Tensor, product: Any) -> Tensor:
     graph, weight = term.graph, term.weight
-    if term.columns is not None:
-        x = x.index_select(1, term.columns)
+    x = _taken(x, term.columns)
     if graph is not None and weight is not None and weight.size(1) < weight.size(0):
         x, first = product(graph, x) @ weight.t(), True
     else:
@@ -85,7 +84,7 @@ class Portable(nn.Module):
 
     def forward(self, x: Tensor | None = None) -> Tensor:
         """Outputs of features [N, F]."""
-        values: dict[int, Any] = {0: x.index_select(1, self.live) if self.taken and x is not None else x}
+        values: dict[int, Any] = {0: x if x is None or not self.taken else x.index_select(1, self.get_buffer("live"))}
         for step in self.steps:
             values[step.out] = self._value(step, values)
         out: Tensor = values[self.output]
@@ -97,15 +96,19 @@ class Portable(nn.Module):
         return plain_value(step, values)
 
 
+def _taken(x: Tensor, columns: Tensor | None) -> Tensor:
+    return x if columns is None else x.index_select(1, columns)
+
+
 def plain_value(step: Step, values: Mapping[int, Tensor]) -> Tensor:
     """The value of a step that is no mix."""
     if isinstance(step, Held):
         return step.value
     if isinstance(step, Map):
-        return step.function(values[step.source])
+        return step.function(_taken(values[step.source], step.columns))
     if isinstance(step, Scale):
-        return values[step.source] * step.factor + step.shift
+        return _taken(values[step.source], step.columns) * step.factor + step.shift
     if isinstance(step, Join):
-        return torch.cat([values[part] for part in step.parts], dim=1)
+        return torch.cat([_taken(values[part], own) for part, own in zip(step.parts, step.columns, strict=True)], dim=1)
     assert isinstance(step, Call)
     return step.run(values)

@@ -88,11 +88,12 @@ class Mix(Step):
 
 @dataclass(frozen=True, eq=False)
 class Map(Step):
-    """A function of each element by itself."""
+    """A function of each element by itself, of some columns of a value, or of all (None)."""
 
     source: int
     function: Callable[[Tensor], Tensor]
     name: str
+    columns: Tensor | None = None
 
     @property
     def sources(self) -> tuple[int, ...]:
@@ -101,11 +102,12 @@ class Map(Step):
 
 @dataclass(frozen=True, eq=False)
 class Scale(Step):
-    """Each column times its own number, plus its own number: a norm in evaluation, for one."""
+    """Each column times its own number, plus its own number: a norm in evaluation, for one; columns as in `Map`."""
 
     source: int
     factor: Tensor
     shift: Tensor
+    columns: Tensor | None = None
 
     @property
     def sources(self) -> tuple[int, ...]:
@@ -114,9 +116,10 @@ class Scale(Step):
 
 @dataclass(frozen=True, eq=False)
 class Join(Step):
-    """Values side by side."""
+    """Values side by side, of each some columns or all (None)."""
 
     parts: tuple[int, ...]
+    columns: tuple[Tensor | None, ...]
 
     @property
     def sources(self) -> tuple[int, ...]:

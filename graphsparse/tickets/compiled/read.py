@@ -29,13 +29,13 @@ from graphsparse.tickets.compiled.program import Call, Graph, Held, Join, Map, M
 
 # Functions of each element by itself, by their names in torch, torch.nn.functional and as methods.
 _ELEMENTWISE = frozenset(
-    "relu relu_ relu6 elu elu_ leaky_relu leaky_relu_ gelu silu mish selu celu softplus hardtanh hardswish tanh tanh_ "
-    "sigmoid sigmoid_ exp abs neg square sqrt clamp clamp_min clamp_max softsign logsigmoid".split()
+    ("relu", "relu_", "relu6", "elu", "elu_", "leaky_relu", "leaky_relu_", "gelu", "silu", "mish", "selu", "celu")
+) | frozenset(
+    ("softplus", "hardtanh", "hardswish", "softsign", "logsigmoid", "tanh", "tanh_", "sigmoid", "sigmoid_", "exp")
 )
 # What asks about a value and not for it.
 _ABOUT = frozenset(
-    "size dim ndimension numel nelement stride is_contiguous is_floating_point is_complex get_device element_size "
-    "__len__ type_as_string".split()
+    ("size", "dim", "ndimension", "numel", "nelement", "stride", "is_contiguous", "is_floating_point", "__len__")
 )
 _SUMS = frozenset(("add", "__add__", "__radd__", "add_", "__iadd__"))
 _PRODUCTS = frozenset(("mul", "__mul__", "__rmul__", "mul_", "__imul__", "multiply"))
@@ -150,9 +150,9 @@ class _Reader(TorchFunctionMode):
         if name in ("dropout", "feature_alpha_dropout", "alpha_dropout") and torch.equal(out, args[0]):
             self._same(first, out)
         elif func is functional.linear and len(args) + len(named) <= 3:
-            weight, bias = (list(args[1:]) + [named.get("weight"), named.get("bias")])[:2]
-            weight, bias = named.get("weight", weight), named.get("bias", bias)
-            if self._follows(weight) or self._follows(bias) or weight is None:
+            given = dict(zip(("input", "weight", "bias"), args, strict=False)) | named
+            weight, bias = given["weight"], given.get("bias")
+            if self._follows(weight) or self._follows(bias):
                 return False
             self._add(Mix(number, (Term(first, weight.detach()),), None if bias is None else bias.detach()), out)
         elif name in _ELEMENTWISE:
@@ -176,7 +176,7 @@ class _Reader(TorchFunctionMode):
         self._alive.append(out)
 
     def _join(self, args: tuple[Any, ...], named: dict[str, Any], out: Tensor) -> bool:
-        parts = args[0] if args else named.get("tensors")
+        parts: Any = args[0] if args else named.get("tensors")
         dim = args[1] if len(args) > 1 else named.get("dim", 0)
         shaped = all(isinstance(part, Tensor) and part.dim() == 2 and len(part) == self.num_nodes for part in parts)
         if dim not in (1, -1) or not shaped or any(self._follows(p) and self._matrix(p) is None for p in parts):
@@ -184,7 +184,7 @@ class _Reader(TorchFunctionMode):
         for part in parts:
             if not self._follows(part):
                 self._add(Held(self._next, part.detach().clone()), part)
-        self._add(Join(self._next, tuple(self._numbers[id(part)] for part in parts)), out)
+        self._add(Join(self._next, tuple(self._numbers[id(part)] for part in parts), (None,) * len(parts)), out)
         return True
 
     def _norm(self, first: int, args: tuple[Any, ...], named: dict[str, Any], out: Tensor) -> bool:

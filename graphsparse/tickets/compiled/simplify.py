@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from graphsparse.tickets.compiled.program import Call, Held, Join, Map, Mix, Program, Ref, Scale, Step, Term
+from graphsparse.tickets.compiled.program import Call, Held, Join, Map, Mix, Program, Scale, Step, Term
 
 
 def simplify(program: Program) -> Program:
@@ -25,7 +25,7 @@ def _scales_into_mixes(program: Program) -> Program:
     """A scale behind or before a mix becomes part of its weights."""
     uses, made = program.uses(), {step.out: step for step in program.steps}
     for step in program.steps:
-        if isinstance(step, Scale):
+        if isinstance(step, Scale) and step.columns is None:
             behind = made.get(step.source)
             if isinstance(behind, Mix) and uses[behind.out] == 1 and all(t.weight is not None for t in behind.terms):
                 whole = replace(_scaled(behind, step.factor, step.shift), out=step.out)
@@ -175,10 +175,7 @@ def _constant_mix(step: Mix, known: Mapping[int, _Columns], width: int) -> tuple
     for term in step.terms:
         own = known[term.source]
         inner = _fixed_part(term, own)
-        if term.weight is None:
-            moving = ~own.fixed
-        else:
-            moving = (term.weight[:, ~own.fixed] != 0).any(dim=1)
+        moving = ~own.fixed if term.weight is None else (term.weight[:, ~own.fixed] != 0).any(dim=1)
         if term.graph is not None:
             moving = moving | (inner != 0)  # the sums of rows differ from node to node
         else:
@@ -226,42 +223,30 @@ def _mark_live(program: Program, known: Mapping[int, _Columns]) -> None:
 
 def _cut_step(step: Step, known: Mapping[int, _Columns]) -> Step:
     out = known.get(step.out)
-    if out is None or isinstance(step, (Map, Call)):
+    if out is None or isinstance(step, Call):
         return step
     live = out.live
     if isinstance(step, Held):
         return replace(step, value=step.value[:, live])
+    if isinstance(step, Map):
+        return replace(step, columns=_taken(known[step.source].live, live))
     if isinstance(step, Scale):
-        return replace(step, factor=step.factor[live], shift=step.shift[live])
+        taken = _taken(known[step.source].live, live)
+        return replace(step, factor=step.factor[live], shift=step.shift[live], columns=taken)
     if isinstance(step, Mix):
         return _cut_mix(step, known, live)
-    return _cut_join(step, known, live)
-
-
-def _cut_join(step: Step, known: Mapping[int, _Columns], live: Tensor) -> Step:
-    """Parts may be computed wider than the join needs them: then a mix takes the columns that it needs."""
     assert isinstance(step, Join)
-    start, same = 0, True
+    columns, start = [], 0
     for part in step.parts:
         own = known[part].live
-        same &= torch.equal(own, live[start : start + len(own)])
+        columns.append(_taken(own, live[start : start + len(own)]))
         start += len(own)
-    return step if same else Call(step.out, _Taken(step, known, live), tuple(map(Ref, step.parts)), {}, "cat")
+    return replace(step, columns=tuple(columns))
 
 
-class _Taken:
-    """Columns of several values, side by side."""
-
-    def __init__(self, step: Join, known: Mapping[int, _Columns], live: Tensor) -> None:
-        self.columns, start = [], 0
-        for part in step.parts:
-            own = known[part].live
-            wanted = live[start : start + len(own)]
-            self.columns.append(wanted[own].nonzero().view(-1))
-            start += len(own)
-
-    def __call__(self, *values: Tensor) -> Tensor:
-        return torch.cat([v.index_select(1, c) for v, c in zip(values, self.columns, strict=True)], dim=1)
+def _taken(computed: Tensor, wanted: Tensor) -> Tensor | None:
+    """Which of the columns that are computed are wanted, by their place among them; None: all."""
+    return None if torch.equal(computed, wanted) else wanted[computed].nonzero().view(-1)
 
 
 def _cut_mix(step: Mix, known: Mapping[int, _Columns], live: Tensor) -> Mix:
@@ -271,8 +256,7 @@ def _cut_mix(step: Mix, known: Mapping[int, _Columns], live: Tensor) -> Mix:
         own = known[term.source]
         if term.weight is None:
             inner = None if term.inner is None else term.inner[live]
-            columns = None if torch.equal(own.live, live) else live[own.live].nonzero().view(-1)
-            terms.append(replace(term, inner=inner, columns=columns))
+            terms.append(replace(term, inner=inner, columns=_taken(own.live, live)))
             continue
         inner = _fixed_part(term, own)[live]
         weight = term.weight[live]
