@@ -7,19 +7,85 @@ import hashlib
 import importlib
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, Literal, TypeVar, overload
 
 T = TypeVar("T")
 F = TypeVar("F")
 
 
+def spelling(name: str, known: Iterable[str]) -> str | None:
+    """The one of ``known`` that a name means, whatever its case, hyphens, underscores and blanks; else None.
+
+    Example:
+        >>> spelling("Local-Degree", ["local_degree", "teddy"]), spelling("WDGLT", ["wd-glt"]), spelling("x", ["y"])
+        ('local_degree', 'wd-glt', None)
+    """
+    known = list(known)
+    for folded in _FOLDED:  # the closest way first, so that two entries may differ in a hyphen
+        meant = [each for each in known if folded(each) == folded(name)]
+        if len(meant) == 1:
+            return meant[0]
+    return None
+
+
+_FOLDED: tuple[Callable[[str], str], ...] = (
+    lambda name: name,
+    lambda name: name.strip().lower(),
+    lambda name: name.strip().lower().replace("_", "-").replace(" ", "-"),
+    lambda name: name.lower().translate(dict.fromkeys(map(ord, "-_ "))),
+)
+
+
+@overload
+def one_of(value: Any, what: str, known: Sequence[str]) -> str: ...
+
+
+@overload
+def one_of(value: Any, what: str, known: Sequence[str], *, none: Literal[True]) -> str | None: ...
+
+
+def one_of(value: Any, what: str, known: Sequence[str], *, none: bool = False) -> str | None:
+    """A word of a short list as the list spells it: `spelling` for options that have no table.
+
+    Args:
+        value: the word that was given.
+        what: what it is, for the error.
+        known: all that it may be.
+        none: None may be given, too, and stays None.
+
+    Raises:
+        ValueError: it is none of them; the sentence names them and the closest.
+
+    Example:
+        >>> one_of("Cover", "guard", ("cover", "isolated"))
+        'cover'
+        >>> one_of("covr", "guard", ("cover", "isolated"))
+        Traceback (most recent call last):
+        ...
+        ValueError: guard must be 'cover' or 'isolated', got 'covr' (did you mean 'cover'?)
+    """
+    if value is None and none:
+        return None
+    found = spelling(value, known) if isinstance(value, str) else None
+    if found is None:
+        *first, last = [*(["None"] if none else []), *map(repr, known)]
+        listed = f"{', '.join(first)} or {last}" if first else last
+        raise ValueError(f"{what} must be {listed}, got {value!r:.60}{_hint(value, known)}")
+    return found
+
+
+def _hint(name: Any, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name.lower(), list(known), n=1) if isinstance(name, str) else []
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
 class Registry(Mapping[str, T], Generic[T]):
     """Things of one kind by name: they are registered, looked up, and a wrong name is told what comes close.
 
-    Names are looked up without regard to case, and ``_`` is ``-`` where no entry is spelled just so. A name of the form
+    Names are looked up by `spelling`, without regard to case, hyphens and underscores. A name of the form
     ``"module:attribute"`` is an entry of the user's own, imported from where Python finds modules.
 
     Args:
@@ -106,16 +172,14 @@ class Registry(Mapping[str, T], Generic[T]):
                     f"{found!r} is no {self.noun}: {advice.format(name=found)}; {self.noun}s are "
                     f"{', '.join(self.names())}"
                 )
-        close = difflib.get_close_matches(name.lower(), self._entries, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise ValueError(f"unknown {self.noun} {name!r}{hint}; known are {', '.join(self.names())}")
+        raise ValueError(
+            f"unknown {self.noun} {name!r}{_hint(name, self._entries)}; known are {', '.join(self.names())}"
+        )
 
     def spelled(self, name: str) -> str | None:
         """The name as it is registered, or None where there is none; nothing is imported for it."""
         self._scan()
-        low = name.lower()
-        spellings = (name, low, low.replace("_", "-"), low.replace("-", "_"))
-        return next((spelling for spelling in spellings if spelling in self._entries), None)
+        return spelling(name, self._entries)
 
     def names(self) -> list[str]:
         """The registered names, sorted."""

@@ -102,3 +102,63 @@ def test_a_module_of_the_folder_may_be_imported_before_the_table_is_read(tmp_pat
     assert early_shapes.TABLE.names() == ["first", "other"]
     with pytest.raises(ValueError, match="already a x 'other'"):
         early_shapes.TABLE.register("other", 2)
+
+
+def test_case_hyphens_and_underscores_do_not_matter_and_the_closest_spelling_wins():
+    table = Registry("shape")
+    for name in ("a-b", "ab", "wd-glt", "local_degree"):
+        table.register(name, name)
+    for given, meant in {
+        "AB": "ab", "A_B": "a-b", "WDGLT": "wd-glt", "Wd Glt": "wd-glt", " localDegree ": "local_degree",
+    }.items():  # fmt: skip
+        assert table.find(given) == meant
+    with pytest.raises(ValueError, match=r"unknown shape 'wd\.glt'"):
+        table.find("wd.glt")
+
+
+def _graph():
+    import torch
+
+    from graphsparse.graphs.inner_form import edge_list
+
+    return edge_list(torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]]), 3, None)
+
+
+def _names():
+    """Calls with an option in another spelling than the usual one, and what is seen of it in the end."""
+    import torch
+    from torch_geometric.data import Data
+
+    import graphsparse as gs
+    from graphsparse.data import load
+    from graphsparse.edges.trials import parse
+    from graphsparse.fit import Distill, NodeTask, graph_metric, link_metric
+    from graphsparse.metanet.channels import check_options
+    from graphsparse.metanet.study import find_metanet
+    from graphsparse.tickets.compare.plan import Experiment
+
+    x, y = torch.eye(4), torch.arange(4) % 2
+    masks = {f"{part}_mask": torch.arange(4) == at for at, part in enumerate(("train", "val", "test"))}
+    data = Data(x=x, edge_index=torch.tensor([[0, 1], [1, 0]]), y=y, **masks)
+    graph = _graph()
+    experiment = Experiment("Digits_kNN", "GCN", 8, "Transductive", ("TEDDY+Cover", "WD_GLT"), split="Random")
+    return {
+        "protocol": (NodeTask(data, protocol="Inductive").protocol, "inductive"),
+        "guard": (gs.sparsify(graph.edge_index, keep=0.5, guard="Cover").shape, (2, 2)),
+        "rules after a score": (parse("Local-Degree + FOREST"), ("local_degree", {"forest": True})),
+        "normalization": (gs.edges.score(graph.edge_index, "Teddy", normalization="Sqrt").shape, (4,)),
+        "experiment": (
+            (experiment.dataset, experiment.model, experiment.protocol, experiment.methods, experiment.split),
+            ("digits-knn", "gcn", "transductive", ("teddy+cover", "wd-glt"), "random"),
+        ),
+        "split": (load("Digits-KNN", split="Random").split[:6], "random"),
+        "metrics": ((link_metric("Hits@20").name, graph_metric("RMSE").maximize), ("hits@20", False)),
+        "outputs": (Distill(x, outputs="Labels").outputs, "labels"),
+        "distribution of channels": (check_options("Global", 0.2, 1), "global"),
+        "metanetwork": ((find_metanet("None"), find_metanet("ResNet_Tiny").mode), (None, "repair")),
+    }  # fmt: skip
+
+
+def test_every_option_that_is_a_name_is_taken_in_any_spelling():
+    for what, (found, meant) in _names().items():
+        assert found == meant, what

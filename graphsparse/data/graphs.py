@@ -10,6 +10,7 @@ from torch_geometric.data import Data
 from graphsparse.data.catalogue import DATASETS, DataSet
 from graphsparse.data.raw import RawGraph, of_data
 from graphsparse.data.splits import choose
+from graphsparse.registry import spelling
 
 
 def names() -> list[str]:
@@ -83,7 +84,7 @@ def _metric(entry: DataSet, raw: RawGraph) -> str:
 
 def _as_it_is(name: str, data: Any, split: int | str | None, normalize_features: bool) -> Data:
     """Links and graphs have one split, and features of their own kind."""
-    if split not in (None, "public"):
+    if split is not None and not (isinstance(split, str) and spelling(split, ["public"])):
         raise ValueError(f"{name} has no split {split!r}; possible: 'public', or None for the default.")
     if normalize_features:
         raise ValueError(f"normalize_features is for bags of words; {name} has none.")

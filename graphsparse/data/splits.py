@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from graphsparse.registry import spelling
+
 
 @dataclass(frozen=True)
 class PerClass:
@@ -96,6 +98,8 @@ def choose(
     count = 0 if public is None else public.shape[1]
     if isinstance(split, str) and split.isdecimal():
         split = int(split)
+    elif isinstance(split, str):
+        split = spelling(split, ("public", "random")) or split
     if split is None:
         split = "random" if count == 0 else "public" if count == 1 else 0
     if split == "random":

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from graphsparse.edges.choice import by_metric, by_structure, in_points
 from graphsparse.edges.subject import open_subject
 from graphsparse.edges.trials import WHOLE, Bench, Trial, parse
 from graphsparse.fit import Bars, Metric, NodeTask, Report, finite_or_none
 from graphsparse.keep_rule import Keep, check_seed, keep_fraction, whole_number
+from graphsparse.registry import spelling
 
 AdviceTask = Literal["node", "structure"]
 
@@ -154,8 +155,10 @@ def advise(
         >>> found.call
         "gs.sparsify(graph, 'teddy', keep=0.5, guard='cover')"
     """
-    if task not in (None, *get_args(AdviceTask)):
-        raise ValueError(f"task must be 'node', 'structure' or None, got {task!r}")
+    if task is not None:
+        if (named := spelling(str(task), get_args(AdviceTask))) is None:
+            raise ValueError(f"task must be 'node', 'structure' or None, got {task!r}")
+        task = cast(AdviceTask, named)
     if isinstance(methods, str) or isinstance(keeps, (str, float, int)):
         raise TypeError("methods and keeps are lists, such as methods=['teddy'], keeps=[0.5]")
     wanted = list(dict.fromkeys(_spelled(method) for method in (METHODS if methods is None else methods)))

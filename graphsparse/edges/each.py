@@ -55,7 +55,7 @@ def mask_each(
         >>> mask_each(two, torch.tensor([1.0, 1, 2, 2, 0, 0]), torch.tensor([0, 0, 0, 1, 1]), keep=0.5)
         tensor([False, False,  True,  True,  True,  True])
     """
-    check_rules(keep, None, guard, forest)
+    guard = check_rules(keep, None, guard, forest)
     values = check_scores(graph, scores, symmetric)
     check_no_nan(values)
     units = find_units(graph, values, seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from graphsparse.graphs.inner_form import EdgeList, edge_list
 from graphsparse.huge_pages import empty
 from graphsparse.keep_rule import Keep, check_no_nan, check_seed, kept_count, threshold
 from graphsparse.parallel import SERIAL_BELOW, over_slices
+from graphsparse.registry import one_of
 
 Guard = Literal["cover", "isolated"]
 Mask = npt.NDArray[np.bool_]
@@ -97,7 +98,7 @@ def mask_edges(
         seed: see there.
         symmetric: that the scores are known to be equal on both arcs of a pair and +inf on loops.
     """
-    check_rules(keep, per_node, guard, forest)
+    guard = check_rules(keep, per_node, guard, forest)
     values = check_scores(graph, scores, symmetric)
     total = graph.num_countable
     count = total if keep is None else kept_count(keep, total)
@@ -132,22 +133,22 @@ def smallest_keep(count: int, total: int) -> str:
     return f"{float(found)}" if digits < 16 else f"{count}/{total}"
 
 
-def check_rules(keep: Keep | None, per_node: int | None, guard: str | None, forest: bool) -> None:
-    """Raise a TypeError or ValueError for rules that are unknown or contradict each other."""
+def check_rules(keep: Keep | None, per_node: int | None, guard: str | None, forest: bool) -> Guard | None:
+    """Raise a TypeError or ValueError for rules that are unknown or contradict each other; the guard by its name."""
     if (keep is None) == (per_node is None):
         raise TypeError("give either keep (a fraction) or per_node (edges that each node selects)")
-    if guard not in (None, "cover", "isolated"):
-        raise ValueError(f"guard must be None, 'cover' or 'isolated', got {guard!r}")
+    guard = one_of(guard, "guard", get_args(Guard), none=True)
     if not isinstance(forest, (bool, np.bool_)):
         raise TypeError(f"forest must be True or False, got {forest!r:.50}")
     if per_node is None:
-        return
+        return cast("Guard | None", guard)
     if isinstance(per_node, bool) or not isinstance(per_node, (int, np.integer)):
         raise TypeError(f"per_node must be an integer, got {per_node!r}")
     if per_node < 1:
         raise ValueError(f"per_node must be at least 1, got {per_node}")
     if guard is not None or forest:
         raise ValueError("guard and forest spend the count of keep; per_node has none, and isolates no node anyway")
+    return None
 
 
 def _as_tensor(scores: Any) -> Tensor:

@@ -19,6 +19,7 @@ from graphsparse.fit import NodeTask, PairedDifference, fit, paired_difference
 from graphsparse.graphs.anatomy import anatomy
 from graphsparse.graphs.picture import MOST_PRODUCTS, SAMPLE
 from graphsparse.nn import GCN
+from graphsparse.registry import spelling
 
 T = TypeVar("T")
 
@@ -86,9 +87,9 @@ def parse(method: str) -> tuple[str, dict[str, Any]]:
         raise TypeError(f"a method is named by a string such as 'teddy+cover', got {type(method).__name__}")
     name, *words = (word.strip() for word in method.split("+"))
     rules: dict[str, Any] = {}
-    for word in map(str.lower, words):
-        if word not in RULES:
-            raise ValueError(f"{method!r}: after + comes {', '.join(RULES[:-1])} or {RULES[-1]}, got {word!r}")
+    for given in words:
+        if (word := spelling(given, RULES)) is None:
+            raise ValueError(f"{method!r}: after + comes {', '.join(RULES[:-1])} or {RULES[-1]}, got {given!r}")
         rule, value = ("forest", True) if word == "forest" else ("guard", word)
         if rule in rules:
             raise ValueError(f"{method!r}: there can be one guard, got two")

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from graphsparse.registry import one_of
+
 Outputs = Literal["classes", "labels", "values"]
 
 
@@ -53,8 +55,7 @@ class Distill:
             raise ValueError(f"the distillation weight must be at least 0, got {self.weight}")
         if not self.temperature > 0:
             raise ValueError(f"the distillation temperature must be above 0, got {self.temperature}")
-        if self.outputs not in get_args(Outputs):
-            raise ValueError(f"outputs must be one of {', '.join(get_args(Outputs))}, got {self.outputs!r}")
+        object.__setattr__(self, "outputs", one_of(self.outputs, "outputs", get_args(Outputs)))
 
     def mask(self, rows: int) -> Tensor:
         """The distilled rows as a mask [rows] on the CPU.

@@ -25,6 +25,7 @@ from graphsparse.fit.ogb_metrics import graph_metric
 from graphsparse.fit.task import Evaluation, Session
 from graphsparse.fit.union import Union, find_arcs
 from graphsparse.hashing import tensor_hash
+from graphsparse.registry import spelling
 
 _PARTS = ("train", "val", "test")
 _GRAPHS_AT_ONCE = 512
@@ -95,7 +96,7 @@ class GraphTask(MessageTask):
     def of(
         cls: type[GraphTask], data: Any, *, protocol: str | None = None, split: int = 0, metric: str | None = None
     ) -> GraphTask:
-        if protocol not in (None, cls.protocol):
+        if protocol is not None and spelling(protocol, [cls.protocol]) is None:
             raise ValueError(f"test graphs are never seen in training: the protocol is inductive, got {protocol!r}")
         if split != 0:
             raise ValueError(f"the data has one split, number 0, got {split}")

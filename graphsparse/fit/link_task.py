@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from graphsparse.fit.negatives import NegativePairs
 from graphsparse.fit.ogb_metrics import link_metric, negatives_needed
 from graphsparse.fit.task import Evaluation, Session
 from graphsparse.hashing import tensor_hash
+from graphsparse.registry import one_of, spelling
 
 Decoder = Callable[[Tensor, Tensor], Tensor]
 Positives = Literal["all", "kept"]
@@ -96,8 +97,7 @@ class LinkTask(MessageTask):
     ) -> None:
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, or None for all, got {batch_size}")
-        if positives not in get_args(Positives):
-            raise ValueError(f"positives must be 'all' or 'kept', got {positives!r}")
+        positives = cast(Positives, one_of(positives, "positives", get_args(Positives)))
         metric = metric or getattr(data, "metric", None)
         if metric is None:
             raise ValueError("say how links are judged: metric='hits@20', 'mrr', 'rocauc' or a Metric")
@@ -116,7 +116,7 @@ class LinkTask(MessageTask):
     def of(
         cls: type[LinkTask], data: Any, *, protocol: str | None = None, split: int = 0, metric: str | None = None
     ) -> LinkTask:
-        if protocol not in (None, cls.protocol):
+        if protocol is not None and spelling(protocol, [cls.protocol]) is None:
             raise ValueError(f"links are predicted between known nodes: the protocol is transductive, got {protocol!r}")
         if split != 0:
             raise ValueError(f"the data has one split, number 0, got {split}")

@@ -23,6 +23,7 @@ from graphsparse.fit.message_task import MessageTask
 from graphsparse.fit.metrics import Metric, find_metric
 from graphsparse.fit.task import Evaluation, Loss, Session
 from graphsparse.hashing import tensor_hash
+from graphsparse.registry import one_of
 
 Protocol = Literal["transductive", "inductive"]
 _PARTS = ("train", "val", "test")
@@ -72,9 +73,7 @@ class NodeTask(MessageTask):
         metric: str | Metric | None = None,
         loss: Loss | None = None,
     ) -> None:
-        if protocol not in get_args(Protocol):
-            raise ValueError(f"protocol must be 'transductive' or 'inductive', got {protocol!r}")
-        self.protocol = protocol
+        self.protocol = one_of(protocol, "protocol", get_args(Protocol))
         self.x = _features(data)
         self.num_nodes = self.x.size(0)
         self.edge_index = check_arcs(getattr(data, "edge_index", None), self.num_nodes)

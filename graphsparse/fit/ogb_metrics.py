@@ -16,6 +16,7 @@ from torch import Tensor
 
 from graphsparse.fit.metrics import Metric
 from graphsparse.ogb_import import import_ogb
+from graphsparse.registry import one_of
 
 GRAPH_METRICS = {"rocauc": "ogbg-molhiv", "ap": "ogbg-molpcba", "rmse": "ogbg-molesol"}  # and whose evaluator has it
 _HITS = re.compile(r"hits@([1-9]\d*)")
@@ -36,6 +37,7 @@ def link_metric(name: str) -> Metric:
         >>> link_metric("hits@2").score(torch.tensor([3.0, 1.5]), torch.tensor([0.0, 1.0, 2.0, 4.0]))
         0.5
     """
+    name = name.strip().lower()
     if hits := _HITS.fullmatch(name):
         return Metric(name, functools.partial(_hits, k=int(hits[1])))
     if name == "mrr":
@@ -71,8 +73,7 @@ def graph_metric(name: str) -> Metric:
         >>> graph_metric("rmse").score(torch.tensor([[1.0], [3.0]]), torch.tensor([[1.0], [1.0]]))
         1.4142135...
     """
-    if name not in GRAPH_METRICS:
-        raise ValueError(f"there is no metric of graphs named {name!r}; there are {', '.join(GRAPH_METRICS)}")
+    name = one_of(name, "the metric of graphs", list(GRAPH_METRICS))
     return Metric(name, functools.partial(_of_graphs, name=name), maximize=name != "rmse")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from safetensors.torch import load as from_bytes
@@ -31,6 +31,7 @@ from graphsparse.metanet.features import (
     wiring,
 )
 from graphsparse.metanet.graph import Kernel, NetworkGraph, kernel_name
+from graphsparse.registry import one_of, spelling
 from graphsparse.tensor_bytes import to_bytes
 from graphsparse.untrusted import read_bytes, read_json_object, reading
 
@@ -218,8 +219,7 @@ class MetaNetwork(nn.Module):
         features: Sequence[str] = KINDS,
     ) -> None:
         super().__init__()
-        if mode not in ("change", "repair"):
-            raise ValueError(f"mode is 'change' or 'repair', not {mode!r}")
+        mode = cast(Mode, one_of(mode, "mode", get_args(Mode)))
         if hidden < 2 or hidden % 2 or layers < 1 or chunk_edges < 1:
             raise ValueError(
                 f"hidden must be even and at least 2, layers and chunk_edges at least 1; "
@@ -334,11 +334,11 @@ class MetaNetwork(nn.Module):
         Raises:
             ValueError: there is none of that name.
         """
-        path = PRETRAINED / f"{name}.safetensors"
-        if not path.is_file():
-            known = ", ".join(sorted(file.stem for file in PRETRAINED.glob("*.safetensors"))) or "none"
-            raise ValueError(f"there is no pretrained metanetwork {name!r}; there are: {known}")
-        return MetaNetwork.load(path)
+        known = sorted(file.stem for file in PRETRAINED.glob("*.safetensors"))
+        found = spelling(name, known)
+        if found is None:
+            raise ValueError(f"there is no pretrained metanetwork {name!r}; there are: {', '.join(known) or 'none'}")
+        return MetaNetwork.load(PRETRAINED / f"{found}.safetensors")
 
     def _check(self, graph: NetworkGraph, keep: Tensor | None) -> None:
         if (keep is None) == (self.mode == "repair"):

@@ -37,6 +37,7 @@ from graphsparse.metanet.learn import (
 from graphsparse.metanet.metanetwork import MetaNetwork
 from graphsparse.metanet.page import prune_run
 from graphsparse.metanet.pruning import FineTune, Selection, example_of, prune
+from graphsparse.registry import spelling
 from graphsparse.report import Curve, interval, plain, plot_curves, provenance, say, table, write_json
 from graphsparse.report.runs import PAGE, write_report
 
@@ -393,7 +394,7 @@ def find_metanet(name: str) -> MetaNetwork | None:
         DataError: the file is damaged or no metanetwork.
         ValueError: there is neither a file nor a pretrained metanetwork of that name.
     """
-    if name == "none":
+    if spelling(name, ["none"]):
         return None
     if Path(name).suffix == ".safetensors" or Path(name).exists():
         return MetaNetwork.load(name).eval()
@@ -407,7 +408,7 @@ def _criterion(method: str) -> tuple[str, bool]:
         ValueError: there is no such criterion, or something else follows the plus.
     """
     criterion, plus, more = method.partition("+")
-    if plus and more != "least-squares":
+    if plus and spelling(more, ["least-squares"]) is None:
         raise ValueError(f"a criterion may be followed by +least-squares, not by {plus + more!r}")
     return Selection(criterion).criterion, bool(plus)
 

@@ -11,6 +11,7 @@ from torch_geometric.utils import degree
 
 from graphsparse.nn.dropout import dropout as drop
 from graphsparse.ogb_import import import_ogb
+from graphsparse.registry import one_of
 
 
 class BondGCNConv(MessagePassing):  # type: ignore[misc]
@@ -84,8 +85,7 @@ class MoleculeNet(nn.Module):
         self, hidden_channels: int, out_channels: int, *, conv: str = "gin", num_layers: int = 3, dropout: float = 0.5
     ) -> None:
         super().__init__()
-        if conv not in MOLECULE_CONVS:
-            raise ValueError(f"there is no layer named {conv!r} for molecules; there are {', '.join(MOLECULE_CONVS)}")
+        conv = one_of(conv, "the layer of a net for molecules", list(MOLECULE_CONVS))
         sizes = {"hidden_channels": hidden_channels, "out_channels": out_channels, "num_layers": num_layers}
         for name, size in sizes.items():
             if size < 1:

@@ -19,6 +19,7 @@ from graphsparse.graphs.interop import of_library
 from graphsparse.keep_rule import Keep, exact_fraction, keep_fraction, whole_number
 from graphsparse.params import Distribution, L0Projection
 from graphsparse.params.reparametrized import check_unpruned
+from graphsparse.registry import spelling
 from graphsparse.tickets.canonical import with_ordered_copies
 from graphsparse.tickets.compare.search import sparsest_within
 from graphsparse.tickets.finders.table import EDGE_RULES, check_rules, finder_of
@@ -228,6 +229,7 @@ def _task(task: str | MessageTask | None, data: Data, protocol: str | None, spli
     if isinstance(task, MessageTask):
         return task
     kind = task or getattr(data, "task", None) or "node"
-    if kind not in KINDS:
+    named = spelling(kind, KINDS) if isinstance(kind, str) else None
+    if named is None:
         raise ValueError(f"task must be {', '.join(map(repr, KINDS))} or a task of graphsparse.fit, got {task!r}")
-    return KINDS[kind].of(data, protocol=protocol, split=split)
+    return KINDS[named].of(data, protocol=protocol, split=split)

@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from graphsparse.edges.keep import Guard
 from graphsparse.edges.transform import edge_mask
 from graphsparse.errors import TicketError
 from graphsparse.fit import BaseTask, Distill, FitResult, GraphTask, LinkTask, MessageTask, NodeTask, fit
@@ -23,6 +24,7 @@ from graphsparse.fit.measure import device_of, find_device
 from graphsparse.graphs.interop import open_graph
 from graphsparse.keep_rule import check_seed, whole_number
 from graphsparse.params import Distribution
+from graphsparse.registry import one_of
 from graphsparse.tickets.memory_probe import check_forgets
 
 T = TypeVar("T")
@@ -155,6 +157,9 @@ class Problem:
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", _on_cpu(self.data))
         object.__setattr__(self, "seed", check_seed(self.seed))
+        if "guard" in self.edge_options:
+            guard = one_of(self.edge_options["guard"], "guard", get_args(Guard), none=True)
+            object.__setattr__(self, "edge_options", {**self.edge_options, "guard": guard})
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must be a whole number from 0 to 2^63 - 1, got {self.seed}")
 

@@ -10,6 +10,7 @@ from graphsparse.edges.pairs import Floats
 from graphsparse.edges.score_table import factors_of, register
 from graphsparse.graphs import arcs
 from graphsparse.graphs.inner_form import EdgeList
+from graphsparse.registry import one_of
 
 FIXED_POINT = 2.0**32  # neighbour sums are integers, so they do not depend on the order of summation
 
@@ -52,8 +53,7 @@ def teddy(graph: EdgeList, *, normalization: str = "degree") -> Tensor:
 @factors_of(teddy)
 def teddy_factors(graph: EdgeList, *, normalization: str = "degree") -> tuple[Tensor, Tensor]:
     """TEDDY's statistic of every node as a tail and as a head, float64 ``[N]`` each; `teddy` is their product."""
-    if normalization not in ("degree", "sqrt"):
-        raise ValueError(f"normalization must be 'degree' or 'sqrt', got {normalization!r}")
+    normalization = one_of(normalization, "normalization", ("degree", "sqrt"))
     deg_out, deg_in = arcs.incident_degrees(graph)
     sum_out, sum_in = arcs.neighbour_sums(graph, _inverse_root(deg_out), _inverse_root(deg_in))
     of_tails = _two_hop(sum_out, deg_out, normalization)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor
 
 from graphsparse.keep_rule import Keep, exact_fraction, kept_count
 from graphsparse.metanet.graph import NetworkGraph, Slot, components
+from graphsparse.registry import spelling
 
 Distribution = Literal["uniform", "global", "raw"]
 
@@ -101,7 +102,7 @@ def removal_order(
     Raises:
         ValueError: importance is NaN, of another length, or an option is out of range.
     """
-    check_options(distribution, min_keep, round_to)
+    distribution = check_options(distribution, min_keep, round_to)
     _check(channels, importance)
     keys: list[tuple[float, float, int]] = []
     steps: list[Tensor] = []
@@ -190,14 +191,16 @@ def check_mask(graph: NetworkGraph, keep: Tensor) -> None:
         raise ValueError(f"keep drops channels of '{name}', which must stay: inputs, outputs and attention are kept")
 
 
-def check_options(distribution: str, min_keep: Keep, round_to: int) -> None:
-    """Raise ValueError unless these are options of `removal_order`."""
-    if distribution not in get_args(Distribution):
+def check_options(distribution: str, min_keep: Keep, round_to: int) -> Distribution:
+    """Raise ValueError unless these are options of `removal_order`; the distribution as it is spelled."""
+    named = spelling(distribution, get_args(Distribution)) if isinstance(distribution, str) else None
+    if named is None:
         raise ValueError(f"distribution is one of {', '.join(get_args(Distribution))}, not {distribution!r}")
     if not 0 < exact_fraction(min_keep, "min_keep") <= 1:
         raise ValueError(f"min_keep must lie in (0, 1], got {min_keep}")
     if not isinstance(round_to, int) or round_to < 1:
         raise ValueError(f"round_to must be a whole number of at least 1, got {round_to}")
+    return cast(Distribution, named)
 
 
 def _check(channels: Channels, importance: Tensor) -> None:

@@ -7,11 +7,16 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from graphsparse.data import DATASETS
+from graphsparse.edges.keep import Guard
+from graphsparse.fit.node_task import Protocol
+from graphsparse.nn import BACKBONES
+from graphsparse.registry import one_of
 from graphsparse.report import read_rows
 from graphsparse.tickets.compare.search import LEVELS
-from graphsparse.tickets.finders.table import check_rules, finder_of
+from graphsparse.tickets.finders.table import check_rules, finder_name, finder_of
 from graphsparse.tickets.problem import Finder
 
 Trial = Mapping[str, Any]
@@ -49,7 +54,7 @@ def trials_of(method: str) -> tuple[Trial, ...]:
 
 def base_of(name: str) -> str:
     """A method's name without its guard."""
-    return name.partition("+")[0]
+    return name.partition("+")[0].strip()
 
 
 def method_of(name: str, trial: Trial) -> tuple[Finder, dict[str, Any]]:
@@ -66,14 +71,17 @@ def method_of(name: str, trial: Trial) -> tuple[Finder, dict[str, Any]]:
         >>> finder.score, options
         ('random', {'guard': 'cover'})
     """
-    base, plus, guard = name.partition("+")
-    if plus and guard not in ("cover", "isolated"):
-        raise ValueError(f"{name!r} ends in no guard; there are +cover and +isolated")
-    rules = {"guard": guard} if plus else {}
+    base, plus, guard = (word.strip() for word in name.partition("+"))
+    rules = {"guard": one_of(guard, f"the guard of {name!r}", get_args(Guard))} if plus else {}
     finder = finder_of(base)
     check_rules(base, rules)
     options = {key: value for key, value in trial.items() if key != "distill"}
     return (_with_options(name, finder, options) if options else finder), rules
+
+
+def _spelled(method: str) -> str:
+    rules = method_of(method, {})[1]
+    return "+".join([finder_name(base_of(method)), *rules.values()])
 
 
 def _with_options(name: str, finder: Any, options: dict[str, Any]) -> Finder:
@@ -125,10 +133,16 @@ class Experiment:
         wrong = sorted(set(self.levels) - set(LEVELS))
         if wrong:
             raise ValueError(f"levels go from {min(LEVELS)} to {max(LEVELS)}, got {wrong[0]}")
-        if self.features not in ("raw", "row-normalised"):
-            raise ValueError(f"features are 'raw' or 'row-normalised', not {self.features!r}")
-        if self.split not in (None, "random"):
-            raise ValueError(f"split is 'random', or None for the data set's own, not {self.split!r}")
+        named = {  # as the tables spell them, so that rows of two spellings are the same runs
+            "dataset": DATASETS.spelled(self.dataset) or self.dataset,
+            "model": BACKBONES.spelled(self.model) or self.model,
+            "protocol": one_of(self.protocol, "protocol", get_args(Protocol)),
+            "features": one_of(self.features, "features", ("raw", "row-normalised")),
+            "split": one_of(self.split, "split", ("random",), none=True),
+            "methods": tuple(map(_spelled, self.methods)),
+        }
+        for name, value in named.items():
+            object.__setattr__(self, name, value)
         for method in self.methods:
             for trial in trials_of(base_of(method)):
                 method_of(method, trial)
