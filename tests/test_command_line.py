@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import graphsparse as gs
@@ -71,6 +72,76 @@ def test_every_command_has_help_with_examples_codes_and_the_shared_options(words
         assert example[: len(words)] == words
         assert all(word in said for word in example if word.startswith("--")), example
     assert invoke(*words, "--version").output == f"graphsparse {gs.__version__}\n"
+
+
+def options_of(words):
+    """The options and arguments of a command, by name."""
+    found = typer.main.get_command(cli.app)
+    for word in words:
+        found = found.commands[word]
+    return {option.name: option for option in found.params}
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_a_command_has_every_option_that_makes_sense_for_it(words):
+    """Of what it does its own options tell: epochs train, several seeds, networks or processes take long."""
+    options = options_of(words)
+    names = set(options)
+    assert {"config", "as_json", "quiet", "version"} <= names
+    if names & {"epochs", "method", "runs", "zoo"}:
+        assert "out" in names
+    if "epochs" in names:
+        assert {"device", "tensorboard"} <= names
+    if names & {"seeds", "jobs", "count", "speedup"} and "seconds" not in names:  # those bound what is done
+        assert "dry_run" in names
+    for name, option in options.items():
+        assert option.help or getattr(option, "hidden", False), f"{name} has no help"
+
+
+NAMED = {  # option -> the beginning of a value, and one that a shell offers
+    "method": ("ted", "teddy"), "dataset": ("dig", "digits"), "guard": ("C", "Cover"), "protocol": ("ind", "inductive"),
+    "model": ("g", "gat"), "weight_distribution": ("", "erk"), "device": ("a", "auto"), "criterion": ("tay", "taylor"),
+    "objective": ("re", "repair"), "arch": ("res", "resnet"), "file_format": ("par", "parquet"),
+    "graph": ("digits", "digits-knn"), "name": ("cor", "cora"), "what": ("sc", "scores"), "task": ("", "structure"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_a_shell_completes_the_values_of_options(words):
+    for name, option in options_of(words).items():
+        if name not in NAMED:
+            continue
+        begun, offered = NAMED[name]
+        given = [word for word in option.opts[:1] if word.startswith("--")]  # of an argument none
+        said = completed(*words, *given, begun)
+        assert any(line == offered or line.startswith(f"{offered}-") for line in said), (name, said)
+
+
+def completed(*words):
+    """What a shell offers for the last word."""
+    env = {"_GRAPHSPARSE_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(["graphsparse", *words])}
+    found = CliRunner().invoke(cli.app, [], prog_name="graphsparse", env=env | {"COMP_CWORD": str(len(words))})
+    return found.output.split()
+
+
+def test_completion_goes_on_after_commas_and_plus_signs_and_keeps_the_names_for_the_next_tab(monkeypatch, tmp_path):
+    from graphsparse.cli import completion
+
+    monkeypatch.setenv("GRAPHSPARSE_CACHE", str(tmp_path / "cache"))
+    assert completed("bench", "tickets", "--method", "teddy,UG") == ["teddy,UGs"]
+    assert completed("bench", "tickets", "--method", "teddy+") == ["teddy+cover", "teddy+isolated"]
+    (kept,) = (tmp_path / "cache").iterdir()
+    monkeypatch.setattr(completion, "names_of", None)  # no table is read again
+    assert completed("ticket", "--guard", "iso") == ["isolated"]
+    monkeypatch.undo()
+    monkeypatch.setenv("GRAPHSPARSE_CACHE", str(tmp_path / "cache"))
+    kept.write_text("[]")
+    assert completed("ticket", "--guard", "iso") == ["isolated"]
+    assert "tables" in kept.read_text()
+    kept.unlink()
+    (tmp_path / "cache").rmdir()
+    (tmp_path / "cache").write_text("no folder")
+    assert completed("ticket", "--guard", "iso") == ["isolated"]
 
 
 def test_help_names_what_the_tables_hold():
@@ -198,6 +269,18 @@ def test_quiet_says_nothing_and_json_one_object(edges):
     assert "kept 5 of 10" in found.stderr
 
 
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_a_device_that_is_not_there_is_told_by_every_command_before_anything_is_done(tmp_path, words):
+    if "device" not in options_of(words):
+        return
+    more = {"advise": ["digits-knn"], "tickets": ["--dataset", "digits-knn"]}.get(words[-1], [])
+    out = str(tmp_path / "x.safetensors")
+    found = CliRunner().invoke(cli.app, [*words, *more, "--device", "cuda:77", "--out", out])
+    assert isinstance(found.exception, ValueError), found.output
+    assert "there is no device 'cuda:77' here" in str(found.exception)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("device", ["gpu", "cuda:77"])
 def test_a_device_that_is_not_there_gets_one_sentence(tmp_path, device):
     found = CliRunner().invoke(cli.app, ["ticket", "--device", device, "--out", str(tmp_path / "t")])
@@ -285,6 +368,87 @@ def test_a_dry_run_counts_the_runs_and_writes_nothing(tmp_path):
     assert cost["seconds"] == pytest.approx(cost["runs"] * cost["settings"][0]["seconds"])
     assert cost["memory_mb"] > 50
     assert not (tmp_path / "b").exists()
+
+
+def test_a_dry_run_of_a_ticket_and_of_a_zoo_and_of_pruning(tmp_path):
+    found = invoke(*QUICK, "--edge-keep", "50%", "--out", tmp_path / "t", "--dry-run", "--json")
+    cost = json.loads(found.stdout)
+    assert cost["runs"] == 3  # the dense model, the ticket, and its random control
+    assert cost["seconds"] > 0
+    assert "3 trainings of 2 epochs" in flat(found.stderr)
+    words = ["meta", "zoo", "--arch", "vgg8", "--width", "2", "--epochs", "1", "--count", "2", "--train", "32"]
+    words += ["--out", tmp_path / "zoo"]
+    cost = json.loads(invoke(*words, "--dry-run", "--json").stdout)
+    assert [each["network"] for each in cost["missing"]] == ["vgg8-w2-e1-s0", "vgg8-w2-e1-s1"]
+    assert (cost["made"], cost["epochs"]) == (0, 2)
+    assert not list(tmp_path.iterdir())
+    invoke(*words, "--count", "1", "--quiet", "--tensorboard", tmp_path / "logs")
+    assert json.loads(invoke(*words, "--dry-run", "--json").stdout)["made"] == 1
+    words = ["meta", "prune", "--zoo", tmp_path / "zoo", "--metanet", "None", "--speedup", "1.5", "--epochs", "1"]
+    words += ["--criterion", "random", "--out", tmp_path / "pruned"]
+    assert json.loads(invoke(*words, "--dry-run", "--json").stdout) == {"runs": 1, "made": 0, "epochs": 1}
+    assert not (tmp_path / "pruned").exists()
+    invoke(*words, "--quiet", "--tensorboard", tmp_path / "logs")
+    assert json.loads(invoke(*words, "--dry-run", "--json").stdout) == {"runs": 0, "made": 1, "epochs": 0}
+    runs = {"vgg8-w2-e1-s0", "vgg8-w2-e1-s0/random-x1.5/fine-tune"}
+    assert runs <= {str(file.parent.relative_to(tmp_path / "logs")) for file in (tmp_path / "logs").rglob("*tfevents*")}
+
+
+def scalars(folder):
+    """What TensorBoard itself reads of a folder: (step, value) of each figure."""
+    events = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="TensorBoard is not installed"
+    )
+    found = events.EventAccumulator(str(folder)).Reload()
+    return {tag: [(each.step, each.value) for each in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
+
+
+def test_tensorboard_reads_what_every_training_command_writes(tmp_path, monkeypatch):
+    words = [*QUICK, "--edge-keep", "50%", "--quiet", "--tensorboard", tmp_path / "logs"]
+    invoke(*words, "--out", tmp_path / "a")
+    found = scalars(tmp_path / "logs" / "seed-0" / "dense")
+    assert [step for step, _ in found["loss"]] == [1, 2]
+    assert len(found["val"]) == 2
+    names = sorted(path.name for path in (tmp_path / "logs" / "seed-0").iterdir())
+    assert len(names) == 3  # the dense model, the ticket, the random control
+    assert "tensorboard" in (tmp_path / "a" / "config.toml").read_text()
+    asked = ["bench", "tickets", "--dataset", "digits-knn", "--hidden", 4, "--epochs", 2, "--method", "Teddy"]
+    asked += ["--level", "10", "--seeds", 1, "--trials", 1, "--jobs", 1, "--tensorboard", tmp_path / "bench"]
+    invoke(*asked, "--out", tmp_path / "b", "--quiet")
+    assert len(list((tmp_path / "bench").rglob("*tfevents*"))) == 2
+    asked = ["advise", "digits-knn", "--method", "random", "--keep", "0.5", "--seeds", 1, "--epochs", 3, "--hidden", 4]
+    invoke(*asked, "--tensorboard", tmp_path / "advise", "--quiet")
+    assert [step for step, _ in scalars(tmp_path / "advise" / "random-0.5-seed-0")["val"]] == [1, 2, 3]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    failed = CliRunner().invoke(cli.app, [str(word) for word in [*words, "--out", tmp_path / "c"]])
+    assert "graphsparse[tensorboard]" in str(failed.exception)
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_training_that_goes_on_takes_back_what_was_logged_after_its_checkpoint(tmp_path):
+    import torch
+
+    from graphsparse.fit import Task, fit
+
+    x, y = torch.eye(4), torch.arange(4) % 2
+    task = Task((x, y), (x, y), (x, y))
+
+    def stop(done, total, figures):
+        if done == 5:
+            raise KeyboardInterrupt
+
+    def run(**more):
+        torch.manual_seed(0)
+        options = {"epochs": 6, "checkpoint": tmp_path / "c", "checkpoint_every": 3, "tensorboard": tmp_path / "logs"}
+        return fit(torch.nn.Linear(4, 2), task, **options, **more)
+
+    pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
+    with pytest.raises(KeyboardInterrupt):
+        run(progress=stop)
+    found = run()
+    losses = scalars(tmp_path / "logs")["loss"]
+    assert [step for step, _ in losses] == [1, 2, 3, 4, 5, 6]
+    assert [value for _, value in losses] == pytest.approx([each["loss"] for each in found.history])
 
 
 def test_quick_takes_fewer_seeds(need, tmp_path):

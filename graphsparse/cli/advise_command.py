@@ -10,8 +10,9 @@ import typer
 
 from graphsparse.atomic_write import atomic_write
 from graphsparse.cli.command import Output, command
+from graphsparse.cli.completion import completion
 from graphsparse.cli.groups import app
-from graphsparse.cli.options import Dst, Header, OneBased, Src, Undirected, Weight, words
+from graphsparse.cli.options import Device, Dst, Header, OneBased, Src, Tensorboard, Undirected, Weight, words
 
 KEEPS = "0.8,0.5,0.3"
 
@@ -39,6 +40,7 @@ def advise(
         typer.Option(
             help="node: also train a small GCN on the kept edges; structure: never.",
             show_default="node if there are features, labels and masks",
+            autocompletion=completion(("node", "structure")),
         ),
     ] = None,
     method: Annotated[
@@ -63,6 +65,8 @@ def advise(
     dst: Dst = None,
     header: Header = None,
     one_based: OneBased = False,
+    device: Device = "cpu",
+    tensorboard: Tensorboard = None,
     out: Annotated[Path | None, typer.Option(help="Folder for advice.json and the options that were used.")] = None,
 ) -> None:
     """Try sparsifiers on your graph and recommend one: structure kept, time, and accuracy where there are labels.
@@ -90,6 +94,8 @@ def advise(
         most_edges=most_edges,
         seed=seed,
         undirected=undirected,
+        device=device,
+        tensorboard=tensorboard,
         **reading,
     )
     output.console.print(str(found), highlight=False, markup=False, soft_wrap=True)

@@ -10,7 +10,7 @@ import typer
 
 from graphsparse.cli.command import Output, command
 from graphsparse.cli.groups import bench
-from graphsparse.cli.options import numbers, words
+from graphsparse.cli.options import Device, DryRun, Tensorboard, numbers, words
 from graphsparse.cores import usable_cores
 
 
@@ -26,12 +26,21 @@ from graphsparse.cores import usable_cores
 def bench_tickets(
     output: Output,
     dataset: Annotated[
-        list[str] | None, typer.Option(help="Data sets; without any, the whole comparison: about 8 hours of 2 cores.")
+        list[str] | None,
+        typer.Option(
+            help="Data sets (graphsparse list datasets); without any, the whole comparison: about 8 hours of 2 cores."
+        ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Cora, small, at two levels: minutes on 2 cores.")] = False,
-    model: Annotated[list[str] | None, typer.Option(help="Backbones.", show_default="gcn")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="Backbones: {backbones}.", show_default="gcn")] = None,
     hidden: Annotated[int | None, typer.Option(min=1, help="Hidden units.", show_default="512")] = None,
-    protocol: Annotated[list[str] | None, typer.Option(help="Protocols.", show_default="the usual one")] = None,
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Protocols: {protocols}.",
+            show_default="the usual",
+        ),
+    ] = None,
     method: Annotated[
         list[str] | None,
         typer.Option(
@@ -51,11 +60,11 @@ def bench_tickets(
     trials: Annotated[
         int | None, typer.Option(min=1, max=3, help="Trials of each method's hyper-parameters.", show_default="3")
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be run and about what it costs, and run nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.", show_default="one for each core")] = usable_cores(),
     out: Annotated[Path, typer.Option(help="Folder for rows, tables, summary and plots.")] = Path("bench-tickets"),
+    device: Device = "cpu",
+    tensorboard: Tensorboard = None,
 ) -> Exception | None:
     """Compare ticket finders fairly: seeds, levels, trials chosen on validation data; an interrupted run resumes."""
     from graphsparse.errors import TicketError
@@ -92,13 +101,11 @@ def bench_tickets(
         from graphsparse.tickets.compare.estimate import estimate, told
 
         cost = estimate(experiments, jobs, out)
-        for line in told(cost):
-            output.console.print(line, highlight=False, soft_wrap=True)
-        output.give(cost)
+        output.plan(told(cost), cost)
         return None
     failed: TicketError | None = None
     try:
-        Bench(experiments, jobs).run(out, output.console)
+        Bench(experiments, jobs, device, tensorboard).run(out, output.console)
     except TicketError as error:  # some runs failed, of which the summary says nothing
         failed = error
     output.give(out / "summary.json")

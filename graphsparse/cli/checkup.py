@@ -124,7 +124,7 @@ def _threads() -> Iterator[Check]:
 
 
 def _disk() -> Iterator[Check]:
-    from graphsparse.data.folders import cache_root
+    from graphsparse.cache_folder import cache_root
 
     try:
         cache = cache_root()

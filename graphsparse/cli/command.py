@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from rich.console import Console
 from typer.core import TyperCommand
 
 from graphsparse import __version__
+from graphsparse.cli.completion import of_help
 from graphsparse.cli.config_file import SHARED, default_values, write_config
 from graphsparse.cli.known_names import fill_in
 
@@ -45,6 +46,12 @@ class Output:
         if self.as_json:
             text = found.read_text(encoding="utf-8") if isinstance(found, Path) else json.dumps(found, indent=2)
             print(text.rstrip("\n"))
+
+    def plan(self, lines: Sequence[str], cost: Mapping[str, Any]) -> None:
+        """Say what would be run: in lines, and as the JSON object."""
+        for line in lines:
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self.give(cost)
 
 
 class _Command(TyperCommand):
@@ -98,6 +105,10 @@ def command(
             output = Output(as_json=given.pop("as_json"), quiet=given.pop("quiet"))
             for shared in ("config", "version"):
                 given.pop(shared)
+            if given.get("tensorboard") is not None:
+                from graphsparse.fit.tensorboard_log import summary_writer
+
+                summary_writer()  # that it is missing is told before anything is done
             try:
                 with _silence(output.quiet):
                     failure = function(output, **given)
@@ -105,17 +116,26 @@ def command(
                 if writes is not None and given[writes] is not None:
                     write_config(ctx, given[writes], beside=beside, replace=False)
                 raise
-            if writes is not None and given[writes] is not None:
+            if writes is not None and given[writes] is not None and not given.get("dry_run"):
                 write_config(ctx, given[writes], beside=beside)
             if isinstance(failure, Exception):
                 raise failure
 
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+        for option in own:
+            _complete(option)
         run.__signature__ = inspect.Signature([_CONTEXT, *own, *_SHARED_OPTIONS])  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in (_CONTEXT, *own, *_SHARED_OPTIONS)}
         return group.command(name, cls=type("Command", (_Command,), {"examples": examples}))(run)
 
     return add
+
+
+def _complete(option: inspect.Parameter) -> None:
+    """Let a shell complete the values of an option or argument whose help names a table."""
+    for about in getattr(option.annotation, "__metadata__", ()):
+        if about.autocompletion is None:
+            about.autocompletion = of_help(about.help)
 
 
 def show_version(wanted: bool) -> None:

@@ -9,9 +9,17 @@ from rich.table import Table
 from rich.text import Text
 
 from graphsparse.cli.command import Output, command
+from graphsparse.cli.completion import completion
 from graphsparse.cli.groups import data
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A data set, such as cora: graphsparse data list.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="A data set, such as cora: graphsparse data list.",
+        autocompletion=completion("datasets", "images"),
+    ),
+]
 
 
 @command(data, "list", examples=("graphsparse data list", "graphsparse data list --json"))

@@ -12,6 +12,7 @@ TABLES: dict[str, tuple[str, str]] = {  # word of the command line -> what the e
     "scores": ("edge scores: which edges matter; --method of sparsify, ticket, bench", "edges.score_table:SCORES"),
     "finders": ("ticket finders besides the edge scores; --method of ticket, bench", "tickets.finders.table:FINDERS"),
     "guards": ("rules against nodes that lose all edges; --guard", "cli.known_names:GUARDS"),
+    "protocols": ("what of the graph training may see; --protocol", "cli.known_names:PROTOCOLS"),
     "backbones": ("graph neural networks; --model", "nn.make_net:BACKBONES"),
     "distributions": ("how many weights each tensor keeps; --weight-distribution", "params.distribution:DISTRIBUTIONS"),
     "datasets": ("graphs by name; --dataset of ticket, bench, advise", "data.catalogue:DATASETS"),
@@ -26,6 +27,11 @@ TABLES: dict[str, tuple[str, str]] = {  # word of the command line -> what the e
 GUARDS = {
     "cover": "spend the count so that few nodes lose all edges, as far as it goes",
     "isolated": "no node loses all its edges, or an error says the smallest keep",
+}
+
+PROTOCOLS = {
+    "transductive": "training sees the whole graph, but no label of the validation and test part",
+    "inductive": "test nodes or graphs are not seen in training",
 }
 
 

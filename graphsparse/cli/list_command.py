@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from graphsparse.cli.command import Output, command
+from graphsparse.cli.completion import completion
 from graphsparse.cli.groups import app
 from graphsparse.cli.known_names import TABLES, names_of
 from graphsparse.registry import Registry
@@ -23,7 +24,12 @@ def list_names(
     output: Output,
     what: Annotated[
         list[str] | None,
-        typer.Argument(metavar="WHAT...", help=f"{', '.join(TABLES)}.", show_default="all of them"),
+        typer.Argument(
+            metavar="WHAT...",
+            help=f"{', '.join(TABLES)}.",
+            show_default="all of them",
+            autocompletion=completion(TABLES),
+        ),
     ] = None,
 ) -> None:
     """List what has a name, a line each: scores, finders, guards, backbones, data sets, formats and others."""

@@ -9,7 +9,7 @@ import typer
 
 from graphsparse.cli.command import Output, command
 from graphsparse.cli.groups import meta
-from graphsparse.cli.options import numbers, words
+from graphsparse.cli.options import Device, DryRun, Tensorboard, numbers, words
 
 
 @command(
@@ -39,7 +39,10 @@ def prune_networks(
     epochs: Annotated[int, typer.Option(min=0, help="Epochs of fine-tuning in all; 0: batch norms only.")] = 4,
     lr: Annotated[float, typer.Option(help="Learning rate of fine-tuning.")] = 0.05,
     seed: Annotated[int, typer.Option(min=0, help="Seed of random choices and fine-tuning.")] = 0,
+    dry_run: DryRun = False,
     out: Annotated[Path, typer.Option(help="Folder for the networks, the plot and the figures.")] = Path("pruned"),
+    device: Device = "cpu",
+    tensorboard: Tensorboard = None,
 ) -> None:
     """Prune networks with a metanetwork and by plain criteria; what is done already is not done again."""
     from graphsparse.metanet.study import PruneStudy
@@ -52,6 +55,13 @@ def prune_networks(
         epochs=epochs,
         lr=lr,
         seed=seed,
+        device=device,
+        tensorboard=tensorboard,
     )
+    if dry_run:
+        cost = study.cost(out)
+        said = f"{cost['runs']} networks to prune and fine-tune, {cost['made']} made before"
+        output.plan([f"{said}; {cost['epochs']} epochs in all, and as many choices of channels"], cost)
+        return
     study.run(out, output.console)
     output.give(out / "metrics.json")

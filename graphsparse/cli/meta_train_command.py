@@ -9,6 +9,7 @@ import typer
 
 from graphsparse.cli.command import Output, command
 from graphsparse.cli.groups import meta
+from graphsparse.cli.options import Device, Tensorboard
 
 
 @command(
@@ -32,6 +33,8 @@ def train_metanetwork(
     seed: Annotated[int, typer.Option(min=0, help="Seed of initial weights and training.")] = 0,
     val_count: Annotated[int, typer.Option(min=1, help="Held-out networks: those of the highest seeds.")] = 2,
     out: Annotated[Path, typer.Option(help="File of the metanetwork.")] = Path("metanet.safetensors"),
+    device: Device = "cpu",
+    tensorboard: Tensorboard = None,
 ) -> None:
     """Train a metanetwork over the networks of a zoo; an interrupted run goes on from its checkpoint."""
     from graphsparse.metanet.study import TrainStudy
@@ -48,5 +51,7 @@ def train_metanetwork(
         lr=lr,
         seed=seed,
         val_count=val_count,
+        device=device,
+        tensorboard=tensorboard,
     ).run(out, output.console)
     output.give(out.with_suffix(".json"))

@@ -9,7 +9,7 @@ import typer
 
 from graphsparse.cli.command import Output, command
 from graphsparse.cli.groups import meta
-from graphsparse.cli.options import numbers, words
+from graphsparse.cli.options import Device, DryRun, Tensorboard, numbers, words
 
 
 @command(
@@ -31,7 +31,8 @@ def zoo(
     train: Annotated[int | None, typer.Option(min=1, help="Number of training images.", show_default="all")] = None,
     val: Annotated[int, typer.Option(min=1, help="Number of validation images (digits: always 359).")] = 5000,
     arch: Annotated[
-        list[str] | None, typer.Option(help="resnet8, vgg8 ...; several cycle.", show_default="resnet8")
+        list[str] | None,
+        typer.Option(help="A family, {cnns}, and a depth: resnet8, vgg8 ...; several cycle.", show_default="resnet8"),
     ] = None,
     width: Annotated[
         list[str] | None, typer.Option(help="Channels of the first stage; several cycle.", show_default="8")
@@ -44,7 +45,10 @@ def zoo(
     count: Annotated[int, typer.Option(min=1, help="Number of networks.")] = 12,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first network; the others follow.")] = 0,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    dry_run: DryRun = False,
     out: Annotated[Path, typer.Option(help="Folder of the networks.")] = Path("zoo"),
+    device: Device = "cpu",
+    tensorboard: Tensorboard = None,
 ) -> None:
     """Train data models: small networks that a metanetwork learns from. Those that are there are not trained again."""
     from graphsparse.metanet import Images
@@ -60,5 +64,13 @@ def zoo(
         count=count,
         seed=seed,
         jobs=jobs,
+        device=device,
+        tensorboard=tensorboard,
     )
+    if dry_run:
+        cost = study.cost(out)
+        kinds = [f"{each['network']}: {each['epochs']} epochs" for each in cost["missing"]]
+        in_all = f"{len(kinds)} networks to train, {cost['made']} made before; {cost['epochs']} epochs in all"
+        output.plan([*kinds, in_all], cost)
+        return
     output.give(zoo_summary(study.run(out, output.console)))

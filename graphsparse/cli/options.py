@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
 
+from graphsparse.cli.completion import completion
+
 Number = TypeVar("Number", int, float)
 
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ..., or auto: the GPU if there is one.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="cpu, cuda, cuda:1 ..., or auto: the GPU if there is one.",
+        autocompletion=completion(["auto", "cpu", "cuda"]),
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be run and about what it costs, and run nothing.")
+]
+Tensorboard = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Also write each training's loss and validation figure there, for TensorBoard."),
+]
 
 # How a graph in a file is read.
 Undirected = Annotated[

@@ -48,7 +48,9 @@ def sparsify(
     one_based: OneBased = False,
     file_format: Annotated[
         str | None,
-        typer.Option("--format", help="Kind of both files, or module:class of your own.", show_default="by suffix"),
+        typer.Option(
+            "--format", help="Kind of both files: {formats}, or module:class of your own.", show_default="by suffix"
+        ),
     ] = None,
     out: Annotated[
         Path | None,

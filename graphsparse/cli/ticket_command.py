@@ -9,7 +9,7 @@ import typer
 
 from graphsparse.cli.command import Output, command
 from graphsparse.cli.groups import app
-from graphsparse.cli.options import Device
+from graphsparse.cli.options import Device, DryRun, Tensorboard
 from graphsparse.cli.state import STATE
 
 
@@ -48,17 +48,19 @@ def ticket(
     distill: Annotated[float, typer.Option("--distill", "--lambda", help="Weight of the distillation term.")] = 1.0,
     protocol: Annotated[
         str | None,
-        typer.Option(help="Of nodes: transductive or inductive.", show_default="transductive; of graphs: inductive"),
+        typer.Option(help="Of nodes: {protocols}.", show_default="transductive; of graphs: inductive"),
     ] = None,
     split: Annotated[int | None, typer.Option(help="Which split, where a data set has several.")] = None,
-    guard: Annotated[str | None, typer.Option(help="cover or isolated: against nodes that lose all edges.")] = None,
+    guard: Annotated[str | None, typer.Option(help="{guards}: against nodes that lose all edges.")] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of each training run.")] = 200,
     lr: Annotated[float, typer.Option(help="Learning rate.")] = 0.01,
     weight_decay: Annotated[float, typer.Option(help="L2 penalty of the weights.")] = 5e-4,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 3,
     points: Annotated[int, typer.Option(min=1, help="Points of the plotted curve; the ticket is the last.")] = 4,
     out: Annotated[Path, typer.Option(help="Folder for the ticket, the plot and the figures.")] = Path("ticket"),
+    dry_run: DryRun = False,
     device: Device = "cpu",
+    tensorboard: Tensorboard = None,
 ) -> None:
     """Find a graph lottery ticket: a sparse graph (or molecules) and a sparse network as good as the dense one."""
     from graphsparse.keep_rule import exact_fraction
@@ -85,6 +87,13 @@ def ticket(
         seeds=seeds,
         points=points,
         device=device,
+        tensorboard=tensorboard,
     )
+    if dry_run:
+        cost = study.cost()
+        time = f"about {cost['seconds'] / 60:.1f} minutes and {cost['memory_mb']:,.0f} MB"
+        most = "at most " if tolerance is not None else ""
+        output.plan([f"{most}{cost['runs']} trainings of {epochs} epochs, one after the other: {time}"], cost)
+        return
     study.run(out, output.console, spare_threads=STATE.threads_are_ours)
     output.give(out / "metrics.json")

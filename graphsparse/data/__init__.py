@@ -1,7 +1,8 @@
 """Data sets: real graphs and images by name, offline first."""
 
+from graphsparse.cache_folder import cache_root
 from graphsparse.data.catalogue import DATASETS, DataSet, register
-from graphsparse.data.folders import cache_root, data_root
+from graphsparse.data.folders import data_root
 from graphsparse.data.graph_set import GraphSet, join_graphs
 from graphsparse.data.graphs import load, names
 from graphsparse.data.images import IMAGES, ImageSet, RawImages, crop_flip, image_names, load_images

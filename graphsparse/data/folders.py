@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from graphsparse.atomic_write import atomic_write
+from graphsparse.cache_folder import cache_root
 from graphsparse.errors import DataError
 
 DATA_VARIABLE = "GRAPHSPARSE_DATA"
-CACHE_VARIABLE = "GRAPHSPARSE_CACHE"
 _TIMEOUT_SECONDS = 20.0
 _CHUNK_BYTES = 1 << 20
 
@@ -39,25 +38,6 @@ def data_root(root: str | os.PathLike[str] | None = None) -> Path | None:
         name = "root" if root is not None else DATA_VARIABLE
         raise DataError(f"{name} names {folder}, which is not a folder; point it at the folder of data sets.")
     return folder
-
-
-def cache_root() -> Path:
-    """Return the folder for downloads and processed files: ``$GRAPHSPARSE_CACHE``, else the platform's usual one.
-
-    Example:
-        >>> cache_root().is_absolute()
-        True
-    """
-    chosen = os.environ.get(CACHE_VARIABLE, "")
-    if chosen:
-        return Path(chosen).expanduser().resolve()
-    if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return (base / "graphsparse").resolve()
 
 
 class Announced(BaseException):

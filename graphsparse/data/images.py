@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from graphsparse.atomic_write import atomic_write
+from graphsparse.cache_folder import cache_root
 from graphsparse.data.catalogue import takes_a_folder
-from graphsparse.data.folders import announce, cache_root, data_root, locate
+from graphsparse.data.folders import announce, data_root, locate
 from graphsparse.errors import DataError
 from graphsparse.plain_npz import read_npz
 from graphsparse.registry import Registry

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from graphsparse.data.folders import DATA_VARIABLE, announce, cache_root, fetch
+from graphsparse.cache_folder import cache_root
+from graphsparse.data.folders import DATA_VARIABLE, announce, fetch
 from graphsparse.data.ogb_checks import check_processed, check_splits
 from graphsparse.data.ogb_classes import Meta, OgbClasses
 from graphsparse.data.unpickle import load_torch

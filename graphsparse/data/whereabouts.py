@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from graphsparse.cache_folder import cache_root
 from graphsparse.data.catalogue import DATASETS
 from graphsparse.data.checksums import known_sum, sum_of
-from graphsparse.data.folders import DATA_VARIABLE, announced, cache_root, data_root
+from graphsparse.data.folders import DATA_VARIABLE, announced, data_root
 from graphsparse.data.images import IMAGES
 from graphsparse.errors import DataError
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast, get_args
 
+import torch
+
 from graphsparse.edges.choice import by_metric, by_structure, in_points
 from graphsparse.edges.subject import open_subject
 from graphsparse.edges.trials import WHOLE, Bench, Trial, parse
 from graphsparse.fit import Bars, Metric, NodeTask, Report, finite_or_none
+from graphsparse.fit.measure import find_device
 from graphsparse.keep_rule import Keep, check_seed, keep_fraction, whole_number
 from graphsparse.registry import spelling
 
@@ -110,6 +114,8 @@ def advise(
     most_edges: int = MOST_EDGES,
     seed: int = 0,
     undirected: bool | None = None,
+    device: str | torch.device = "cpu",
+    tensorboard: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Advice:
     """Try several sparsifiers on a graph and recommend one.
@@ -137,6 +143,8 @@ def advise(
         most_edges: of a larger graph a sample of nodes with so many edges among them is measured; at least 100.
         seed: of the sample, ties, random scores and networks.
         undirected: as in :func:`graphsparse.sparsify`.
+        device: where networks are trained; ``"auto"`` takes a GPU if there is one.
+        tensorboard: a folder for TensorBoard's logs, one below it for each training run; None writes none.
         **options: how a graph or file is read: ``weight``, ``src``, ``dst``; of tables ``header``, ``one_based``.
 
     Returns:
@@ -171,6 +179,7 @@ def advise(
     check_seed(seed)
     if not seconds > 0:
         raise ValueError(f"seconds must be above 0, got {seconds}")
+    find_device(device)
     ends = time.perf_counter() + seconds
     subject = open_subject(graph, undirected, **options)
     lacks = subject.why_not()
@@ -181,7 +190,7 @@ def advise(
     if methods is None and subject.edges.num_countable > MOST_OF_SLOW:
         wanted.remove(SLOW)
         notes.append(f"{SLOW} is slow above {MOST_OF_SLOW:,} edges and is measured only if it is named")
-    bench = Bench(subject, seed=seed, epochs=epochs, hidden=hidden)
+    bench = Bench(subject, seed=seed, epochs=epochs, hidden=hidden, device=device, tensorboard=tensorboard)
     lacks = "" if task == "structure" else subject.why_not()
     if lacks:
         notes.append(f"no network was trained: {lacks}")

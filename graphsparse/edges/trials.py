@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -16,6 +18,7 @@ from graphsparse.edges.keep import mask_edges
 from graphsparse.edges.score_table import SCORES, check_options, score_edges
 from graphsparse.edges.subject import Subject
 from graphsparse.fit import NodeTask, PairedDifference, fit, paired_difference
+from graphsparse.fit.measure import find_device
 from graphsparse.graphs.anatomy import anatomy
 from graphsparse.graphs.picture import MOST_PRODUCTS, SAMPLE
 from graphsparse.nn import GCN
@@ -106,10 +109,23 @@ class Bench:
         seed: of ties and random scores; of the networks' weights it is the first.
         epochs: of each training run.
         hidden: width of the network.
+        device: where it is trained.
+        tensorboard: a folder for TensorBoard's logs, one below it for each training run; None writes none.
     """
 
-    def __init__(self, subject: Subject, *, seed: int, epochs: int, hidden: int) -> None:
+    def __init__(
+        self,
+        subject: Subject,
+        *,
+        seed: int,
+        epochs: int,
+        hidden: int,
+        device: str | torch.device = "cpu",
+        tensorboard: str | os.PathLike[str] | None = None,
+    ) -> None:
         self.subject, self.edges, self.seed, self.epochs, self.hidden = subject, subject.edges, seed, epochs, hidden
+        self.device = find_device(device)
+        self.tensorboard = None if tensorboard is None else Path(tensorboard)
         self._scores: dict[str, tuple[Any, bool]] = {}
         self._seconds: dict[str, float] = {}
         ends = self.edges.edge_index.cpu().numpy()
@@ -142,7 +158,17 @@ class Bench:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seed + run)
                 model = GCN(task.num_features, self.hidden, task.num_classes)
-            values.append(fit(model, here, epochs=self.epochs, seed=self.seed + run, progress=False).val)
+            name = f"{trial.method.replace(' ', '-').replace(':', '.')}-{trial.keep:g}-seed-{self.seed + run}"
+            fitted = fit(
+                model,
+                here,
+                epochs=self.epochs,
+                seed=self.seed + run,
+                device=self.device,
+                progress=False,
+                tensorboard=None if self.tensorboard is None else self.tensorboard / name,
+            )
+            values.append(fitted.val)
         found = replace(trial, values=tuple(values))
         if not self.whole.values:
             self.whole = found

@@ -75,10 +75,12 @@ class FineTune:
         progress: bool | Report | None = None,
         callbacks: tuple[Any, ...] = (),
         checkpoint: str | Path | None = None,
+        tensorboard: str | Path | None = None,
     ) -> FitResult | None:
         """Recalibrate batch norms and train in place; the best epoch on validation data stays. None without epochs.
 
-        With ``checkpoint``, a file, an interrupted run that is repeated goes on from there, as in `fit`.
+        With ``checkpoint``, a file, an interrupted run that is repeated goes on from there, as in `fit`, which also
+        says what ``tensorboard`` is.
         """
         recalibrate(module, task)
         if self.epochs == 0:
@@ -97,6 +99,7 @@ class FineTune:
             callbacks=[*callbacks, falling or cosine(self.epochs * steps)],
             checkpoint=checkpoint,
             progress=progress,
+            tensorboard=tensorboard,
         )
 
 
@@ -211,6 +214,7 @@ def prune(
     example_inputs: Any = None,
     seed: int = 0,
     progress: bool | Report | None = None,
+    tensorboard: str | Path | None = None,
 ) -> PruneResult:
     """Prune a network to a budget, in the order of the metanetwork's mode; the network that is given is not changed.
 
@@ -233,6 +237,7 @@ def prune(
         example_inputs: as for `NetworkGraph.from_module`; None takes one example of the training part.
         seed: of random choices and of fine-tuning.
         progress: as for `graphsparse.fit.fit`.
+        tensorboard: a folder for TensorBoard's logs of both trainings; None writes none.
 
     Raises:
         ValueError: the budget is out of reach with ``min_keep``, or an argument is out of range.
@@ -254,14 +259,17 @@ def prune(
     _check_ready(net, inputs, trained=fine_tune.epochs > 0)
     with rng.preserved(device):
         rng.seed_all(seed, device)  # a loader that shuffles draws from torch's generator
-        module, kept = carve(net, metanet, task, budget, selection, inputs, prepare or FineTune(), progress)
+        logs = None if tensorboard is None else Path(tensorboard)
+        first = None if logs is None else logs / "prepare"
+        module, kept = carve(net, metanet, task, budget, selection, inputs, prepare or FineTune(), progress, first)
         recalibrate(module, task)
         untuned = task.score(module, "test", device)
-        tuned = fine_tune.run(module, task, seed=seed, progress=progress)
+        last = None if logs is None else logs / "fine-tune"
+        tuned = fine_tune.run(module, task, seed=seed, progress=progress, tensorboard=last)
         batch: Any = inputs
         if example_inputs is None:
-            first = next(task.batches("train", device)).inputs
-            batch = pytree.tree_map(lambda part: part[:_LATENCY_EXAMPLES], first)
+            whole = next(task.batches("train", device)).inputs
+            batch = pytree.tree_map(lambda part: part[:_LATENCY_EXAMPLES], whole)
         before = task.score(net, "test", device)
         val = task.score(module, "val", device) if tuned is None else tuned.val
     module.eval()
@@ -291,6 +299,7 @@ def carve(
     inputs: tuple[Any, ...],
     prepare: FineTune,
     progress: bool | Report | None = None,
+    tensorboard: str | Path | None = None,
 ) -> tuple[nn.Module, KeptChannels]:
     """The part of `prune` before the last fine-tuning: the shrunk network and the channels that it kept."""
     limit = budget.limit(net, inputs)
@@ -302,7 +311,7 @@ def carve(
             with torch.no_grad():
                 module = metanet(graph).to_module()
         callbacks = () if penalty is None else (penalty(module, inputs),)
-        prepare.run(module, task, seed=selection.seed, progress=progress, callbacks=callbacks)
+        prepare.run(module, task, seed=selection.seed, progress=progress, callbacks=callbacks, tensorboard=tensorboard)
         graph = NetworkGraph.from_module(module, inputs)
     evidence = Evidence(graph, selection.seed, functools.partial(_training_loss, graph.to_module(), task))
     order = functools.partial(

@@ -17,6 +17,7 @@ from rich.console import Console
 from graphsparse.errors import DataError
 from graphsparse.fit import Bars, FitResult, Task, finite_or_none, mean_ci, paired_difference
 from graphsparse.fit.fingerprint import model_hash
+from graphsparse.fit.measure import find_device
 from graphsparse.locking import only_one
 from graphsparse.metanet.channels import CRITERIA
 from graphsparse.metanet.graph import NetworkGraph
@@ -55,6 +56,8 @@ class ZooStudy:
         count: how many networks.
         seed: of the first network; the others have the seeds after it.
         jobs: processes.
+        device: where they are trained.
+        tensorboard: a folder for TensorBoard's logs; None writes none.
     """
 
     images: Images
@@ -66,6 +69,8 @@ class ZooStudy:
     count: int
     seed: int
     jobs: int
+    device: str = "cpu"
+    tensorboard: Path | None = None
 
     def recipes(self) -> list[Recipe]:
         """What is trained.
@@ -81,13 +86,33 @@ class ZooStudy:
             for number, (arch, width, epochs) in zip(range(self.count), turns, strict=False)
         ]
 
+    def cost(self, out: Path) -> dict[str, Any]:
+        """What is missing in ``out``: each ``network`` with its ``epochs``, how many are ``made``, all ``epochs``.
+
+        Raises:
+            ValueError: an option is out of range.
+        """
+        recipes = list(dict.fromkeys(self.recipes()))
+        missing = [each for each in recipes if not (out / each.name / HEADER).exists()]
+        for recipe in missing:
+            recipe.check()
+        plan = [{"network": each.name, "epochs": each.all_epochs} for each in missing]
+        return {"missing": plan, "made": len(recipes) - len(plan), "epochs": sum(each.all_epochs for each in missing)}
+
     def run(self, out: Path, console: Console) -> list[ZooNetwork]:
         """Train what is missing in ``out`` and print the table of accuracies."""
         recipes = self.recipes()
+        find_device(self.device)
         with only_one(out), Bars() as bars:
             bar = bars.add("data models")
             zoo = train_zoo(
-                out, recipes, self.images, jobs=self.jobs, report=lambda done, total, text: bar(done, total, {})
+                out,
+                recipes,
+                self.images,
+                jobs=self.jobs,
+                report=lambda done, total, text: bar(done, total, {}),
+                device=self.device,
+                tensorboard=self.tensorboard,
             )
         kinds: dict[Any, list[ZooNetwork]] = {
             kind: [] for kind in dict.fromkeys((r.arch, r.width, r.epochs) for r in recipes)
@@ -129,6 +154,8 @@ class TrainStudy:
         hidden, layers: of the metanetwork.
         epochs, steps, lr, seed: as in `meta_train`; the seed is also that of the initial weights.
         val_count: the networks of the highest seeds that are held out to choose the best epoch.
+        device: where the metanetwork is trained.
+        tensorboard: a folder for TensorBoard's logs; None writes none.
     """
 
     zoo: Path
@@ -140,6 +167,8 @@ class TrainStudy:
     lr: float
     seed: int
     val_count: int
+    device: str = "cpu"
+    tensorboard: Path | None = None
 
     def run(self, out: Path, console: Console) -> MetaNetwork:
         """Train the metanetwork and write it to ``out``, its figures and plot beside it; print the table.
@@ -147,6 +176,7 @@ class TrainStudy:
         A run that was interrupted and is called again resumes from the checkpoint beside ``out``.
         """
         OBJECTIVES.find(self.objective)
+        find_device(self.device)
         written = [out.name, *(out.with_suffix(suffix).name for suffix in (".checkpoint", ".json", ".png"))]
         with only_one(out.parent, lock=f".{out.name}.lock", files=written):
             return self._run(out, console)
@@ -154,6 +184,7 @@ class TrainStudy:
     def _run(self, out: Path, console: Console) -> MetaNetwork:
         learned, judged, task = self._networks()
         metanet, validation = self._start([*learned, *judged], task), Validation()
+        metanet.to(find_device(self.device))
         with Bars() as bars:
             untrained = validation.area(metanet, [each.module for each in judged], task)
             result = meta_train(
@@ -169,8 +200,10 @@ class TrainStudy:
                 seed=self.seed,
                 checkpoint=out.with_suffix(".checkpoint"),
                 progress=bars.add("meta-training"),
+                tensorboard=self.tensorboard,
             )
         seen = {"learned": hashes(learned), "judged": hashes(judged)}
+        metanet.cpu()
         metanet.save(out, objective=self.objective, area=result.val, untrained_area=untrained, **seen)
         self._publish(out, result, untrained, seen, validation, console)
         return metanet
@@ -262,6 +295,8 @@ class PruneStudy:
         epochs: of fine-tuning in all, for every method alike: methods that train before they prune spend half there.
         lr: of fine-tuning.
         seed: of random choices and fine-tuning.
+        device: where networks are pruned and fine-tuned, and timed.
+        tensorboard: a folder for TensorBoard's logs, one below it for each pruned network; None writes none.
     """
 
     zoo: Path
@@ -271,16 +306,15 @@ class PruneStudy:
     epochs: int
     lr: float
     seed: int
+    device: str = "cpu"
+    tensorboard: Path | None = None
 
     def run(self, out: Path, console: Console) -> dict[str, Any]:
         """Prune every network by every method to every speed-up, below ``out``; print the table and write the figures.
 
         What is there already, from the same networks and settings, is not done again.
         """
-        self._check()
-        metanet = find_metanet(self.metanet)
-        networks = [load_network(self.zoo)] if (self.zoo / HEADER).exists() else load_zoo(self.zoo)
-        methods = [METANETWORK, *self.criteria] if metanet is not None else list(self.criteria)
+        metanet, networks, methods = self._start()
         todo = list(itertools.product(networks, self.speedups, methods))
         runs: list[dict[str, Any]] = []
         task_of = functools.cache(Images.task)
@@ -292,6 +326,30 @@ class PruneStudy:
                 bar(len(runs), len(todo), {"accuracy": runs[-1]["accuracy"]})
             return self._publish(runs, methods, _took_part(metanet, networks), out, console)
 
+    def cost(self, out: Path) -> dict[str, Any]:
+        """How many ``runs`` below ``out`` are missing, how many are ``made``, and the ``epochs`` of fine-tuning.
+
+        Raises:
+            ValueError, DataError: as `run`.
+        """
+        metanet, networks, methods = self._start()
+        all_runs = list(itertools.product(networks, self.speedups, methods))
+        made = 0
+        for network, speedup, method in all_runs:
+            place, asked = self._asked(network, speedup, method, metanet)
+            made += _done(out / "networks" / place, asked)
+        return {"runs": len(all_runs) - made, "made": made, "epochs": self.epochs * (len(all_runs) - made)}
+
+    def _start(self) -> tuple[MetaNetwork | None, list[ZooNetwork], list[str]]:
+        """The metanetwork, the networks and the methods, once the options are known to be possible."""
+        self._check()
+        device = find_device(self.device)
+        metanet = find_metanet(self.metanet)
+        if metanet is not None:
+            metanet.to(device)
+        networks = [load_network(self.zoo)] if (self.zoo / HEADER).exists() else load_zoo(self.zoo)
+        return metanet, networks, [METANETWORK, *self.criteria] if metanet is not None else list(self.criteria)
+
     def _check(self) -> None:
         if not self.criteria or not self.speedups:
             raise ValueError("pruning needs at least one criterion and one speed-up")
@@ -302,10 +360,10 @@ class PruneStudy:
                 raise ValueError(f"a speed-up must be a number above 1, got {speedup}")
         FineTune(self.epochs, self.lr)
 
-    def _once(
-        self, network: ZooNetwork, speedup: float, method: str, metanet: MetaNetwork | None, task: Task, out: Path
-    ) -> dict[str, Any]:
-        """The figures of one pruned network, from its folder or made now."""
+    def _asked(
+        self, network: ZooNetwork, speedup: float, method: str, metanet: MetaNetwork | None
+    ) -> tuple[Path, dict[str, Any]]:
+        """Where a pruned network lies below ``networks``, and what it is made of."""
         used = metanet if method == METANETWORK else None
         asked = {
             "network": model_hash(network.module),
@@ -317,17 +375,25 @@ class PruneStudy:
             "lr": self.lr,
             "seed": self.seed,
         }
+        if (kind := find_device(self.device).type) != "cpu":  # its sums, and its times, are others
+            asked["device"] = kind
         source = None if used is not None else CRITERIA.source_hash(_criterion(method)[0])
         if source is not None:  # an edited criterion of one's own is another
             asked["source"] = source
-        folder = out / "networks" / network.recipe.name / f"{method.replace(':', '.')}-x{speedup:g}"
-        header = read_header(folder) if (folder / HEADER).exists() else {}
-        if header.get("asked") != asked:
+        return Path(network.recipe.name, f"{method.replace(':', '.')}-x{speedup:g}"), asked
+
+    def _once(
+        self, network: ZooNetwork, speedup: float, method: str, metanet: MetaNetwork | None, task: Task, out: Path
+    ) -> dict[str, Any]:
+        """The figures of one pruned network, from its folder or made now."""
+        place, asked = self._asked(network, speedup, method, metanet)
+        used, folder = metanet if method == METANETWORK else None, out / "networks" / place
+        if not _done(folder, asked):
             criterion, least_squares = ("group-l2", None) if used is not None else _criterion(method)
             trains = hasattr(CRITERIA.find(criterion), "penalty") or (used is not None and used.mode == "change")
             before = self.epochs // 2 if trains else 0
             result = prune(
-                network.module,
+                network.module.to(find_device(self.device)),
                 used,
                 task,
                 speedup=speedup,
@@ -336,9 +402,11 @@ class PruneStudy:
                 fine_tune=FineTune(self.epochs - before, self.lr),
                 prepare=FineTune(before, self.lr),
                 seed=self.seed,
+                tensorboard=None if self.tensorboard is None else self.tensorboard / place,
             )
+            result.module.cpu()
             save_pruned(folder, result, {"asked": asked})
-            header = read_header(folder)
+        header = read_header(folder)
         named = {"network": network.recipe.name, "method": method, "target": speedup}
         return {**named, **header["figures"], "widths": header.get("widths")}
 
@@ -385,6 +453,11 @@ class PruneStudy:
         page = write_report(out, prune_run)
         say(console, f"networks: {out / 'networks'}  plot: {plot}  figures: {written}  page: {page}")
         return figures
+
+
+def _done(folder: Path, asked: Mapping[str, Any]) -> bool:
+    """Whether a network that was pruned just so lies there."""
+    return (folder / HEADER).exists() and read_header(folder).get("asked") == asked
 
 
 def find_metanet(name: str) -> MetaNetwork | None:

@@ -136,6 +136,7 @@ class Problem:
         edge_options: how edges are chosen beyond the score: ``guard``, ``forest``, score options.
         folder: where checkpoints go, or None to keep none.
         progress: show progress bars.
+        tensorboard: where TensorBoard's logs go, a folder for each training run; None writes none.
         about: what the ticket records of the task: its name, protocol and split.
         memory: what finders found in earlier calls and need again, by names of their own; a replaced problem has none.
 
@@ -151,6 +152,7 @@ class Problem:
     edge_options: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
     progress: bool | None = None
+    tensorboard: Path | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
     memory: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -194,6 +196,7 @@ class Problem:
             device=self.training.device,
             checkpoint=checkpoint,
             progress=self.progress,
+            tensorboard=None if self.tensorboard is None else self.tensorboard / name,
             **options,
         )
 

@@ -95,6 +95,7 @@ def meta_train(
     example_inputs: Any = None,
     checkpoint: str | Path | None = None,
     progress: bool | Report | None = None,
+    tensorboard: str | Path | None = None,
 ) -> FitResult:
     """Train a metanetwork over networks, in place; it is left with the weights that were best on held-out networks.
 
@@ -114,7 +115,7 @@ def meta_train(
         seed: of everything that is drawn; not of the metanetwork's initial weights.
         example_inputs: as for `NetworkGraph.from_module`; None takes one example of the training part.
         checkpoint: a file, written after every epoch; an interrupted run goes on from it to the same result.
-        progress: as for `graphsparse.fit.fit`.
+        progress, tensorboard: as for `graphsparse.fit.fit`.
 
     Returns:
         The figures of the best epoch: ``val`` is the area under accuracy against log speed-up; ``test`` repeats it.
@@ -153,6 +154,7 @@ def meta_train(
         checkpoint=checkpoint,
         checkpoint_every=1,
         progress=progress,
+        tensorboard=tensorboard,
     )
 
 

@@ -23,6 +23,7 @@ from graphsparse.atomic_write import atomic_write
 from graphsparse.data.images import ImageSet, crop_flip, load_images
 from graphsparse.errors import DataError
 from graphsparse.fit import Task
+from graphsparse.fit.measure import find_device
 from graphsparse.hashing import named_hash
 from graphsparse.metanet.channels import KeptChannels, cut
 from graphsparse.metanet.pruning import FineTune, PruneResult, prune
@@ -99,6 +100,16 @@ class Recipe:
         if self.speedup is not None and not self.speedup >= 1:
             raise ValueError(f"the speed-up of mild pruning must be at least 1, got {self.speedup}")
 
+    def check(self) -> None:
+        """Raise ValueError unless there is such a network; none is made."""
+        with torch.device("meta"):
+            make_cnn(self.arch, width=self.width, seed=0)
+
+    @property
+    def all_epochs(self) -> int:
+        """Epochs of training, those after mild pruning among them."""
+        return self.epochs + (0 if self.speedup is None else max(1, self.epochs // 2))
+
     @property
     def name(self) -> str:
         """What its folder is called."""
@@ -123,9 +134,20 @@ class ZooNetwork:
 
 
 def make_network(
-    recipe: Recipe, images: Images, task: Task | None = None
+    recipe: Recipe,
+    images: Images,
+    task: Task | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    tensorboard: Path | None = None,
 ) -> tuple[nn.Module, KeptChannels, dict[str, Any]]:
     """Train one network; returns it, the channels that mild pruning kept, and its figures.
+
+    Args:
+        recipe, images: how.
+        task: that of the images, where it is at hand.
+        device: where it is trained, and stays.
+        tensorboard: a folder for TensorBoard's logs; None writes none.
 
     Raises:
         ValueError: the recipe names no architecture, or an option is out of range.
@@ -134,13 +156,15 @@ def make_network(
     x = task.parts["train"][0]
     classes = 1 + max(int(task.parts[part][1].max()) for part in ("train", "val"))
     net = make_cnn(recipe.arch, width=recipe.width, in_channels=x.shape[1], num_classes=classes, seed=recipe.seed)
-    found = FineTune(recipe.epochs, recipe.lr).run(net, task, seed=recipe.seed)
+    net.to(find_device(device))
+    found = FineTune(recipe.epochs, recipe.lr).run(net, task, seed=recipe.seed, tensorboard=tensorboard)
     assert found is not None
     figures: dict[str, Any] = {"val": found.val, "test": found.test}
     if recipe.speedup is None:
         return net, {}, figures
-    tune = FineTune(max(1, recipe.epochs // 2), recipe.lr / 2)
-    result = prune(net, None, task, speedup=recipe.speedup, fine_tune=tune, seed=recipe.seed)
+    tune = FineTune(recipe.all_epochs - recipe.epochs, recipe.lr / 2)
+    logs = None if tensorboard is None else tensorboard / "pruned"
+    result = prune(net, None, task, speedup=recipe.speedup, fine_tune=tune, seed=recipe.seed, tensorboard=logs)
     return result.module, result.kept, {"val": result.val, "test": result.accuracy, "speedup": result.speedup}
 
 
@@ -151,10 +175,12 @@ def train_zoo(
     *,
     jobs: int = 1,
     report: Callable[[int, int, str], None] | None = None,
+    device: str | torch.device = "cpu",
+    tensorboard: str | Path | None = None,
 ) -> list[ZooNetwork]:
     """Train and save the networks that are not in the folder yet, and return all of these recipes, in order.
 
-    A network depends on its recipe and images alone (and, in the last bits, on the number of threads).
+    A network depends on its recipe and images alone (and, in the last bits, on the device and the number of threads).
 
     Args:
         folder: one folder below it for each network: ``network.json`` and ``weights.safetensors``.
@@ -162,6 +188,8 @@ def train_zoo(
         images: what it is trained on.
         jobs: processes, each with one thread when there are several.
         report: called with (done, all, what happened) after each network.
+        device: where they are trained; ``"auto"`` takes a GPU if there is one.
+        tensorboard: a folder for TensorBoard's logs, one below it for each network; None writes none.
 
     Raises:
         DataError: a network in the folder is damaged, or was trained on other images or otherwise.
@@ -175,13 +203,14 @@ def train_zoo(
     todo = [recipe for recipe in dict.fromkeys(recipes) if recipe not in there]
     if len({recipe.name for recipe in [*there, *todo]}) < len({*there, *todo}):
         raise ValueError("two recipes differ only in what their folders' names do not say: train them into two folders")
-    for recipe in todo:  # what cannot be made is found before hours of training
-        with torch.device("meta"):
-            make_cnn(recipe.arch, width=recipe.width, seed=0)
+    for recipe in todo:
+        recipe.check()  # what cannot be made is found before hours of training
     done, total = len(there), len(there) + len(todo)
     say = report or (lambda number, total, text: None)
     say(done, total, f"{done} networks were there")
-    with closing(_trained(folder, todo, images, jobs)) as trained:  # closed, its processes end
+    logs = None if tensorboard is None else Path(tensorboard)
+    train = partial(_train_one, folder, images=images, device=find_device(device), tensorboard=logs)
+    with closing(_trained(train, todo, images, jobs)) as trained:  # closed, its processes end
         for recipe, figures in trained:
             done += 1
             say(done, total, f"{recipe.name}: validation {figures['val']:.4f}")
@@ -197,21 +226,30 @@ def _expected(folder: Path, recipe: Recipe, images: Images) -> ZooNetwork:
 
 
 def _trained(
-    folder: Path, todo: list[Recipe], images: Images, jobs: int
+    train: Callable[..., dict[str, Any]], todo: list[Recipe], images: Images, jobs: int
 ) -> Generator[tuple[Recipe, dict[str, Any]], None, None]:
     if jobs <= 1 or len(todo) <= 1:
         task = images.task() if todo else None
         for recipe in todo:
-            yield recipe, _train_one(folder, recipe, images, task)
+            yield recipe, train(recipe, task=task)
         return
-    with closing(in_processes(partial(_train_one, folder, images=images), todo, jobs)) as ends:
+    with closing(in_processes(train, todo, jobs)) as ends:
         for end in ends:
             yield end.item, end.result()
 
 
-def _train_one(folder: Path, recipe: Recipe, images: Images, task: Task | None = None) -> dict[str, Any]:
+def _train_one(
+    folder: Path,
+    recipe: Recipe,
+    images: Images,
+    device: torch.device,
+    tensorboard: Path | None,
+    task: Task | None = None,
+) -> dict[str, Any]:
     task = images.task() if task is None else task
-    module, kept, figures = make_network(recipe, images, task)
+    logs = None if tensorboard is None else tensorboard / recipe.name
+    module, kept, figures = make_network(recipe, images, task, device=device, tensorboard=logs)
+    module.cpu()
     header = {"recipe": dataclasses.asdict(recipe), "images": dataclasses.asdict(images), "figures": figures}
     inputs = (torch.zeros_like(task.parts["train"][0][:1]),)
     save_network(folder / recipe.name, module, kept, inputs, header)

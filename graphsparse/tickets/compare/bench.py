@@ -18,6 +18,7 @@ from graphsparse.atomic_write import atomic_write
 from graphsparse.cores import usable_cores
 from graphsparse.errors import TicketError
 from graphsparse.fit import Bars
+from graphsparse.fit.measure import find_device
 from graphsparse.locking import only_one
 from graphsparse.parallel import one_thread
 from graphsparse.report import Curve, plot_curves, provenance, say, versions, write_json
@@ -38,17 +39,22 @@ class Bench:
     Args:
         experiments: what is compared.
         jobs: processes of one thread each, by seed, or by seed and method where the seeds are fewer.
+        device: where the networks are trained; it is no part of what makes runs the same.
+        tensorboard: a folder for TensorBoard's logs, one below it for each training run; None writes none.
 
     Raises:
-        ValueError: ``jobs`` is less than 1.
+        ValueError: ``jobs`` is less than 1, or there is no such device.
     """
 
     experiments: Sequence[Experiment]
     jobs: int = dataclasses.field(default_factory=usable_cores)
+    device: str = "cpu"
+    tensorboard: Path | None = None
 
     def __post_init__(self) -> None:
         if self.jobs < 1:
             raise ValueError(f"jobs must be at least 1, got {self.jobs}")
+        find_device(self.device)
 
     def run(self, out: Path, console: Console) -> list[dict[str, Any]]:
         """Make the runs that ``out`` lacks, write summary, tables and plots there, and print the tables.
@@ -96,7 +102,7 @@ class Bench:
         ends = []
         with one_thread():  # figures of time are those of one thread, however many runs there are at once
             for item in work:
-                for end in make_runs(item, out):
+                for end in make_runs(item, out, self.device, self.tensorboard):
                     ends.append(end)
                     show(len(ends))
         return [end for end in ends if end is not None]
@@ -107,7 +113,8 @@ class Bench:
         def beat() -> None:
             show(_lines(out / ROWS) - begun + len(failures))
 
-        with closing(in_processes(partial(_failures, out=out), work, self.jobs, beat=beat)) as ends:
+        call = partial(_failures, out=out, device=self.device, tensorboard=self.tensorboard)
+        with closing(in_processes(call, work, self.jobs, beat=beat)) as ends:
             for end in ends:
                 if isinstance(end.error, WorkerError):
                     failures.append(Failure.of(end.item.name, end.error, str(end.error)))
@@ -127,7 +134,7 @@ class Bench:
             partial.write_text(text + "\n")
         for verdict in found:
             _plot(out, verdict)
-        write_json(out / RECORD, provenance("bench tickets", SimpleNamespace(jobs=self.jobs)))
+        write_json(out / RECORD, provenance("bench tickets", SimpleNamespace(jobs=self.jobs, device=self.device)))
         page = [f"  page: {write_report(out, bench_run)}"] if found else []
         from rich.markdown import Markdown
 
@@ -164,8 +171,8 @@ def _at_hand(method: str, dataset: str) -> tuple[Sequence[Trial], dict[str, str]
         return [], {}
 
 
-def _failures(work: Work, out: Path) -> list[Failure]:
-    return [end for end in make_runs(work, out) if end is not None]
+def _failures(work: Work, out: Path, device: str, tensorboard: Path | None) -> list[Failure]:
+    return [end for end in make_runs(work, out, device, tensorboard) if end is not None]
 
 
 def _lines(path: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import resource
 import sys
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from graphsparse.errors import GraphsparseError
 from graphsparse.tickets.compare.plan import Experiment, read_runs, row_key
 from graphsparse.tickets.compare.runs import ROWS, missing_work
 from graphsparse.tickets.compare.setup import problem_of
-from graphsparse.tickets.problem import Training, train_dense
+from graphsparse.tickets.problem import Problem, Training, train_dense
 
 PROBED = 3  # epochs that are timed
 
@@ -43,7 +44,7 @@ def estimate(experiments: Sequence[Experiment], jobs: int, out: Path) -> dict[st
         "made": len(rows),
         "jobs": jobs,
         "seconds": sum(known) / min(jobs, max(1, sum(left.values()))),
-        "memory_mb": jobs * _memory_mb(),
+        "memory_mb": jobs * memory_mb(),
         "settings": settings,
     }
 
@@ -66,14 +67,21 @@ def _probe(experiment: Experiment) -> dict[str, Any]:
         data = load(experiment.dataset, split=experiment.split)
     except GraphsparseError as error:
         return {"seconds": None, "missing": str(error)}
-    training = Training(PROBED, experiment.lr, experiment.weight_decay)
+    training = Training(experiment.epochs, experiment.lr, experiment.weight_decay)
     made = problem_of(
         data, model=experiment.model, hidden=experiment.hidden, seed=0, training=training, protocol=experiment.protocol
     )
-    return {"seconds": train_dense(made).seconds / PROBED * experiment.epochs}
+    return {"seconds": seconds_of(made)}
 
 
-def _memory_mb() -> float:
+def seconds_of(problem: Problem) -> float:
+    """About what one training of a problem takes, by a few epochs of its dense model; nothing is written."""
+    short = dataclasses.replace(problem.training, epochs=PROBED)
+    probed = train_dense(dataclasses.replace(problem, training=short, folder=None, tensorboard=None, progress=False))
+    return probed.seconds / PROBED * problem.training.epochs
+
+
+def memory_mb() -> float:
     """The most that this process has taken."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)

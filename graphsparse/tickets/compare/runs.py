@@ -128,17 +128,24 @@ def made_by(method: str, dataset: str) -> dict[str, str]:
     return {"source": "+".join(sources)} if sources else {}
 
 
-def make_runs(work: Work, out: Path) -> Iterator[Failure | None]:
+def make_runs(work: Work, out: Path, device: str = "cpu", tensorboard: Path | None = None) -> Iterator[Failure | None]:
     """Train the dense model of a seed and make its missing runs; after each, how it failed, or None.
 
     Trials have checkpoints, which go once all their runs are made; the dense model has none, because it is not alone in
     needing one: other processes train it, too.
 
+    Args:
+        work: which runs.
+        out: the folder of the comparison.
+        device: where the networks are trained.
+        tensorboard: a folder for TensorBoard's logs; None writes none.
+
     Raises:
         OSError: the disk is full or broken.
     """
     try:
-        problem = _problem(work.experiment, work.seed)
+        logs = None if tensorboard is None else tensorboard / work.folder(Path()).name
+        problem = dataclasses.replace(_problem(work.experiment, work.seed, device), tensorboard=logs)
         dense = train_dense(problem)
     except Exception as error:
         yield from [Failure.of(f"{work.name}, the dense model", error)] * len(work.runs)
@@ -180,7 +187,7 @@ def _short(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _problem(experiment: Experiment, seed: int) -> Problem:
+def _problem(experiment: Experiment, seed: int, device: str) -> Problem:
     data = load(
         experiment.dataset,
         split=experiment.split,
@@ -192,7 +199,9 @@ def _problem(experiment: Experiment, seed: int) -> Problem:
         model=experiment.model,
         hidden=experiment.hidden,
         seed=seed,
-        training=Training(epochs=experiment.epochs, lr=experiment.lr, weight_decay=experiment.weight_decay),
+        training=Training(
+            epochs=experiment.epochs, lr=experiment.lr, weight_decay=experiment.weight_decay, device=device
+        ),
         protocol=experiment.protocol,
         progress=False,
     )
@@ -202,7 +211,8 @@ def _of_trial(problem: Problem, method: str, trial: Trial, folder: Path) -> Prob
     _, options = method_of(method, trial)
     training = dataclasses.replace(problem.training, distill=trial.get("distill", problem.training.distill))
     folder.mkdir(parents=True, exist_ok=True)
-    return dataclasses.replace(problem, training=training, edge_options=options, folder=folder)
+    logs = None if problem.tensorboard is None else problem.tensorboard / f"{method.replace(':', '.')}-{folder.name}"
+    return dataclasses.replace(problem, training=training, edge_options=options, folder=folder, tensorboard=logs)
 
 
 def sparse_figures(problem: Problem, dense: FitResult, method: str, trial: Trial, level: int) -> dict[str, Any]:

@@ -25,7 +25,8 @@ from graphsparse.parallel import one_thread
 from graphsparse.params import DISTRIBUTIONS
 from graphsparse.report import Curve, interval, plain, plot_sparsity, provenance, say, table, write_json
 from graphsparse.report.runs import PAGE, RECORD, write_report
-from graphsparse.tickets.compare.search import best_on_validation, sparsest_within, summarise
+from graphsparse.tickets.compare.estimate import memory_mb, seconds_of
+from graphsparse.tickets.compare.search import LEVELS, best_on_validation, sparsest_within, summarise
 from graphsparse.tickets.compare.setup import node_classes, problem_of
 from graphsparse.tickets.compare.ticket_page import ticket_run
 from graphsparse.tickets.find import read_keeps
@@ -82,6 +83,7 @@ class Study:
     seeds: int
     points: int
     device: str
+    tensorboard: Path | None = None
 
     def run(self, out: Path, console: Console, *, spare_threads: bool = False) -> Ticket:
         """Find the tickets, print the table, and write ``metrics.json``, the plot and the best ticket into ``out``.
@@ -97,10 +99,7 @@ class Study:
             BusyError: another process works in ``out``.
             OSError: ``out`` cannot be written: told before anything is trained.
         """
-        keeps = read_keeps(self.edge_keep, self.weight_keep, self.tolerance)
-        check_rules(self.method, {"guard": self.guard})
-        DISTRIBUTIONS.find(self.weight_distribution)
-        find_device(self.device)
+        keeps = self._checked()
         data = load(self.dataset, split=self.split)
         console.print(_describe(data), highlight=False)
         written = ("ticket.json", "metrics.json", "accuracy.png", RECORD, PAGE)
@@ -110,12 +109,40 @@ class Study:
         ):
             return self._found(data, keeps, out, console)
 
-    def _found(self, data: Data, keeps: Step | None, out: Path, console: Console) -> Ticket:
-        checkpoints = out / "checkpoints"
+    def cost(self) -> dict[str, Any]:
+        """What `run` would take, by a few epochs of the dense model that are timed; nothing is written.
+
+        Returns:
+            ``runs`` (trainings; with a tolerance as many as there can be), ``seconds`` and ``memory_mb``. Methods that
+            train several times take as many times longer, which is not known before.
+
+        Raises:
+            ValueError, DataError: as `run`.
+        """
+        keeps = self._checked()
+        data = load(self.dataset, split=self.split)
+        runs = self.seeds * (1 + (len(self._wanted(keeps)) if keeps else len(LEVELS)))
+        problem = self._problem(data, 0, None, None)
+        return {"runs": runs, "seconds": runs * seconds_of(problem), "memory_mb": memory_mb()}
+
+    def _checked(self) -> Step | None:
+        keeps = read_keeps(self.edge_keep, self.weight_keep, self.tolerance)
+        check_rules(self.method, {"guard": self.guard})
+        DISTRIBUTIONS.find(self.weight_distribution)
+        find_device(self.device)
+        return keeps
+
+    def _wanted(self, keeps: Step | None) -> list[tuple[str, Step | None]]:
+        """The method, and its control, at each step of the curve."""
         steps = [] if keeps is None else steps_to(*keeps, self.points)
         wanted: list[tuple[str, Step | None]] = [(self.method, step) for step in steps] or [(self.method, None)]
         if finder_name(self.method) != CONTROL:
             wanted += [(CONTROL, step) for step in steps[::-2][::-1]]  # every other point, the last among them
+        return wanted
+
+    def _found(self, data: Data, keeps: Step | None, out: Path, console: Console) -> Ticket:
+        checkpoints = out / "checkpoints"
+        wanted = self._wanted(keeps)
         curves: dict[str, Levels] = {method: {} for method, _ in wanted}
         runs = [(seed, method, step) for seed in range(self.seeds) for method, step in wanted]
         with Bars() as bars:
@@ -136,7 +163,7 @@ class Study:
             return sparsest_within(problem, dense, method, float(self.tolerance or 0))
         return make_ticket(problem, dense, method, *step)
 
-    def _problem(self, data: Data, seed: int, folder: Path, progress: Report) -> Problem:
+    def _problem(self, data: Data, seed: int, folder: Path | None, progress: Report | None) -> Problem:
         training = Training(
             epochs=self.epochs,
             lr=self.lr,
@@ -155,11 +182,12 @@ class Study:
             edge_options={"guard": self.guard} if self.guard else {},
             folder=folder,
             progress=progress,
+            tensorboard=None if self.tensorboard is None else self.tensorboard / f"seed-{seed}",
         )
 
     def _fingerprint(self) -> str:
         """Names the checkpoints of this study: another question never resumes from them."""
-        asked = {name: value for name, value in vars(self).items() if name not in ("seeds", "points")}
+        asked = {name: value for name, value in vars(self).items() if name not in ("seeds", "points", "tensorboard")}
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
 
     def _publish(
