@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import typer
 
-from graphsparse.atomic_write import atomic_write
 from graphsparse.cli.command import Output, command
 from graphsparse.cli.completion import completion
 from graphsparse.cli.groups import app
@@ -67,7 +66,13 @@ def advise(
     one_based: OneBased = False,
     device: Device = "cpu",
     tensorboard: Tensorboard = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for advice.json and the options that were used.")] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Classes of the nodes: a table with the columns node and label (CSV, TSV)."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for advice.json, its page report.html and the options that were used.")
+    ] = None,
 ) -> None:
     """Try sparsifiers on your graph and recommend one: structure kept, time, and accuracy where there are labels.
 
@@ -94,14 +99,20 @@ def advise(
         most_edges=most_edges,
         seed=seed,
         undirected=undirected,
+        labels=labels,
         device=device,
         tensorboard=tensorboard,
         **reading,
     )
     output.console.print(str(found), highlight=False, markup=False, soft_wrap=True)
     if out is not None:
+        from graphsparse.edges.advice_page import FILE, advice_run
+        from graphsparse.report import provenance, write_json
+        from graphsparse.report.runs import write_report
+
         out.mkdir(parents=True, exist_ok=True)
-        with atomic_write(out / "advice.json") as partial:
-            partial.write_text(json.dumps(found.figures(), indent=2) + "\n", encoding="utf-8")
-        output.console.print(f"figures: {out / 'advice.json'}", highlight=False, markup=False, soft_wrap=True)
+        asked = {"graph": graph, "task": task, "method": method, "keep": keep, "seeds": seeds, "labels": labels}
+        write_json(out / FILE, {**provenance("advise", SimpleNamespace(**asked)), **found.figures()})
+        page = write_report(out, advice_run)
+        output.console.print(f"figures: {out / FILE}  page: {page}", highlight=False, markup=False, soft_wrap=True)
     output.give(found.figures())

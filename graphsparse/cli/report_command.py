@@ -13,6 +13,7 @@ from graphsparse.cli.command import Output, command
 from graphsparse.cli.groups import app
 
 PAGES = (  # the modules that register a kind of run
+    "graphsparse.edges.advice_page",
     "graphsparse.edges.page",
     "graphsparse.metanet.page",
     "graphsparse.tickets.compare.bench_page",
@@ -34,7 +35,7 @@ def report(
         list[Path],
         typer.Argument(
             metavar="RUN...",
-            help="Folders of graphsparse ticket, bench tickets or meta prune, and pages of sparsify --report.",
+            help="Folders of graphsparse ticket, bench tickets, meta prune or advise, and pages of sparsify --report.",
         ),
     ],
     out: Annotated[

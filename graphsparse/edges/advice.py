@@ -10,9 +10,10 @@ from typing import Any, Literal, cast, get_args
 
 import torch
 
-from graphsparse.edges.choice import by_metric, by_structure, in_points
+from graphsparse.edges.advice_text import drawn_curve, table
+from graphsparse.edges.choice import by_metric, by_structure
 from graphsparse.edges.subject import open_subject
-from graphsparse.edges.trials import WHOLE, Bench, Trial, parse
+from graphsparse.edges.trials import Bench, Trial, parse
 from graphsparse.fit import Bars, Metric, NodeTask, Report, finite_or_none
 from graphsparse.fit.measure import find_device
 from graphsparse.keep_rule import Keep, check_seed, keep_fraction, whole_number
@@ -83,22 +84,12 @@ class Advice:
 
     def __str__(self) -> str:
         """The table, the curve, the recommendation, and what should be known besides."""
-        metric = [] if self.metric is None else [f"val {self.metric}, %", "minus whole"]
-        heads = ["method", "keep", "isolated", "components", "largest", "degrees off", "clustering", "homophily"]
-        table = [[*heads, *metric, "score, ms"]]
-        table += [_cells(row, bool(metric)) for row in (self.whole, *self.rows)]
-        widths = [max(len(cells[column]) for cells in table) for column in range(len(table[0]))]
-        lines = [
-            "  ".join(cell.ljust(width) if at == 0 else cell.rjust(width) for at, (cell, width) in enumerate(pairs))
-            for pairs in (list(zip(cells, widths, strict=True)) for cells in table)
-        ]
-        curve = "; ".join(f"{row.keep:g}: {_point(row, bool(metric))}" for row in self.curve)
         said = [f"Recommended: {self.recommended.method} at keep {self.recommended.keep:g}. {self.reason}"]
-        said += [f"Its curve over keep: {curve}.", f"To do it: {self.call}"]
+        said += ["Its curve over keep:", *drawn_curve(self.curve, self.whole, self.metric), f"To do it: {self.call}"]
         said += [f"Note: {note}." for note in self.notes]
         if self.not_measured:
             said.append(f"Not measured, for the seconds were over: {'; '.join(self.not_measured)}.")
-        return "\n".join([*(line.rstrip() for line in lines), "", *said])
+        return "\n".join([*table((self.whole, *self.rows), self.metric), "", *said])
 
 
 def advise(
@@ -114,6 +105,7 @@ def advise(
     most_edges: int = MOST_EDGES,
     seed: int = 0,
     undirected: bool | None = None,
+    labels: Any = None,
     device: str | torch.device = "cpu",
     tensorboard: str | os.PathLike[str] | None = None,
     **options: Any,
@@ -130,7 +122,8 @@ def advise(
 
     Args:
         graph: of any kind that :func:`graphsparse.sparsify` takes, the path of a file, the name of a data set, or
-            ``"module:function"``, a data set of one's own. Labels are those of a ``Data``, an npz file or a data set.
+            ``"module:function"``, a data set of one's own. Labels are those of a ``Data``, an npz file or a data set,
+            or ``labels``.
         task: ``"node"`` insists on training, ``"structure"`` never does; None trains where it can.
         methods: scores, each perhaps with a guard or a forest (``"teddy+cover"``, ``"dspar+forest"``), the one to be
             preferred among equals first. None: random, teddy, teddy+cover, local_degree, jaccard, and, up to 20,000
@@ -143,6 +136,9 @@ def advise(
         most_edges: of a larger graph a sample of nodes with so many edges among them is measured; at least 100.
         seed: of the sample, ties, random scores and networks.
         undirected: as in :func:`graphsparse.sparsify`.
+        labels: classes of nodes that stand beside the graph: the path of a table with the columns ``node`` and
+            ``label``, a mapping from nodes to labels, or labels ``[N]``. Nodes may lack one. Without masks the labelled
+            nodes are split at random (60 % train, 20 % validate), and without features every node gets random ones.
         device: where networks are trained; ``"auto"`` takes a GPU if there is one.
         tensorboard: a folder for TensorBoard's logs, one below it for each training run; None writes none.
         **options: how a graph or file is read: ``weight``, ``src``, ``dst``; of tables ``header``, ``one_based``.
@@ -181,7 +177,7 @@ def advise(
         raise ValueError(f"seconds must be above 0, got {seconds}")
     find_device(device)
     ends = time.perf_counter() + seconds
-    subject = open_subject(graph, undirected, **options)
+    subject = open_subject(graph, undirected, labels=labels, seed=seed, **options)
     lacks = subject.why_not()
     if task == "node" and lacks:
         raise ValueError(f"{subject.name}: a node task cannot be measured: {lacks}; task='structure' needs no labels")
@@ -281,23 +277,3 @@ def _plain(row: Trial) -> dict[str, Any]:
     if row.difference is not None:
         found["difference"]["half_width"] = finite_or_none(row.difference.half_width)
     return found | {"mean": row.mean}
-
-
-def _cells(row: Trial, trained: bool) -> list[str]:
-    """A row of the table."""
-    whole = row.method == WHOLE
-    cells = [row.method, f"{row.keep:g}", f"{row.isolated_nodes:,}", f"{row.components:,}"]
-    cells += [f"{100 * row.largest_component:.1f} %", f"{row.degree_distance:.3f}", f"{row.clustering:.3f}"]
-    cells += ["-" if row.homophily is None else f"{row.homophily:.3f}"]
-    if trained:
-        cells += ["-" if row.mean is None else f"{100 * row.mean:.2f}"]
-        cells += ["-" if whole or row.difference is None else in_points(row.difference)]
-    return [*cells, "-" if whole else f"{1000 * row.seconds:,.1f}"]
-
-
-def _point(row: Trial, trained: bool) -> str:
-    """A point of the curve."""
-    if row.mean is not None and row.difference is not None:
-        return f"{100 * row.mean:.2f} % ({in_points(row.difference)})"
-    left = f"{row.isolated_nodes:,} isolated, {100 * row.largest_component:.1f} % in the largest component"
-    return f"not trained, {left}" if trained else left

@@ -16,7 +16,9 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from graphsparse.data import DATASETS, GraphSet, load
+from graphsparse.data.splits import Stratified
 from graphsparse.edges.files import mirror_hint
+from graphsparse.edges.node_labels import UNKNOWN, node_classes
 from graphsparse.fit import NodeTask
 from graphsparse.graphs.formats import open_file
 from graphsparse.graphs.inner_form import EdgeList, edge_list
@@ -26,6 +28,7 @@ from graphsparse.plain_npz import read_npz
 Array = npt.NDArray[Any]
 
 PARTS = ("train", "val")
+RANDOM_FEATURES = 64  # of nodes without any, where labels are given
 
 
 @dataclass(frozen=True)
@@ -124,13 +127,44 @@ class Subject:
         )
 
 
-def open_subject(graph: Any, undirected: bool | None, **options: Any) -> Subject:
-    """Read a graph of any kind, a file of any kind, or a data set by its name.
+def open_subject(graph: Any, undirected: bool | None, *, labels: Any = None, seed: int = 0, **options: Any) -> Subject:
+    """Read a graph of any kind, a file of any kind, or a data set by its name, and labels that stand beside it.
 
     Raises:
         ValueError: it has no edges, is many graphs, or is neither a file nor a data set.
-        TypeError, DataError: as `open_graph`, `open_file` and `graphsparse.data.load`.
+        TypeError, DataError: as `open_graph`, `open_file`, `node_classes` and `graphsparse.data.load`.
     """
+    found = _opened(graph, undirected, **options)
+    return found if labels is None else _labelled(found, labels, seed)
+
+
+def _labelled(subject: Subject, labels: Any, seed: int) -> Subject:
+    """The subject with these labels, and with masks and features where it has none."""
+    edges, notes = subject.edges, list(subject.notes)
+    y, left_out = node_classes(labels, edges)
+    notes += [left_out] if left_out else []
+    known = (y != UNKNOWN).nonzero().view(-1)
+    masks = subject.masks
+    if masks is None:
+        split = Stratified()
+        drawn = torch.zeros(3, len(y), dtype=torch.bool)
+        drawn[:, known] = split.draw(y[known], seed)
+        masks = {"train": drawn[0], "val": drawn[1]}
+        notes.append(f"the {len(known):,} labelled nodes are split at random: {split}, seed {seed}")
+    else:
+        masks = {part: mask & (y != UNKNOWN) for part, mask in masks.items()}
+    if edges.x is None:
+        generator = torch.Generator().manual_seed(seed)
+        edges = replace(edges, x=torch.randn(edges.num_nodes, RANDOM_FEATURES, generator=generator))
+        notes.append(
+            f"the nodes have no features: each has {RANDOM_FEATURES} random numbers of its own, so that the classes "
+            "can be told by the edges alone"
+        )
+    readable = masks["train"] | masks["val"]
+    return replace(subject, edges=edges, y=y, readable=readable, masks=masks, metric=None, notes=tuple(notes))
+
+
+def _opened(graph: Any, undirected: bool | None, **options: Any) -> Subject:
     name, held, notes = "graph", graph, []
     given = {key: value for key, value in options.items() if value is not None}
     if isinstance(graph, (str, os.PathLike)):
@@ -142,6 +176,8 @@ def open_subject(graph: Any, undirected: bool | None, **options: Any) -> Subject
             if undirected is None and not edges.undirected and not file.says_direction:
                 notes = [hint] if (hint := mirror_hint(edges)) else []
             return _subject(name, edges, held, notes)
+        if ":" not in name and DATASETS.spelled(name) is None:
+            raise ValueError(f"there is no such file or data set: {_unknown(name)}")
         held = load(name)
         if isinstance(held, GraphSet):
             raise ValueError(f"{name} holds {held.num_graphs:,} graphs: advise looks at one graph")
@@ -181,6 +217,14 @@ def _is_file(name: str) -> bool:
     path = Path(name)
     looks_so = ":" not in name and (bool(path.suffix) or len(path.parts) > 1)
     return path.is_file() or (looks_so and DATASETS.spelled(name) is None)
+
+
+def _unknown(name: str) -> str:
+    """What the table of data sets says of a name that it does not have."""
+    try:
+        return DATASETS.key(name)
+    except ValueError as error:
+        return str(error)
 
 
 def _arrays(path: Path) -> dict[str, Any]:

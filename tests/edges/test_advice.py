@@ -220,7 +220,7 @@ def test_wrong_use_is_told_in_a_sentence(change, said):
         (torch.empty(2, 0, dtype=torch.int64), "no edges"),
         (torch.tensor([[0, 1], [0, 1]]), "no edges"),
         ([Data(edge_index=torch.tensor([[0], [1]]), num_nodes=2)] * 2, "one graph"),
-        ("coraa", "did you mean 'cora'"),
+        ("coraa", "there is no such file or data set: .*did you mean 'cora'"),
     ],
 )
 def test_what_is_no_graph_to_advise_on(graph, said):
@@ -265,3 +265,111 @@ def test_the_command_prints_writes_and_gives_json(tmp_path, monkeypatch):
     wrong = CliRunner().invoke(cli.app, ["advise", "ring.csv", "--task", "node"], prog_name="graphsparse")
     assert wrong.exit_code == 1
     assert "no labels" in str(wrong.exception)
+
+
+def labelled_files(folder, graph, y):
+    """The same graph and labels as files; node 7 is called n7, and there is a label of a node that has no edge."""
+    edges, labels = folder / "edges.csv", folder / "labels.csv"
+    edges.write_text("src,dst\n" + "".join(f"n{u},n{v}\n" for u, v in graph))
+    labels.write_text(
+        "label,node\n" + "".join(f"class {'b' if c else 'a'},n{u}\n" for u, c in enumerate(y)) + "a,lonely\n"
+    )
+    return edges, labels
+
+
+def test_labels_may_stand_in_a_table_beside_the_graph(tmp_path):
+    data = two_communities()
+    pairs = data.edge_index[:, data.edge_index[0] < data.edge_index[1]].t().tolist()
+    edges, labels = labelled_files(tmp_path, pairs, data.y.tolist())
+    asked = {"methods": ["random"], "keeps": [0.5], "epochs": 30, "hidden": 8, "seeds": 2, "undirected": True}
+    found = gs.advise(edges, labels=labels, **asked)
+    assert found.metric == "accuracy"
+    notes = " ".join(found.notes)
+    assert "1 of 61 labels is of a node without edges" in notes
+    assert "labelled nodes are split at random: random 60/20/20, seed 0" in notes
+    assert "the nodes have no features" in notes
+    assert found.whole.homophily > 0.9
+    assert found.whole.mean > 0.6  # by the edges alone
+    order = list(dict.fromkeys(str(end) for pair in pairs for end in pair))  # as the file's nodes are numbered
+    same = gs.advise(edges, labels={f"n{u}": int(data.y[int(u)]) for u in order}, **asked)
+    assert same.rows == found.rows
+
+
+def test_labels_beside_a_graph_with_features_and_masks_take_the_place_of_its_own():
+    data = two_communities()
+    own = gs.advise(data, **QUICK, seeds=1)
+    data.y, y = torch.zeros_like(data.y), data.y
+    given = gs.advise(data, labels=y, **QUICK, seeds=1)
+    assert [row.values for row in given.rows] == [row.values for row in own.rows]
+    few = gs.advise(data, labels={node: "ab"[int(y[node])] for node in range(40)}, **QUICK, seeds=1)
+    assert few.metric == "accuracy"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("node,colour\n1,2\n", "its columns must be node and label, got 'node, colour'"),
+        ("1,a,x\n2,b,y\n", "its columns must be node and label"),
+        ("node,label\n0,a\n0,b\n", "line 3 names node '0' again"),
+        ("node,label\n0\n", "line 2 has 1 cells"),
+        ("node,label\nx,a\n", "none of the 1 labels is of a node with edges"),
+        ("", "it is empty"),
+    ],
+)
+def test_a_table_of_labels_that_cannot_be_used(tmp_path, text, said):
+    path = tmp_path / "labels.csv"
+    path.write_text(text)
+    with pytest.raises((ValueError, gs.DataError), match=said):
+        gs.advise(torch.tensor([[0, 1], [1, 2]]), labels=path)
+    with pytest.raises(ValueError, match="2 labels for 3 nodes"):
+        gs.advise(torch.tensor([[0, 1], [1, 2]]), labels=["a", "b"])
+
+
+@pytest.mark.parametrize("name", ["labels.tsv", "labels.txt", "labels.csv.gz"])
+def test_a_table_of_labels_in_other_kinds_of_text(tmp_path, name):
+    import gzip
+
+    from graphsparse.edges.node_labels import read_labels
+
+    sign = "," if "csv" in name else "\t" if "tsv" in name else " "
+    content = f"0{sign}a\n1{sign}b\n2{sign}\n".encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content.replace(b"2 \n", b""))
+    assert read_labels(tmp_path / name) == {"0": "a", "1": "b"}
+
+
+def test_the_curve_is_drawn_in_the_terminal_and_on_a_page(tmp_path):
+    data = two_communities()
+    np.savez(tmp_path / "a.npz", **{key: value.numpy() for key, value in data if isinstance(value, torch.Tensor)})
+    words = ["advise", str(tmp_path / "a.npz"), "--method", "random,teddy", "--keep", "0.5,0.3", "--seeds", "2"]
+    words += ["--epochs", "15", "--hidden", "8", "--out", str(tmp_path / "o")]
+    said = CliRunner().invoke(cli.app, words, env={"COLUMNS": "80"}).output
+    drawn = said.split("Its curve over keep:\n")[1].split("To do it")[0].splitlines()
+    assert drawn[0].startswith("  validation accuracy, %; bars begin at ")
+    assert [line.split()[0] for line in drawn[1:]] == ["whole", "0.5", "0.3"]
+    assert all("█" in line and len(line) < 80 for line in drawn[1:])
+    from graphsparse.edges.advice_page import advice_run
+    from graphsparse.report.parts import Chart
+
+    run = advice_run(tmp_path / "o")
+    assert run.kind == "advise"
+    charts = [block for section in run.sections for block in section.blocks if isinstance(block, Chart)]
+    assert [chart.title for chart in charts] == [
+        "validation metric, % against what is kept", "nodes in the largest component, % against what is kept"
+    ]  # fmt: skip
+    figures = json.loads((tmp_path / "o" / "advice.json").read_text())
+    teddy = next(trace for trace in charts[0].traces if trace["name"] == "teddy")
+    assert teddy["x"] == [30, 50]
+    assert teddy["y"] == [100 * row["mean"] for row in figures["rows"][::-1] if row["method"] == "teddy"]
+    page = (tmp_path / "o" / "report.html").read_text()
+    assert "Recommended for a.npz" in page
+    both = CliRunner().invoke(cli.app, ["report", *[str(tmp_path / "o")] * 2, "--out", str(tmp_path / "both.html")])
+    assert both.exit_code == 0, both.exception
+    assert advice_run(tmp_path) is None
+
+
+def test_a_file_that_is_not_there_is_no_such_file_whatever_its_name(tmp_path):
+    for name in ("nowhere", "nowhere.csv", "deep/nowhere"):
+        with pytest.raises((ValueError, gs.DataError), match=r"no such file|does not exist"):
+            gs.advise(str(tmp_path / name) if "/" in name else name)
+        with pytest.raises(gs.DataError, match="does not exist"):
+            gs.edges.sparsify_file(tmp_path / name, tmp_path / "out.csv", rules={"keep": 0.5})

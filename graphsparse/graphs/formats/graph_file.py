@@ -119,6 +119,8 @@ def open_file(
         tensor([[0, 1], [1, 2]])
     """
     path = Path(path)
+    if file_format is None and not path.suffix and not path.exists():
+        raise DataError(f"{path} does not exist")  # rather than that it lacks a suffix
     kind = FORMATS.find(name := format_of(path, file_format))
     if kind.needs:
         try:
