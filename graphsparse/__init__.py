@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from graphsparse import data, edges, fit, graphs, metanet, nn, params, report, tickets
     from graphsparse.edges.advice import advise
+    from graphsparse.edges.outofcore import sparsify_files
     from graphsparse.edges.transform import SparsifyEdges, sparsify
     from graphsparse.errors import DataError, GraphsparseError, TicketError, TraceError
     from graphsparse.fit import Task
@@ -19,6 +20,7 @@ _HOME = {  # public name -> module that defines it; imported when it is first us
     "SparsifyEdges": "graphsparse.edges",
     "advise": "graphsparse.edges",
     "sparsify": "graphsparse.edges",
+    "sparsify_files": "graphsparse.edges",
     "DataError": "graphsparse.errors",
     "GraphsparseError": "graphsparse.errors",
     "TicketError": "graphsparse.errors",
@@ -49,6 +51,7 @@ __all__ = [  # noqa: RUF022  (rooms first, then names)
     "advise",
     "find_ticket",
     "sparsify",
+    "sparsify_files",
 ]
 
 

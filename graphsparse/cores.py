@@ -54,26 +54,42 @@ def leave_room(environment: MutableMapping[str, str] | None = None) -> bool:
     return True
 
 
-def _share(process: Path) -> float:
-    """The smallest limit of the process's control groups and of those above them, in cores."""
+def group_folders(process: Path, controller: str) -> list[Path]:
+    """The folders of the control groups that a process is in, and of those above them, for one controller.
+
+    Args:
+        process: where the system describes the process.
+        controller: ``"cpu"`` or ``"memory"``.
+
+    Example:
+        >>> group_folders(Path("/no/such/process"), "cpu")
+        []
+    """
     try:
         groups = (process / "cgroup").read_text().splitlines()
         mounts = (process / "mountinfo").read_text().splitlines()
     except OSError:
-        return math.inf
+        return []
     paths = {}  # "number:controllers:path"; version 2 has number 0 and names no controllers
     for line in groups:
         number, controllers, path = line.split(":", 2)
-        if number == "0" or "cpu" in controllers.split(","):
+        if number == "0" or controller in controllers.split(","):
             paths["cgroup2" if number == "0" else "cgroup"] = path
-    limits = [math.inf]
+    folders: list[Path] = []
     for line in mounts:
         before, _, after = line.partition(" - ")
         root, point = before.split()[3:5]
         kind, *_, options = after.split()
-        if kind in paths and (kind == "cgroup2" or "cpu" in options.split(",")):
-            limits += _limits(Path(_plain(point)), _below(paths[kind], _plain(root)))
-    return min(limits)
+        if kind in paths and (kind == "cgroup2" or controller in options.split(",")):
+            parts = _below(paths[kind], _plain(root))
+            folders += [Path(_plain(point)).joinpath(*parts[:depth]) for depth in range(len(parts) + 1)]
+    return folders
+
+
+def _share(process: Path) -> float:
+    """The smallest limit of the process's control groups and of those above them, in cores."""
+    limits = [_limit(folder) for folder in group_folders(process, "cpu")]
+    return min((limit for limit in limits if limit is not None), default=math.inf)
 
 
 def _plain(text: str) -> str:
@@ -85,11 +101,6 @@ def _below(path: str, root: str) -> list[str]:
     """The folders below the mount point: a container often sees its own group as the root of the mount."""
     inside = path == root or path.startswith(root.rstrip("/") + "/")
     return [part for part in path[len(root.rstrip("/")) :].split("/") if part] if inside else []
-
-
-def _limits(point: Path, parts: list[str]) -> list[float]:
-    folders = [point.joinpath(*parts[:depth]) for depth in range(len(parts) + 1)]
-    return [limit for folder in folders if (limit := _limit(folder)) is not None]
 
 
 def _limit(folder: Path) -> float | None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import sys
+
 import networkx as nx
+import pandas as pd
 import pytest
 import scipy.io
 from typer.testing import CliRunner
@@ -53,3 +57,48 @@ def test_options_that_a_kind_does_not_have_and_headers_that_are_not_there(tmp_pa
     nx.write_graphml(nx.path_graph(3), tmp_path / "a.graphml")
     with pytest.raises(ValueError, match="one_based is no option of a file in the format graphml"):
         run(tmp_path / "a.graphml", tmp_path / "b.graphml", "--keep", 0.5, "--one-based")
+
+
+def parts_of(folder, rows=40):
+    folder.mkdir()
+    for number in range(2):
+        tails = range(number * rows, (number + 1) * rows)
+        frame = pd.DataFrame({"src": tails, "dst": [7 * tail % 31 + 100 for tail in tails]})
+        frame.to_parquet(folder / f"{number}.parquet", index=False)
+    return folder
+
+
+def test_a_folder_of_parts_is_read_part_by_part(tmp_path):
+    parts = parts_of(tmp_path / "in")
+    done = run(parts, "--out", tmp_path / "fewer", "--keep", 0.5, "--undirected", "--memory", "1GB", "--json")
+    assert json.loads(done.stdout)["kept"] == len(pd.read_parquet(tmp_path / "fewer")) == 40
+    assert "is a folder: out of core, part by part" in done.output
+    again = run(parts, "--out", tmp_path / "fewer", "--keep", 0.5, "--undirected")
+    assert "kept 40 of 80" in again.output
+    with pytest.raises(ValueError, match="not empty: it holds parts of another job"):
+        run(parts, tmp_path / "fewer", "--keep", 0.4, "--undirected")
+
+
+def test_a_file_larger_than_the_memory_takes_the_same_path_and_says_so(tmp_path):
+    whole = parts_of(tmp_path / "in") / "0.parquet"
+    for memory, said in (("1KB", "more than 1e-06 GB (--memory): out of core"), ("1GB", "")):
+        done = run(whole, tmp_path / f"{memory}.parquet", "--keep", 0.5, "--memory", memory)
+        assert said in done.output
+        assert ("out of core" in done.output) == bool(said)
+    assert pd.read_parquet(tmp_path / "1KB.parquet").equals(pd.read_parquet(tmp_path / "1GB.parquet"))
+    with pytest.raises(ValueError, match="jaccard does not work out of core"):
+        run(whole, tmp_path / "b.parquet", "--keep", 0.5, "--memory", "1KB", "--method", "jaccard")
+    with pytest.raises(ValueError, match="--report does not work out of core"):
+        run(whole, tmp_path / "b.parquet", "--keep", 0.5, "--memory", "1KB", "--report", tmp_path / "a.html")
+    with pytest.raises(ValueError, match="name both columns"):
+        run(whole, tmp_path / "b.parquet", "--keep", 0.5, "--memory", "1KB", "--src", "src")
+    with pytest.raises(ValueError, match="memory must be a number of bytes"):
+        run(whole, tmp_path / "b.parquet", "--keep", 0.5, "--memory", "a lot")
+
+
+def test_a_missing_extra_is_one_sentence_that_names_it(tmp_path, monkeypatch):
+    parts = parts_of(tmp_path / "in")
+    monkeypatch.setitem(sys.modules, "dask", None)
+    with pytest.raises(DataError, match=r'need dask: pip install "graphsparse\[scale\]"'):
+        run(parts, tmp_path / "fewer", "--keep", 0.5)
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]

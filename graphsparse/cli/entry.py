@@ -58,7 +58,8 @@ def _say(kind: str, colour: str, text: str) -> None:
 def _say_stopped() -> None:
     """The last words of a command that was told to end."""
     command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
-    rest = "the same command resumes where it stopped" if command in RESUMING else "nothing half done is left"
+    resumes = command in RESUMING or STATE.resumes
+    rest = "the same command resumes where it stopped" if resumes else "nothing half done is left"
     Console(stderr=True).print(f"interrupted; {rest}", highlight=False, soft_wrap=True)
 
 

@@ -3,6 +3,7 @@
 from graphsparse.edges.advice import Advice, advise
 from graphsparse.edges.files import sparsify_file
 from graphsparse.edges.keep import keep_mask
+from graphsparse.edges.outofcore import sparsify_files
 from graphsparse.edges.sampling import sample
 from graphsparse.edges.score_table import SCORES, register, score
 from graphsparse.edges.transform import SparsifyEdges, sparsify
@@ -20,6 +21,7 @@ __all__ = [
     "score",
     "sparsify",
     "sparsify_file",
+    "sparsify_files",
 ]
 
 

@@ -55,9 +55,9 @@ def teddy_factors(graph: EdgeList, *, normalization: str = "degree") -> tuple[Te
     """TEDDY's statistic of every node as a tail and as a head, float64 ``[N]`` each; `teddy` is their product."""
     normalization = one_of(normalization, "normalization", ("degree", "sqrt"))
     deg_out, deg_in = arcs.incident_degrees(graph)
-    sum_out, sum_in = arcs.neighbour_sums(graph, _inverse_root(deg_out), _inverse_root(deg_in))
-    of_tails = _two_hop(sum_out, deg_out, normalization)
-    return of_tails, of_tails if graph.undirected else _two_hop(sum_in, deg_in, normalization)
+    sum_out, sum_in = arcs.neighbour_sums(graph, inverse_roots(deg_out), inverse_roots(deg_in))
+    of_tails = two_hop(sum_out, deg_out, normalization)
+    return of_tails, of_tails if graph.undirected else two_hop(sum_in, deg_in, normalization)
 
 
 @register("dspar")
@@ -80,11 +80,11 @@ def dspar(graph: EdgeList) -> Tensor:
     """
     deg_out, deg_in = arcs.incident_degrees(graph)
     tail, head = graph.edge_index
-    scores = _reciprocal(deg_out)[tail] + _reciprocal(deg_in)[head]
+    scores = reciprocals(deg_out)[tail] + reciprocals(deg_in)[head]
     return scores.masked_fill_(tail == head, torch.inf)
 
 
-def _inverse_root(degrees: Tensor) -> Tensor:
+def inverse_roots(degrees: Tensor) -> Tensor:
     """``round(2^32 / sqrt(d))`` as int64 ``[N]`` in 1..2^32; sums of up to 2^31 of them fit.
 
     A node of degree 0 has that of degree 1, and no neighbour to be summed by.
@@ -93,7 +93,8 @@ def _inverse_root(degrees: Tensor) -> Tensor:
     return torch.from_numpy(root).to(degrees.device)
 
 
-def _two_hop(sums: Tensor, degrees: Tensor, normalization: str) -> Tensor:
+def two_hop(sums: Tensor, degrees: Tensor, normalization: str) -> Tensor:
+    """TEDDY's statistic of each node, float64 ``[N]``, from the sum of its neighbours' inverse roots and its degree."""
     wide = _at_least_one(degrees)
     mean = sums.cpu().numpy().astype(np.float64) / FIXED_POINT / wide
     return torch.from_numpy(mean / (wide if normalization == "degree" else np.sqrt(wide))).to(degrees.device)
@@ -105,5 +106,6 @@ def _at_least_one(degrees: Tensor) -> Floats:
     return floats
 
 
-def _reciprocal(degrees: Tensor) -> Tensor:
+def reciprocals(degrees: Tensor) -> Tensor:
+    """``1/d`` as float64 ``[N]``, 1 where the degree is 0."""
     return degrees.clamp(min=1).to(torch.float64).reciprocal()

@@ -33,7 +33,7 @@ class ParquetTable(ArrowFile):
         from pyarrow import parquet
 
         with parquet.ParquetFile(self.source) as file:
-            options = {"compression": _compression(file.metadata)}
+            options = {"compression": compression_of(file.metadata)}
             with parquet.ParquetWriter(path, file.schema_arrow, **options) as writer:
                 start = 0
                 for at in range(file.num_row_groups):
@@ -52,8 +52,8 @@ class ParquetTable(ArrowFile):
         return lost
 
 
-def _compression(metadata: Any) -> dict[str, str] | str:
-    """The codec of each column, by the first row group."""
+def compression_of(metadata: Any) -> dict[str, str] | str:
+    """The codec of each column of a Parquet file, by the first group of rows in its metadata."""
     if not metadata.num_row_groups:
         return "snappy"
     group = metadata.row_group(0)
