@@ -1,6 +1,18 @@
 """Networks as graphs, so that a graph neural network (the metanetwork) can learn to prune them."""
 
-from graphsparse.metanet.channels import CRITERIA, Channels, Group, ShrinkError, group_of, masked, reconstruct, shrink
+from graphsparse.metanet.channels import (
+    CRITERIA,
+    Channels,
+    Group,
+    NetworkUnits,
+    ShrinkError,
+    cut_out,
+    find_units,
+    group_of,
+    masked,
+    reconstruct,
+    shrink,
+)
 from graphsparse.metanet.graph import COUPLING, EdgeSet, NetworkGraph, NodeBank, Slot, clear_cache
 from graphsparse.metanet.importance import MetaImportance
 from graphsparse.metanet.learn import (
@@ -37,6 +49,7 @@ __all__ = [
     "MetaImportance",
     "MetaNetwork",
     "NetworkGraph",
+    "NetworkUnits",
     "NodeBank",
     "Objective",
     "PruneResult",
@@ -48,6 +61,8 @@ __all__ = [
     "WeightsResult",
     "ZooNetwork",
     "clear_cache",
+    "cut_out",
+    "find_units",
     "group_of",
     "load_zoo",
     "masked",

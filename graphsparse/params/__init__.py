@@ -3,13 +3,14 @@
 from graphsparse.params.attach import L0Projection, Projection
 from graphsparse.params.counting import count, prunable, weights_kept
 from graphsparse.params.distribution import DISTRIBUTIONS, Distribution, allot, plain_distribution
-from graphsparse.params.patterns import L0, Fixed, Groups, NofM, Pattern
+from graphsparse.params.patterns import L0, Claim, Fixed, Groups, NofM, Pattern, UnitMap, Units, stays
 from graphsparse.params.project import project_groups_, project_l0_, project_mask, project_nm_
 from graphsparse.params.schedule import Constant, Cubic, Linear
 
 __all__ = [
     "DISTRIBUTIONS",
     "L0",
+    "Claim",
     "Constant",
     "Cubic",
     "Distribution",
@@ -20,6 +21,8 @@ __all__ = [
     "NofM",
     "Pattern",
     "Projection",
+    "UnitMap",
+    "Units",
     "allot",
     "count",
     "plain_distribution",
@@ -28,6 +31,7 @@ __all__ = [
     "project_mask",
     "project_nm_",
     "prunable",
+    "stays",
     "weights_kept",
 ]
 

@@ -17,15 +17,17 @@ from graphsparse.errors import TicketError
 from graphsparse.fit import MessageTask
 from graphsparse.graphs.interop import of_library
 from graphsparse.keep_rule import Keep, exact_fraction, keep_fraction, whole_number
-from graphsparse.params import Distribution, L0Projection
+from graphsparse.params import Distribution, L0Projection, prunable
 from graphsparse.params.reparametrized import check_unpruned
 from graphsparse.registry import spelling
 from graphsparse.tickets.canonical import with_ordered_copies
-from graphsparse.tickets.compare.search import sparsest_within
+from graphsparse.tickets.compare.search import LEVELS, level_keeps, sparsest_within
+from graphsparse.tickets.finders.controls import IGNORED
 from graphsparse.tickets.finders.table import EDGE_RULES, check_rules, finder_of
 from graphsparse.tickets.make import make_ticket
 from graphsparse.tickets.problem import KINDS, Problem, Training, train_dense
 from graphsparse.tickets.ticket import Ticket
+from graphsparse.tickets.units import units_pattern
 
 
 def find_ticket(
@@ -43,6 +45,7 @@ def find_ticket(
     split: int = 0,
     which: str | tuple[str, ...] = "all",
     weight_distribution: Distribution = "global",
+    pattern: str = "weights",
     epochs: int = 200,
     lr: float = 0.01,
     weight_decay: float = 5e-4,
@@ -83,7 +86,11 @@ def find_ticket(
         which: weights that count: ``"all"``, ``"matrices"`` or names.
         weight_distribution: how many weights each tensor keeps: ``"global"``, the largest of all tensors together, as
             in the paper; ``"uniform"``, ``"er"``, ``"erk"`` or a relative density for each tensor by name, see
-            :func:`graphsparse.params.allot`. Where the tensors' scales differ, ``"global"`` leaves nothing of some.
+            :func:`graphsparse.params.allot`. Where the tensors' scales differ, ``"global"`` leaves nothing of some. Of
+            units: ``"global"`` or ``"uniform"``, among layers.
+        pattern: ``"weights"``, kept one by one, or ``"units"``: whole hidden units, which are cut out at the end, so
+            that `Ticket.apply_to` gives a smaller module. At most as many weights stay as ``weight_keep`` says, and
+            less than a unit's fewer; every layer keeps a unit, see :class:`graphsparse.params.Units`.
         epochs: epochs of each training run.
         lr: Adam's learning rate.
         weight_decay: Adam's l2 penalty.
@@ -99,7 +106,8 @@ def find_ticket(
         The ticket. Its ``metrics``: ``metric``; ``dense_test``, ``dense_val``, ``test``, ``val`` in the metric's own
         unit (and ``test_accuracy``, ``dense_test_accuracy``, ``val_accuracy`` when that is accuracy); ``edges_kept``,
         ``weights_kept``, ``weights_kept_matrices`` (fractions) and their counts; ``isolated_nodes``, ``macs``,
-        ``inference_ms`` and the same of the dense model (of many graphs: to predict the test part).
+        ``inference_ms`` and the same of the dense model (of many graphs: to predict the test part). Of units also
+        ``num_units``, ``num_units_kept``, ``units_kept``, ``cut``, and where that is False ``cut_refused``, why.
 
     Raises:
         ValueError: for a keep outside (0, 1], an unknown method, guard or weight, a tolerance together with a keep, a
@@ -108,6 +116,7 @@ def find_ticket(
         TypeError: for a keep that is no number, a model that is no module, a graph that is no ``Data`` with
             ``edge_index`` (the sentence says what makes one of it), or an option that the method does not have.
         TicketError: if no level is within the tolerance; it names the closest.
+        TraceError: for units, if the model cannot be traced.
 
     Source: Seo, Yun, Yang, ICLR 2024; tickets on graphs: Chen et al., ICML 2021.
 
@@ -127,11 +136,12 @@ def find_ticket(
     if not isinstance(task, MessageTask):
         data = with_ordered_copies(data)
     learned = _task(task, data, protocol, split)
+    training = Training(epochs, lr, weight_decay, distill, which, weight_distribution, device, pattern)
     problem = Problem(
-        model=_checked(model, which, weight_distribution),
+        model=_checked(model, which, weight_distribution if pattern == "weights" else "global"),
         data=data,
         task=learned,
-        training=Training(epochs, lr, weight_decay, distill, which, weight_distribution, device),
+        training=training,
         seed=seed,
         edge_options=edge_options,
         folder=None if checkpoint is None else Path(checkpoint),
@@ -142,12 +152,29 @@ def find_ticket(
             "split": split,
         },
     )
-    if hasattr(finder := finder_of(method), "check"):
-        finder.check(problem)
+    check_problem(problem, method, None if keeps is None else keeps[1])
     dense = train_dense(problem)
     if keeps is None:
         return sparsest_within(problem, dense, method, float(tolerance or 0.0))
     return make_ticket(problem, dense, method, *keeps)
+
+
+def check_problem(problem: Problem, method: str, weight_keep: Fraction | None) -> None:
+    """Whatever a method or a pattern refuses, before anything is trained.
+
+    Args:
+        problem: the problem.
+        method: the finder's name.
+        weight_keep: what is to be kept of the weights; None: a level of the paper.
+
+    Raises:
+        ValueError, TypeError, TraceError: what they say.
+    """
+    if hasattr(finder := finder_of(method), "check"):
+        finder.check(problem)
+    if problem.training.pattern == "units" and "weight_keep" not in IGNORED.get(method, ()):
+        pattern = units_pattern(problem, level_keeps(max(LEVELS))[1] if weight_keep is None else weight_keep)
+        pattern.check(prunable(problem.model))
 
 
 _DATA_FROM = (  # library, class, and the line that makes a Data of it

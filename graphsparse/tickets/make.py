@@ -24,6 +24,7 @@ from graphsparse.tickets.finders.controls import IGNORED
 from graphsparse.tickets.finders.table import finder_name, finder_of
 from graphsparse.tickets.problem import Found, Problem
 from graphsparse.tickets.ticket import Ticket, kept_figures
+from graphsparse.tickets.units import UnitCut, cut_of
 
 
 def make_ticket(problem: Problem, dense: FitResult, method: str, edge_keep: Fraction, weight_keep: Fraction) -> Ticket:
@@ -55,11 +56,13 @@ def as_ticket(
         "distill": training.distill,
         "which": training.which,
         "weight_distribution": plain_distribution(training.distribution),
+        **({} if training.pattern == "weights" else {"pattern": training.pattern}),
         **problem.edge_options,
         "kind": problem.task.kind,
         "direction": problem.task.metric.direction,
         **problem.about,
     }
+    cut = cut_of(problem, found, masks)
     return Ticket(
         method=method,
         edge_mask=found.edge_mask.cpu()[canonical_order(problem.data)],
@@ -70,12 +73,15 @@ def as_ticket(
         logits=found.result.logits.cpu(),
         graph_hash=graph_hash(problem.data, problem.about.get("split", 0), problem.task.hashed),
         config=config,
-        metrics=_metrics(problem, dense, found, masks),
+        metrics=_metrics(problem, dense, found, masks, cut),
         versions=versions(),
+        cuts={} if cut is None else cut.cuts,
     )
 
 
-def _metrics(problem: Problem, dense: FitResult, found: Found, masks: Mapping[str, Tensor]) -> dict[str, Any]:
+def _metrics(
+    problem: Problem, dense: FitResult, found: Found, masks: Mapping[str, Tensor], cut: UnitCut | None
+) -> dict[str, Any]:
     data, result = problem.data, found.result
     figures: dict[str, Any] = {
         "metric": problem.task.metric.name,
@@ -91,7 +97,8 @@ def _metrics(problem: Problem, dense: FitResult, found: Found, masks: Mapping[st
         "dense_isolated_nodes": isolated_nodes(data.edge_index, int(data.num_nodes or 0)),
         "isolated_nodes": isolated_nodes(data.edge_index[:, found.edge_mask], int(data.num_nodes or 0)),
     }
-    figures |= _costs(problem, dense, found)
+    figures |= _costs(problem, dense, found, None if cut is None else cut.small)
+    figures |= {} if cut is None else cut.figures
     if found.ignores:
         figures["ignores"] = ", ".join(found.ignores)
     taken = sorted(figures.keys() & found.metrics.keys())
@@ -100,14 +107,14 @@ def _metrics(problem: Problem, dense: FitResult, found: Found, masks: Mapping[st
     return figures | dict(found.metrics)
 
 
-def _costs(problem: Problem, dense: FitResult, found: Found) -> dict[str, Any]:
+def _costs(problem: Problem, dense: FitResult, found: Found, small: nn.Module | None) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     runs = []
     for prefix, result, task in (
         ("dense_", dense, problem.task),
         ("", found.result, problem.task.with_mask(found.edge_mask)),
     ):
-        model = problem.trained_model(result)
+        model = small if small is not None and not prefix else problem.trained_model(result)
         plain, quick = (task.arguments(model, quick=how).to(device_of(model)) for how in (False, True))
         figures[f"{prefix}macs"] = macs(model, *plain.places, **plain.named)
         runs.append(torch.no_grad()(partial(quick.run, model)))

@@ -29,6 +29,9 @@ from graphsparse.tickets.memory_probe import check_forgets
 
 T = TypeVar("T")
 
+PATTERNS = ("weights", "units")
+SHARES = ("global", "uniform")  # of units
+
 KINDS: dict[str, type[MessageTask]] = {task.kind: task for task in (NodeTask, LinkTask, GraphTask)}
 
 
@@ -73,7 +76,9 @@ class Training:
         weight_decay: Adam's l2 penalty.
         distill: weight lambda of the distillation from the dense model's outputs; 0 trains on labels alone.
         which: the weights that count: ``"all"``, ``"matrices"`` or parameter names.
-        distribution: how many of them each tensor keeps, see :func:`graphsparse.params.allot`.
+        distribution: how many of them each tensor keeps, see :func:`graphsparse.params.allot`; of units, how they are
+            shared out among layers, ``"global"`` or ``"uniform"``.
+        pattern: ``"weights"`` are kept one by one, ``"units"`` as whole hidden units, see `graphsparse.params.Units`.
         device: where to train, ``"auto"`` takes a GPU if there is one; None is the CPU.
 
     Raises:
@@ -89,8 +94,15 @@ class Training:
     which: str | tuple[str, ...] = "all"
     distribution: Distribution = "global"
     device: str | torch.device | None = None
+    pattern: str = "weights"
 
     def __post_init__(self) -> None:
+        if self.pattern not in PATTERNS:
+            raise ValueError(f"pattern is {' or '.join(map(repr, PATTERNS))}, not {self.pattern!r:.50}")
+        if self.pattern == "units" and self.distribution not in SHARES:
+            raise ValueError(
+                f"units are shared out {' or '.join(map(repr, SHARES))} among the layers, not {self.distribution!r:.50}"
+            )
         object.__setattr__(self, "epochs", whole_number(self.epochs, "epochs"))
         if not 1 <= self.epochs < 2**31:
             raise ValueError(f"epochs must be at least 1 and below 2^31, got {self.epochs}")

@@ -28,7 +28,7 @@ from graphsparse.tickets.memory_probe import check_forgets
 from graphsparse.tickets.problem import task_class
 from graphsparse.tickets.shown import ticket_blocks
 from graphsparse.tickets.standing import Standing
-from graphsparse.tickets.ticket_files import grouped, read_files, write_files
+from graphsparse.tickets.ticket_files import grouped, read_cuts, read_files, write_files
 from graphsparse.untrusted import reading
 
 M = TypeVar("M", bound=nn.Module)
@@ -55,6 +55,8 @@ class Ticket:
         metrics: flat figures, see :func:`graphsparse.find_ticket`.
         versions: versions of the libraries that found it.
         source: the file that it was read from, for errors; no part of what makes tickets equal.
+        cuts: of a ticket of units, what stays of each parameter and buffer that loses something: axes -> bool of their
+            sizes, see :func:`graphsparse.metanet.cut_out`.
     """
 
     method: str
@@ -69,6 +71,7 @@ class Ticket:
     metrics: Mapping[str, Any]
     versions: Mapping[str, str] = field(default_factory=dict)
     source: str = field(default="the ticket", compare=False)
+    cuts: Mapping[str, Mapping[tuple[int, ...], Tensor]] = field(default_factory=dict)
 
     @property
     def hash(self) -> str:
@@ -108,12 +111,16 @@ class Ticket:
         self._check_graph(data)
         return open_graph(data).cut(self.mask_for(data))
 
-    def apply_to(self, model: M, *, rewind: bool = False) -> M:
+    def apply_to(self, model: M, *, rewind: bool = False, cut: bool = True) -> M:
         """Return a copy of ``model`` that holds the ticket's weights, zeros elsewhere; ``model`` is not changed.
+
+        A ticket of units gives a *smaller* copy, without the units that are out, with the same outputs. Where that was
+        found to be impossible (``metrics["cut"]`` is False, ``metrics["cut_refused"]`` says why) it holds zeros.
 
         Args:
             model: a module with the parameters and buffers, by name and shape, of the one that was trained.
             rewind: give the kept positions their initial values (theta0) instead of the trained ones.
+            cut: whether to cut units out; False gives the widths of ``model`` with zeros.
 
         Raises:
             TicketError: if names or shapes differ.
@@ -135,7 +142,15 @@ class Ticket:
                     f"{tuple(state[name].shape)} in the ticket; build the model with the ticket's sizes"
                 )
         clone.load_state_dict(state)
-        return clone
+        return self._cut(clone) if cut and self.cuts and self.metrics.get("cut") is True else clone
+
+    def _cut(self, model: M) -> M:
+        from graphsparse.metanet import ShrinkError, cut_out
+
+        try:
+            return cut_out(model, self.cuts)
+        except ShrinkError as error:
+            raise TicketError(f"the ticket's units cannot be cut out of {type(model).__name__}: {error}") from error
 
     def verify(
         self,
@@ -188,6 +203,7 @@ class Ticket:
         check_claims({**figures, **named}, self.metrics, "stored outputs", "ticket")
         check_claims(kept, self.metrics, "stored masks", "ticket")
         self._check_keeps(open_graph(data).edges, mask, task)
+        self._check_cuts()
         report: dict[str, Any] = {"hash": self.hash, "graph_hash": self.graph_hash, **figures}
         if model is not None:
             check_forgets(model, task)
@@ -251,6 +267,18 @@ class Ticket:
             applied, task.with_mask(self.mask_for(data)).arguments(applied), torch_compile=torch_compile
         )
 
+    def _check_cuts(self) -> None:
+        """No weight that a mask keeps is cut away."""
+        for name, cut in self.cuts.items():
+            if name not in self.weight_masks:
+                continue
+            mask = self.weight_masks[name]
+            for axes, kept in cut.items():
+                others = [axis for axis in range(mask.dim()) if axis not in axes]
+                held = mask.any(dim=others) if others else mask  # type: ignore[call-overload]
+                if bool((held & ~kept).any()):
+                    raise TicketError(f"the ticket cuts away weights of {name} that its mask keeps")
+
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write ``ticket.json`` and a safetensors file into ``folder``; an earlier ticket there is replaced at once.
 
@@ -308,6 +336,7 @@ class Ticket:
             metrics=about["metrics"],
             versions=about["versions"],
             source=source,
+            cuts=read_cuts(grouped(tensors, "cut/")),
         )
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -315,6 +344,8 @@ class Ticket:
         tensors |= {f"mask/{name}": pack_bits(mask) for name, mask in self.weight_masks.items()}
         for prefix, values in (("theta0/", self.theta0), ("weight/", self.weights), ("state/", self.state)):
             tensors |= {prefix + name: value.contiguous() for name, value in values.items()}
+        for name, cut in self.cuts.items():
+            tensors |= {f"cut/{','.join(map(str, axes))}/{name}": kept for axes, kept in cut.items()}
         return tensors
 
     def mask_for(self, data: Data) -> Tensor:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from graphsparse.tickets.problem import KINDS
 from graphsparse.untrusted import LARGEST_JSON, read_bytes, read_json_object
 
 FORMAT = 2
+WITH_CUTS = 3  # the format of tickets of units: what stays of each tensor is there, too
 _WORDS = ("hash", "sha256", "method", "graph_hash")
 _TABLES = ("shapes", "tensors", "config", "metrics", "versions")
 
@@ -41,7 +43,8 @@ def write_files(folder: str | os.PathLike[str], about: Mapping[str, Any], tensor
     name = f"tensors-{about['hash'][:16]}.safetensors"
     file = {"file": name, "sha256": hashlib.sha256(blob).hexdigest()}
     try:
-        said = json.loads(json.dumps({"format": FORMAT, **plain({**about, "tensors": file})}, allow_nan=False))
+        form = WITH_CUTS if any(name.startswith("cut/") for name in tensors) else FORMAT
+        said = json.loads(json.dumps({"format": form, **plain({**about, "tensors": file})}, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise TicketError(f"the ticket's settings or figures cannot be written as JSON: {error}") from error
     said["sha256"] = checksum(said)
@@ -64,8 +67,10 @@ def read_files(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     from safetensors.torch import load as from_bytes
 
     about = read_json_object(read_bytes(path, largest=LARGEST_JSON))
-    if about["format"] != FORMAT:
-        raise TicketError(f"{path} has ticket format {about['format']!r:.50}, this version reads {FORMAT}")
+    if about["format"] not in (FORMAT, WITH_CUTS):
+        raise TicketError(
+            f"{path} has ticket format {about['format']!r:.50}, this version reads {FORMAT} and {WITH_CUTS}"
+        )
     _check_about(about)
     if checksum(about) != about["sha256"]:
         raise TicketError(f"{path} is damaged or altered: its checksum is not that of what it says")
@@ -90,6 +95,22 @@ def checksum(about: Mapping[str, Any]) -> str:
 def grouped(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors whose names begin with ``prefix``, without it."""
     return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def read_cuts(tensors: Mapping[str, Tensor]) -> dict[str, dict[tuple[int, ...], Tensor]]:
+    """What stays of each tensor along its axes, by names such as ``"1,2/conv.att"``.
+
+    Raises:
+        ValueError: for a name without axes, or what is no bool tensor with as many dimensions.
+    """
+    found: dict[str, dict[tuple[int, ...], Tensor]] = {}
+    for key, kept in tensors.items():
+        words, slash, name = key.partition("/")
+        axes = tuple(int(word) for word in words.split(",")) if re.fullmatch(r"\d{1,2}(,\d{1,2})*", words) else ()
+        if not slash or not axes or list(axes) != sorted({*axes}) or kept.dtype != torch.bool or kept.dim() != len(axes):
+            raise ValueError(f"cut/{key:.80} must be a bool along ascending axes, named as in 'cut/0,1/name'")
+        found.setdefault(name, {})[axes] = kept
+    return found
 
 
 def _check_about(about: Mapping[str, Any]) -> None:

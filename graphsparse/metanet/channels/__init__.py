@@ -44,6 +44,8 @@ from graphsparse.metanet.channels.sets import (
     masked,
     removal_order,
 )
+from graphsparse.metanet.channels.slicing import cut_out
+from graphsparse.metanet.channels.units import Cuts, NetworkUnits, find_units
 
 __all__ = [
     "CRITERIA",
@@ -52,11 +54,13 @@ __all__ = [
     "Channels",
     "Cost",
     "Cut",
+    "Cuts",
     "Distribution",
     "Evidence",
     "Group",
     "GroupSparsity",
     "KeptChannels",
+    "NetworkUnits",
     "ShrinkError",
     "arguments",
     "batch_statistics",
@@ -65,6 +69,8 @@ __all__ = [
     "count_flops",
     "count_parameters",
     "cut",
+    "cut_out",
+    "find_units",
     "flop_cost",
     "group_lasso",
     "group_norm",

@@ -16,7 +16,7 @@ from graphsparse.registry import spelling
 Distribution = Literal["uniform", "global", "raw"]
 
 # Attention ties channels to heads, whose number is written into the modules: these channels stay.
-_HELD = frozenset({"k-v", "q-k", "score"})
+HELD = frozenset({"k-v", "q-k", "score"})
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _find(graph: NetworkGraph) -> Channels:
     _, group = torch.unique(part[num_layers:], return_inverse=True)
     order = torch.full((int(group.max()) + 1,), num_sets).scatter_reduce(0, group, torch.arange(num_sets), "amin")
     group_of = order.argsort().argsort()[group]  # numbered as the forward pass meets them
-    held = torch.cat([*graph.inputs, *graph.outputs, *(p.flatten() for k, p in graph.relations.items() if k in _HELD)])
+    held = torch.cat([*graph.inputs, *graph.outputs, *(p.flatten() for k, p in graph.relations.items() if k in HELD)])
     free = torch.ones(int(group_of.max()) + 1, dtype=torch.bool)
     free[group_of[set_of[held.cpu()]]] = False
     layers = [torch.unique(layer[group_of[set_of] == g]).tolist() for g in range(len(free))]

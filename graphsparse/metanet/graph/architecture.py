@@ -112,8 +112,8 @@ class _Walker:
         self.alive.append(value)
         if isinstance(value, nn.Module):
             return self._of_module(value)
-        if isinstance(value, Tensor):
-            return (type(value), quick_hash(value))
+        if isinstance(value, Tensor):  # a sparse one is a graph that a layer remembers
+            return (type(value), quick_hash(value)) if value.layout == torch.strided else _ByIdentity(value)
         if isinstance(value, dict):
             return (type(value), tuple((self.of(key), self.of(item)) for key, item in value.items()))
         if isinstance(value, list):

@@ -231,9 +231,12 @@ class NetworkGraph:
 
         Two nodes are in one set if relations of the types in ``COUPLING`` connect them.
         """
-        kinds = [pairs.cpu() for kind, pairs in self.relations.items() if kind in COUPLING]
-        pairs = torch.cat([*kinds, torch.empty(2, 0, dtype=torch.int64)], dim=1)
-        return components(pairs, self.num_nodes).to(self.layer.device)
+        return components(self.coupled_pairs().cpu(), self.num_nodes).to(self.layer.device)
+
+    def coupled_pairs(self) -> Tensor:
+        """The pairs of nodes [2, n] of all relations of the types in ``COUPLING``."""
+        kinds = [pairs for kind, pairs in self.relations.items() if kind in COUPLING]
+        return torch.cat([*kinds, torch.empty(2, 0, dtype=torch.int64, device=self.layer.device)], dim=1)
 
     def to_data(self) -> HeteroData:
         """The graph for PyTorch Geometric: node type ``channel``, an edge type for each kernel class and relation."""

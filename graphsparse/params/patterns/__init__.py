@@ -5,8 +5,9 @@ from graphsparse.params.patterns.groups import Groups
 from graphsparse.params.patterns.l0 import L0
 from graphsparse.params.patterns.n_of_m import NofM
 from graphsparse.params.patterns.pattern import Pattern
+from graphsparse.params.patterns.units import Claim, UnitMap, Units, stays
 
-__all__ = ["L0", "Fixed", "Groups", "NofM", "Pattern"]
+__all__ = ["L0", "Claim", "Fixed", "Groups", "NofM", "Pattern", "UnitMap", "Units", "stays"]
 
 
 def __dir__() -> list[str]:

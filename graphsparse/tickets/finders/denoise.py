@@ -84,6 +84,11 @@ class Denoise:
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in (0, 1], got {getattr(self, name)}")
 
+    def check(self, problem: Problem) -> None:
+        """Raise a ValueError for a pattern of weights that an exchange of single ones would break."""
+        if problem.training.pattern != "weights":
+            raise ValueError(f"denoise exchanges weights one by one, and pattern={problem.training.pattern!r} keeps more")
+
     def __call__(self, problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
         """Find the ticket that keeps exactly these fractions."""
         cut = UGS(edge_penalty=self.edge_penalty, weight_penalty=self.weight_penalty)

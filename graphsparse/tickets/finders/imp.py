@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from graphsparse.keep_rule import whole_number
 from graphsparse.params import prunable
-from graphsparse.tickets.finders.masked import Kept, largest_weights, train_masked
+from graphsparse.tickets.finders.masked import Kept, chosen_weights, train_masked
 from graphsparse.tickets.finders.rounds import Course, Iterative, Keeps
 from graphsparse.tickets.finders.table import FINDERS, options_of
 from graphsparse.tickets.problem import Found, Problem
@@ -80,8 +80,7 @@ class IMP(Iterative):
         result = self.last_run(course, kept, before).result
         magnitudes = {key: result.state[key].abs() for key in kept.weights}
         edges = course.problem.edge_mask(self.edges, target[0])
-        distribution = course.problem.training.distribution
-        return Kept(edges, largest_weights(magnitudes, target[1], kept.weights, distribution), result.seconds)
+        return Kept(edges, chosen_weights(course.problem, magnitudes, target[1], kept.weights), result.seconds)
 
     def last_run(self, course: Course, kept: Kept, target: Keeps) -> Found:
         """The run under these masks: a ticket, and what the next round is cut from."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from graphsparse.fit import FitResult
-from graphsparse.params import project_mask, prunable
-from graphsparse.tickets.finders.masked import Kept, train_masked
+from graphsparse.params import project_mask
+from graphsparse.tickets.finders.masked import Kept, chosen_weights, pruned_in, train_masked
 from graphsparse.tickets.finders.table import FINDERS, options_of
 from graphsparse.tickets.problem import Found, Problem
 
@@ -48,8 +48,11 @@ class Magnitude:
 
     def __call__(self, problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
         """Find the ticket that keeps exactly these fractions."""
-        names = prunable(problem.model, problem.training.which)
-        weights = project_mask({name: dense.state[name] for name in names}, weight_keep, problem.training.distribution)
+        trained = {name: dense.state[name] for name in pruned_in(problem)}
+        if problem.training.pattern == "weights":
+            weights = project_mask(trained, weight_keep, problem.training.distribution)
+        else:
+            weights = chosen_weights(problem, trained, weight_keep)
         kept = Kept(problem.edge_mask(self.edges, edge_keep), weights)
         found = train_masked(problem, dense, kept, weight_keep, f"magnitude-{self.edges}-{edge_keep}-{weight_keep}")
         return Found(found.edge_mask, found.weight_masks, found.result, {"edges_by": self.edges})

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from graphsparse.fit import FitResult
 from graphsparse.keep_rule import kept_count, top_mask
-from graphsparse.params import Distribution, Fixed, Projection, allot, plain_distribution
+from graphsparse.params import Distribution, Fixed, Projection, allot, plain_distribution, prunable
 from graphsparse.tickets.problem import Found, Problem
+from graphsparse.tickets.units import units_pattern
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +68,31 @@ def largest_weights(
     return {name: parts[name].view(value.shape) for name, value in scores.items()}
 
 
+def chosen_weights(
+    problem: Problem, scores: Mapping[str, Tensor], keep: Fraction, alive: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """Masks of the weights of highest score in the problem's pattern: one by one, or as whole units.
+
+    Args:
+        problem: says which pattern, and how it is distributed.
+        scores: of each weight, by the names of `pruned_in`, not negative; not changed.
+        keep: fraction of all weights.
+        alive: bool masks of the weights that may be kept; None: all.
+    """
+    if problem.training.pattern == "weights":
+        return largest_weights(scores, keep, alive, problem.training.distribution)
+    values = {name: value.detach().cpu().float() for name, value in scores.items()}
+    masks = {name: torch.empty_like(value, dtype=torch.bool) for name, value in values.items()}
+    units_pattern(problem, keep).write(values, masks, alive, zero=False)
+    return masks
+
+
+def pruned_in(problem: Problem) -> dict[str, nn.Parameter]:
+    """The parameters that lose weights: those that count; all of them, where units take along what they have."""
+    training = problem.training
+    return prunable(problem.model, training.which if training.pattern == "weights" else "all")
+
+
 def train_masked(
     problem: Problem,
     dense: FitResult,
@@ -88,7 +114,7 @@ def train_masked(
     student = problem.fresh_model()
     if start is not None:
         _load(student, start)
-    projection = Projection(student, Fixed(kept.weights), which=problem.training.which)
+    projection = Projection(student, Fixed(kept.weights), which=list(pruned_in(problem)))
     projection.apply()
     task = problem.task.with_mask(kept.edges)
     result = problem.train(student, task, run_name(problem, name), distill=problem.teach(dense), callbacks=[projection])
@@ -99,7 +125,8 @@ def run_name(problem: Problem, name: str) -> str:
     """A name that may hold fractions, as a file's name; runs that distribute weights in other ways have others."""
     how = plain_distribution(problem.training.distribution)
     own = "" if how == "global" else f"-{hashlib.sha256(repr(how).encode()).hexdigest()[:12]}"
-    return name.replace("/", "of") + own
+    pattern = "" if problem.training.pattern == "weights" else f"-{problem.training.pattern}"
+    return name.replace("/", "of") + own + pattern
 
 
 @torch.no_grad()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 
 from torch import Tensor
 
 from graphsparse.fit import FitResult
-from graphsparse.params import L0Projection, project_mask, prunable
+from graphsparse.params import L0Projection, Projection, project_mask, prunable
 from graphsparse.tickets.finders.masked import run_name
 from graphsparse.tickets.finders.table import FINDERS, options_of
 from graphsparse.tickets.problem import Found, Problem
+from graphsparse.tickets.units import units_pattern
 
 
 class OneShot:
@@ -55,9 +57,21 @@ FINDERS.register("random", OneShot("random"))
 def train_sparse(problem: Problem, dense: FitResult, edge_mask: Tensor, weight_keep: Fraction, name: str) -> Found:
     """Train from theta0 on the edges of ``edge_mask`` with weights projected to the fraction ``weight_keep``."""
     student = problem.fresh_model()
+    if problem.training.pattern == "units":
+        return _train_units(problem, dense, edge_mask, weight_keep, name)
     which, distribution = problem.training.which, problem.training.distribution
     projection = L0Projection(student, sparsity=1 - weight_keep, which=which, distribution=distribution)
     task = problem.task.with_mask(edge_mask)
     result = problem.train(student, task, run_name(problem, name), distill=problem.teach(dense), callbacks=[projection])
     best = {key: result.state[key] for key in prunable(student, which)}
     return Found(edge_mask, project_mask(best, weight_keep, distribution), result)
+
+
+def _train_units(problem: Problem, dense: FitResult, edge_mask: Tensor, weight_keep: Fraction, name: str) -> Found:
+    """The same with whole units. What rests of a unit that is out goes at the end, and changes no output."""
+    student, pattern = problem.fresh_model(), units_pattern(problem, weight_keep)
+    task, projection = problem.task.with_mask(edge_mask), Projection(student, pattern)
+    result = problem.train(student, task, run_name(problem, name), distill=problem.teach(dense), callbacks=[projection])
+    masks = pattern.units.masks(pattern.units_in({key: result.state[key] for key in pattern.units.shapes}))
+    state = {k: v if k not in masks else v.masked_fill(~masks[k], 0) for k, v in result.state.items()}
+    return Found(edge_mask, masks, replace(result, state=state))

@@ -9,8 +9,7 @@ import torch
 
 from graphsparse.fit import FitResult
 from graphsparse.fit.rng import generator_for
-from graphsparse.params import prunable
-from graphsparse.tickets.finders.masked import Kept, largest_weights, train_masked
+from graphsparse.tickets.finders.masked import Kept, chosen_weights, pruned_in, train_masked
 from graphsparse.tickets.finders.table import FINDERS, options_of
 from graphsparse.tickets.problem import Found, Problem
 
@@ -47,9 +46,9 @@ class RandomWeights:
     def __call__(self, problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
         """Draw the ticket that keeps exactly these fractions; the seed is the problem's."""
         generator = generator_for("random-weights", problem.seed)
-        parameters = prunable(problem.model, problem.training.which)
+        parameters = pruned_in(problem)
         scores = {name: torch.rand(value.shape, generator=generator) for name, value in parameters.items()}
-        weights = largest_weights(scores, weight_keep, distribution=problem.training.distribution)
+        weights = chosen_weights(problem, scores, weight_keep)
         kept = Kept(problem.edge_mask(self.edges, edge_keep), weights)
         name = f"random-weights-{self.edges}-{edge_keep}-{weight_keep}"
         found = train_masked(problem, dense, kept, weight_keep, name)

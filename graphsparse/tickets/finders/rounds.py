@@ -15,8 +15,7 @@ from graphsparse.fit.checkpoint import checkpoint_file, load_checkpoint, save_ch
 from graphsparse.fit.fingerprint import model_hash
 from graphsparse.hashing import tensor_hash
 from graphsparse.keep_rule import Keep, exact_fraction
-from graphsparse.params import prunable
-from graphsparse.tickets.finders.masked import Kept, train_masked
+from graphsparse.tickets.finders.masked import Kept, pruned_in, train_masked
 from graphsparse.tickets.problem import Found, Problem
 
 Keeps = tuple[Fraction, Fraction]  # edge keep, weight keep
@@ -77,7 +76,7 @@ class Iterative(ABC):
         """What the first round prunes: all edges, all weights that count."""
         problem = course.problem
         edges = torch.ones(problem.data.edge_index.size(1), dtype=torch.bool)
-        parameters = prunable(problem.model, problem.training.which)
+        parameters = pruned_in(problem)
         return Kept(edges, {name: torch.ones(value.shape, dtype=torch.bool) for name, value in parameters.items()})
 
     @abstractmethod

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from graphsparse.fit.measure import device_of
 from graphsparse.fit.rng import generator_for, preserved, seed_all
-from graphsparse.tickets.finders.masked import Kept, largest_weights
+from graphsparse.tickets.finders.masked import Kept, chosen_weights
 from graphsparse.tickets.finders.pairs import RemainingPairs
 from graphsparse.tickets.finders.rounds import Course, Iterative, Keeps
 from graphsparse.tickets.finders.soft import MaskAdam, MaskTask, Objective, SoftMasks
@@ -135,5 +135,4 @@ class UGS(Iterative):
         result = problem.train(soft, task, name, distill=problem.teach(course.dense), optimizer=MaskAdam(soft))
         magnitudes = {key: mask.detach().cpu().abs() for key, mask in soft.weight_masks.items()}
         edges = pairs.cut(soft.edges.detach().cpu().abs(), target[0])
-        distribution = problem.training.distribution
-        return Kept(edges, largest_weights(magnitudes, target[1], kept.weights, distribution), result.seconds)
+        return Kept(edges, chosen_weights(problem, magnitudes, target[1], kept.weights), result.seconds)
