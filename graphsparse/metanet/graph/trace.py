@@ -7,14 +7,19 @@ import inspect
 import operator
 import re
 import warnings
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._functorch import config as functorch
 from torch.export.graph_signature import InputKind, OutputKind
 from torch.fx import Node
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
 from graphsparse.errors import TraceError
@@ -46,7 +51,7 @@ def trace(module: nn.Module, inputs: tuple[Any, ...]) -> Trace:
     with preserved(torch.device("cpu")), warnings.catch_warnings(), torch.enable_grad():
         warnings.simplefilter("ignore")
         try:
-            program = torch.export.export(shadow, inputs, strict=False)
+            program = _exported(shadow, inputs)
         except Exception as error:
             raise TraceError(f"torch.export cannot trace {type(module).__name__}: {_first_lines(error)}") from error
         with torch.no_grad():
@@ -55,6 +60,27 @@ def trace(module: nn.Module, inputs: tuple[Any, ...]) -> Trace:
             except _InPlaceOnViewError:
                 functional = program.run_decompositions({})
                 return _Interpreter(shadow, functional, inputs).run()
+
+
+def _exported(module: nn.Module, inputs: tuple[Any, ...]) -> Any:
+    """The exported graph; where code asks for a number out of the data (how many graphs, relations), that number."""
+    with _quiet(), redirect_stderr(StringIO()):  # torch prints the whole graph before it raises
+        try:
+            return torch.export.export(module, inputs, strict=False)
+        except GuardOnDataDependentSymNode:
+            with functorch.patch(fake_tensor_propagate_real_tensors=True):
+                return torch.export.export(module, inputs, strict=False)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's own log."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _shadow(module: nn.Module) -> nn.Module:
