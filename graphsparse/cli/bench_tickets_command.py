@@ -44,7 +44,8 @@ def bench_tickets(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help="{finders}; scores of edges: {scores}; NAME+cover or NAME+isolated for a guard; or module:finder.",
+            help="{finders}; scores of edges: {scores}; NAME+cover or NAME+isolated for a guard, NAME+units for whole "
+            "units; or module:finder.",
             show_default="the one-shot methods and controls",
         ),
     ] = None,

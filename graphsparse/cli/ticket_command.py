@@ -41,6 +41,10 @@ def ticket(
     weight_distribution: Annotated[
         str, typer.Option(help="How many weights each tensor keeps: {distributions}, or module:function.")
     ] = "global",
+    pattern: Annotated[
+        str,
+        typer.Option(help="weights: kept one by one; units: whole hidden units, cut out of the network at the end."),
+    ] = "weights",
     tolerance: Annotated[
         str | None,
         typer.Option(help="Instead of the keeps: the sparsest level this close to dense on validation, 0.01 or 1%."),
@@ -76,6 +80,7 @@ def ticket(
         edge_keep=edge_keep,
         weight_keep=weight_keep,
         weight_distribution=weight_distribution,
+        pattern=pattern,
         tolerance=None if tolerance is None else float(exact_fraction(tolerance, "tolerance")),
         distill=distill,
         protocol=protocol,

@@ -138,7 +138,7 @@ def find_ticket(
     learned = _task(task, data, protocol, split)
     training = Training(epochs, lr, weight_decay, distill, which, weight_distribution, device, pattern)
     problem = Problem(
-        model=_checked(model, which, weight_distribution if pattern == "weights" else "global"),
+        model=_checked(model, which, weight_distribution if training.pattern == "weights" else "global"),
         data=data,
         task=learned,
         training=training,

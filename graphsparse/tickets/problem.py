@@ -97,8 +97,7 @@ class Training:
     pattern: str = "weights"
 
     def __post_init__(self) -> None:
-        if self.pattern not in PATTERNS:
-            raise ValueError(f"pattern is {' or '.join(map(repr, PATTERNS))}, not {self.pattern!r:.50}")
+        object.__setattr__(self, "pattern", one_of(self.pattern, "pattern", PATTERNS))
         if self.pattern == "units" and self.distribution not in SHARES:
             raise ValueError(
                 f"units are shared out {' or '.join(map(repr, SHARES))} among the layers, not {self.distribution!r:.50}"

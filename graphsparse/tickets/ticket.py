@@ -275,7 +275,7 @@ class Ticket:
             mask = self.weight_masks[name]
             for axes, kept in cut.items():
                 others = [axis for axis in range(mask.dim()) if axis not in axes]
-                held = mask.any(dim=others) if others else mask  # type: ignore[call-overload]
+                held = mask.any(dim=others) if others else mask
                 if bool((held & ~kept).any()):
                     raise TicketError(f"the ticket cuts away weights of {name} that its mask keeps")
 

@@ -107,7 +107,8 @@ def read_cuts(tensors: Mapping[str, Tensor]) -> dict[str, dict[tuple[int, ...], 
     for key, kept in tensors.items():
         words, slash, name = key.partition("/")
         axes = tuple(int(word) for word in words.split(",")) if re.fullmatch(r"\d{1,2}(,\d{1,2})*", words) else ()
-        if not slash or not axes or list(axes) != sorted({*axes}) or kept.dtype != torch.bool or kept.dim() != len(axes):
+        bools = kept.dtype == torch.bool and kept.dim() == len(axes)
+        if not slash or not axes or list(axes) != sorted({*axes}) or not bools:
             raise ValueError(f"cut/{key:.80} must be a bool along ascending axes, named as in 'cut/0,1/name'")
         found.setdefault(name, {})[axes] = kept
     return found

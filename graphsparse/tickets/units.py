@@ -166,9 +166,7 @@ def _tried(called: nn.Module, values: tuple[Any, ...], units: UnitMap) -> list[i
     return [group for group in range(len(units.names)) if _rests(called, values, units, group, state)]
 
 
-def _rests(
-    called: nn.Module, values: tuple[Any, ...], units: UnitMap, group: int, state: Mapping[str, Tensor]
-) -> bool:
+def _rests(called: nn.Module, values: tuple[Any, ...], units: UnitMap, group: int, state: Mapping[str, Tensor]) -> bool:
     members = (units.group == group).nonzero().view(-1)
     keep = torch.ones(units.count, dtype=torch.bool)
     keep[members[::2]] = False

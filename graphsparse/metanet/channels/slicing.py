@@ -76,7 +76,7 @@ def _sliced(name: str, value: Tensor, cut: Cut) -> Tensor:
             raise ShrinkError(f"channels of {name!r} lie along axes {axes}, which are no neighbours")
         places = kept.reshape(-1).nonzero().view(-1).to(found.device)
         joined = found.flatten(axes[0], axes[-1]).index_select(axes[0], places)
-        found = joined.unflatten(axes[0], _sizes(name, kept))
+        found = joined.reshape(*joined.shape[: axes[0]], *_sizes(name, kept), *joined.shape[axes[0] + 1 :])
     return found.clone()
 
 
@@ -149,7 +149,7 @@ def _layer_sizes(part: nn.Module) -> dict[str, int]:
         return {}
     if isinstance(part, nn.Embedding):
         return {"num_embeddings": weight.size(0), "embedding_dim": weight.size(1)}
-    found = {}
+    found: dict[str, int] = {}
     for axis, known in ((1, names[0]), (0, names[1])):
         found |= {name: weight.size(axis) for name in known if type(getattr(part, name, None)) is int}
     return found if len(found) == 2 else {}

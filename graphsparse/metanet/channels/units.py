@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -74,6 +74,9 @@ def _find(graph: NetworkGraph) -> NetworkUnits:
     uses = {name: _uses(graph, name, shape.numel()) for name, shape in shapes.items()}
     creators = [(name, use.nodes[use.creates]) for name, found in uses.items() for use in found]
     creators = [(name, nodes) for name, nodes in creators if len(nodes)]
+    if not creators:
+        none = torch.empty(0, dtype=torch.int64)
+        return NetworkUnits(UnitMap({}, shapes, none, none, ()), torch.full((graph.num_nodes,), -1))
     pairs = torch.cat([graph.coupled_pairs(), _passed_on(graph)], dim=1)
     set_of = components(pairs, graph.num_nodes)
     lanes = _lanes(graph, set_of)
@@ -102,7 +105,9 @@ def _find(graph: NetworkGraph) -> NetworkUnits:
     claims = {name: tuple(use.claim(unit_of, shapes[name]) for use in found) for name, found in uses.items()}
     kept = {name: tuple(claim for claim in found if claim is not None) for name, found in claims.items()}
     lane = _numbered(group, [lanes.get(one, ()) for one in free.nonzero().view(-1).tolist()])
-    return NetworkUnits(UnitMap({n: found for n, found in kept.items() if found}, shapes, group, lane, tuple(names)), unit_of)
+    return NetworkUnits(
+        UnitMap({n: found for n, found in kept.items() if found}, shapes, group, lane, tuple(names)), unit_of
+    )
 
 
 @dataclass(frozen=True)
@@ -113,8 +118,7 @@ class _Use:
     element: Tensor
     nodes: Tensor
     creates: Tensor  # whether the node is computed by this element in the first place
-    rests: Tensor  # whether this element is read by nothing once the node is
-
+    rests: Tensor  # whether nothing reads this element once what reads the node is gone
     shared: bool = False  # an element on several nodes belongs to none of them
 
     def _ends(self, of_node: Tensor) -> tuple[Tensor, Tensor]:
@@ -154,7 +158,11 @@ def _uses(graph: NetworkGraph, name: str, size: int) -> list[_Use]:
         element = torch.cat([slot.element for slot in kernels])
         second = torch.zeros(graph.num_nodes, dtype=torch.bool)  # a product is gone with one factor: the other rests
         second[graph.relations.get("multiply", torch.empty(2, 0, dtype=torch.int64))[1]] = True
-        into, out = (torch.cat([getattr(graph.edges[s.group], end)[s.row] for s in kernels]) for end in ("dst", "src"))
+        edges = [graph.edges[slot.group] for slot in kernels if not isinstance(slot.group, str)]
+        into, out = (
+            torch.cat([getattr(each, end)[slot.row] for each, slot in zip(edges, kernels, strict=True)])
+            for end in ("dst", "src")
+        )
         yes = torch.ones_like(element, dtype=torch.bool)
         found += [_Use(size, element, into, yes, ~second[into]), _Use(size, element, out, ~yes, ~yes)]
     return found
@@ -164,7 +172,8 @@ def _own(slot: Slot, size: int) -> _Use:
     assert slot.nodes is not None
     kind = str(slot.group).partition(".")[0]
     of_kind = torch.ones_like(slot.element, dtype=torch.bool)
-    return _Use(size, slot.element, slot.nodes, of_kind & (kind == "token"), of_kind & (kind not in _READS), shared=True)
+    creates, rests = of_kind & (kind == "token"), of_kind & (kind not in _READS)
+    return _Use(size, slot.element, slot.nodes, creates, rests, shared=True)
 
 
 def _passed_on(graph: NetworkGraph) -> Tensor:
@@ -235,6 +244,6 @@ def _numbered(group: Tensor, lanes: Sequence[tuple[int, ...]]) -> Tensor:
         members = (group == one).nonzero().view(-1).tolist()
         number = {key: place for place, key in enumerate(dict.fromkeys(lanes[unit] for unit in members))}
         own = torch.tensor([number[lanes[unit]] for unit in members])
-        if len(torch.bincount(own).unique()) == 1:
+        if len(torch.unique(torch.bincount(own))) == 1:
             lane[members] = own
     return lane

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import inspect
+import logging
 import operator
 import re
 import warnings
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass

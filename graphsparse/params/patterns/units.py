@@ -179,7 +179,7 @@ class Units(Pattern):
         >>> shapes = {"in": torch.Size([3, 2]), "out": torch.Size([1, 3])}
         >>> units = UnitMap({"in": (into,), "out": (out,)}, shapes, rows * 0, rows * 0, ("hidden",))
         >>> weights = {"in": torch.tensor([[1.0, 1], [3, 0], [0, 2]]), "out": torch.tensor([[5.0, 0, 1]])}
-        >>> Units("2/3", units).mask(weights)["out"], Units("65%", units).mask(weights)["out"]
+        >>> Units("2/3", units).mask(weights)["out"], Units("5/9", units).mask(weights)["out"]
         (tensor([[ True,  True, False]]), tensor([[ True, False, False]]))
     """
 
@@ -191,7 +191,8 @@ class Units(Pattern):
     def __post_init__(self) -> None:
         object.__setattr__(self, "keep", keep_fraction(self.keep))
         if self.shares not in get_args(Shares):
-            raise ValueError(f"units are shared out {' or '.join(map(repr, get_args(Shares)))}, not {self.shares!r:.50}")
+            known = " or ".join(map(repr, get_args(Shares)))
+            raise ValueError(f"units are shared out {known}, not {self.shares!r:.50}")
 
     @property
     def kept(self) -> Fraction:
@@ -309,7 +310,7 @@ def _ranks(units: UnitMap, score: Tensor, shares: Shares, alive: Tensor | None) 
     The first step of every group comes first of all.
     """
     local = torch.full_like(units.group, -1)
-    keys, owners = [], []
+    keys: list[Tensor] = []
     for group in range(len(units.names)):
         members = units.group == group
         if alive is not None:
@@ -318,12 +319,12 @@ def _ranks(units: UnitMap, score: Tensor, shares: Shares, alive: Tensor | None) 
         if not len(ids):
             continue
         step, key = _steps(score[ids], units.lane[ids])
-        local[ids] = step + sum(map(len, keys))
+        local[ids] = step + sum(len(other) for other in keys)
         if shares == "uniform":
             key = -torch.arange(len(key), dtype=torch.float64) / len(key)
-        key[0] = torch.inf
+        key = key.clamp(max=torch.finfo(torch.float64).max)
+        key[0] = torch.inf  # the first of every group comes before all others
         keys.append(key)
-        owners.append(group)
     if not keys:
         return torch.full_like(units.group, 1), 0, 0
     order = torch.cat(keys).argsort(descending=True, stable=True)

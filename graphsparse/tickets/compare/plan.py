@@ -13,7 +13,7 @@ from graphsparse.data import DATASETS
 from graphsparse.edges.keep import Guard
 from graphsparse.fit.node_task import Protocol
 from graphsparse.nn import BACKBONES
-from graphsparse.registry import one_of
+from graphsparse.registry import one_of, spelling
 from graphsparse.report import read_rows
 from graphsparse.tickets.compare.search import LEVELS
 from graphsparse.tickets.finders.table import check_rules, finder_name, finder_of
@@ -57,11 +57,32 @@ def base_of(name: str) -> str:
     return name.partition("+")[0].strip()
 
 
+def pattern_of(name: str) -> str:
+    """How a method keeps weights: one by one, or as whole units where its name says so.
+
+    Example:
+        >>> pattern_of("teddy+cover"), pattern_of("teddy+cover+units")
+        ('weights', 'units')
+    """
+    return "weights" if plain_name(name) == name else "units"
+
+
+def plain_name(name: str) -> str:
+    """A method's name without the mark of its pattern: what its tickets are called, whose config tells the pattern.
+
+    Example:
+        >>> plain_name("teddy+cover+units")
+        'teddy+cover'
+    """
+    base, *marks = name.split("+")
+    return "+".join([base, *(mark for mark in marks if spelling(mark.strip(), ("units",)) is None)])
+
+
 def method_of(name: str, trial: Trial) -> tuple[Finder, dict[str, Any]]:
     """The finder behind a method's name, with the trial's options, and the options of its edges.
 
-    A name may end in a guard, ``"teddy+cover"``, and may be ``"module:attribute"``, see
-    :func:`graphsparse.tickets.finders.table.finder_of`.
+    A name may end in a guard, ``"teddy+cover"``, in ``+units`` (see `pattern_of`), or in both, and may be
+    ``"module:attribute"``, see :func:`graphsparse.tickets.finders.table.finder_of`.
 
     Raises:
         ValueError: there is no such method or guard.
@@ -71,8 +92,11 @@ def method_of(name: str, trial: Trial) -> tuple[Finder, dict[str, Any]]:
         >>> finder.score, options
         ('random', {'guard': 'cover'})
     """
-    base, plus, guard = (word.strip() for word in name.partition("+"))
-    rules = {"guard": one_of(guard, f"the guard of {name!r}", get_args(Guard))} if plus else {}
+    base, *marks = (word.strip() for word in name.split("+"))
+    guards = [mark for mark in marks if spelling(mark, ("units",)) is None]
+    if len(guards) > 1 or len(marks) - len(guards) > 1:
+        raise ValueError(f"{name!r} names more than one guard and a pattern; such as in teddy+cover+units")
+    rules = {"guard": one_of(guards[0], f"the guard of {name!r}", get_args(Guard))} if guards else {}
     finder = finder_of(base)
     check_rules(base, rules)
     options = {key: value for key, value in trial.items() if key != "distill"}
@@ -100,7 +124,7 @@ class Experiment:
         model: a backbone's name.
         hidden: hidden units.
         protocol: "transductive" or "inductive"; links know the first only, graphs the second.
-        methods: names of finders, with ``+cover`` or ``+isolated`` for a guard.
+        methods: names of finders, with ``+cover`` or ``+isolated`` for a guard, ``+units`` for whole units.
         levels: of the paper: edges 0.95^level, weights 0.9^level.
         seeds: how many.
         epochs: of each training run.

@@ -22,7 +22,7 @@ from graphsparse.graphs.anatomy import anatomy
 from graphsparse.graphs.interop import open_graph
 from graphsparse.graphs.picture import degree_counts
 from graphsparse.report import append_row, commit, plain, unchanged, versions
-from graphsparse.tickets.compare.plan import Experiment, Trial, base_of, method_of, row_key
+from graphsparse.tickets.compare.plan import Experiment, Trial, base_of, method_of, pattern_of, plain_name, row_key
 from graphsparse.tickets.compare.search import level_keeps
 from graphsparse.tickets.compare.setup import node_classes, problem_of
 from graphsparse.tickets.finders.table import FINDERS
@@ -209,7 +209,9 @@ def _problem(experiment: Experiment, seed: int, device: str) -> Problem:
 
 def _of_trial(problem: Problem, method: str, trial: Trial, folder: Path) -> Problem:
     _, options = method_of(method, trial)
-    training = dataclasses.replace(problem.training, distill=trial.get("distill", problem.training.distill))
+    training = dataclasses.replace(
+        problem.training, distill=trial.get("distill", problem.training.distill), pattern=pattern_of(method)
+    )
     folder.mkdir(parents=True, exist_ok=True)
     logs = None if problem.tensorboard is None else problem.tensorboard / f"{method.replace(':', '.')}-{folder.name}"
     return dataclasses.replace(problem, training=training, edge_options=options, folder=folder, tensorboard=logs)
@@ -221,7 +223,7 @@ def sparse_figures(problem: Problem, dense: FitResult, method: str, trial: Trial
     keeps = level_keeps(level)
     found = finder(problem, dense, *keeps)
     seconds = found.result.seconds if found.seconds is None else found.seconds
-    ticket = as_ticket(problem, dense, method, *keeps, found)
+    ticket = as_ticket(problem, dense, plain_name(method), *keeps, found)
     left = _left(problem, problem.data.edge_index[:, found.edge_mask])
     return (
         dict(ticket.metrics)

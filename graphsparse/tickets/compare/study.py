@@ -17,7 +17,6 @@ from torch_geometric.data import Data
 
 from graphsparse.data import load
 from graphsparse.fit import Bars, FitResult, Report, mean_ci
-from graphsparse.fit.measure import find_device
 from graphsparse.graphs.interop import open_graph
 from graphsparse.graphs.picture import picture
 from graphsparse.locking import only_one
@@ -29,7 +28,7 @@ from graphsparse.tickets.compare.estimate import memory_mb, seconds_of
 from graphsparse.tickets.compare.search import LEVELS, best_on_validation, sparsest_within, summarise
 from graphsparse.tickets.compare.setup import node_classes, problem_of
 from graphsparse.tickets.compare.ticket_page import ticket_run
-from graphsparse.tickets.find import read_keeps
+from graphsparse.tickets.find import check_problem, read_keeps
 from graphsparse.tickets.finders.table import check_rules, finder_name
 from graphsparse.tickets.make import make_ticket
 from graphsparse.tickets.problem import Problem, Training, train_dense
@@ -72,6 +71,7 @@ class Study:
     edge_keep: str | None
     weight_keep: str | None
     weight_distribution: str
+    pattern: str
     tolerance: float | None
     distill: float
     protocol: str | None
@@ -129,7 +129,7 @@ class Study:
         keeps = read_keeps(self.edge_keep, self.weight_keep, self.tolerance)
         check_rules(self.method, {"guard": self.guard})
         DISTRIBUTIONS.find(self.weight_distribution)
-        find_device(self.device)
+        self._training()
         return keeps
 
     def _wanted(self, keeps: Step | None) -> list[tuple[str, Step | None]]:
@@ -151,6 +151,7 @@ class Study:
                 if number == 0 or runs[number - 1][0] != seed:
                     folder = checkpoints / self._fingerprint() / f"seed-{seed}"
                     problem = self._problem(data, seed, folder, training)
+                    check_problem(problem, self.method, None if keeps is None else keeps[1])
                     dense = train_dense(problem)
                 ticket = self._ticket(problem, dense, method, step)
                 kept = (Fraction(ticket.config["edge_keep"]), Fraction(ticket.config["weight_keep"]))
@@ -163,21 +164,24 @@ class Study:
             return sparsest_within(problem, dense, method, float(self.tolerance or 0))
         return make_ticket(problem, dense, method, *step)
 
-    def _problem(self, data: Data, seed: int, folder: Path | None, progress: Report | None) -> Problem:
-        training = Training(
+    def _training(self) -> Training:
+        return Training(
             epochs=self.epochs,
             lr=self.lr,
             weight_decay=self.weight_decay,
             distill=self.distill,
             distribution=self.weight_distribution,
             device=self.device,
+            pattern=self.pattern,
         )
+
+    def _problem(self, data: Data, seed: int, folder: Path | None, progress: Report | None) -> Problem:
         return problem_of(
             data,
             model=self.model,
             hidden=self.hidden,
             seed=seed,
-            training=training,
+            training=self._training(),
             protocol=self.protocol,
             edge_options={"guard": self.guard} if self.guard else {},
             folder=folder,

@@ -87,7 +87,8 @@ class Denoise:
     def check(self, problem: Problem) -> None:
         """Raise a ValueError for a pattern of weights that an exchange of single ones would break."""
         if problem.training.pattern != "weights":
-            raise ValueError(f"denoise exchanges weights one by one, and pattern={problem.training.pattern!r} keeps more")
+            pattern = problem.training.pattern
+            raise ValueError(f"denoise exchanges weights one by one, which pattern={pattern!r} does not allow")
 
     def __call__(self, problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
         """Find the ticket that keeps exactly these fractions."""
