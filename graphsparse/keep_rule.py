@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from graphsparse.parallel import slices
+from graphsparse.parallel import over_slices, slices
 
 Keep = float | str | Fraction | Decimal
 Names = npt.NDArray[np.uint64]
@@ -219,10 +219,20 @@ def mix64(seed: int, *parts: npt.NDArray[Any]) -> Names:
     """
     key = np.full(1, check_seed(seed) % (1 << 64), np.uint64)
     for part in parts:
-        key = _finalise(
-            key ^ part.astype(np.int64, copy=False).view(np.uint64) if part.dtype != np.uint64 else key ^ part
-        )
+        words = part if part.dtype == np.uint64 else part.astype(np.int64, copy=False).view(np.uint64)
+        if len(part) < RADIX_FROM:
+            key = _finalise(key ^ words)
+        else:
+            key = np.broadcast_to(key, words.shape).copy() if len(key) == 1 else key
+            _absorb(words, key)
     return key
+
+
+def _absorb(words: Names, key: Names) -> None:
+    """Mix ``words`` into ``key`` in one pass, where numpy takes one for each operation."""
+    from graphsparse.sorting_loops import absorb
+
+    over_slices(lambda a, b: absorb(words[a:b], key[a:b]), len(key))
 
 
 def _finalise(z: Names) -> Names:

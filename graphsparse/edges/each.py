@@ -13,6 +13,7 @@ from graphsparse.edges.keep import Guard, check_rules, check_scores, choose_unit
 from graphsparse.edges.units import Units, find_units
 from graphsparse.graphs.inner_form import EdgeList
 from graphsparse.keep_rule import Keep, check_no_nan, kept_count
+from graphsparse.sorting import sorted_order
 
 Ints = npt.NDArray[np.int64]
 
@@ -87,7 +88,8 @@ def counts_by_graph(ends: Ints, num_nodes: int, batch: Tensor | None, keep: Keep
 
 def _best_of_each(units: Units, of_units: Ints, counts: Ints) -> npt.NDArray[np.bool_]:
     sizes = np.bincount(of_units, minlength=len(counts))
-    order = np.lexsort((units.keys, -units.scores, of_units))
+    order = units.best_first
+    order = order[sorted_order(of_units[order])]
     place = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     chosen = np.empty(len(order), bool)
     chosen[order] = place < counts[of_units[order]]

@@ -22,6 +22,8 @@ from graphsparse.registry import one_of
 Guard = Literal["cover", "isolated"]
 Mask = npt.NDArray[np.bool_]
 
+COMPILE_FROM = 1 << 16  # units
+
 
 def keep_mask(
     scores: Tensor | npt.NDArray[Any],
@@ -224,73 +226,64 @@ def choose_units(units: Units, num_nodes: int, count: int, guard: Guard | None, 
     Raises:
         ValueError: the mandatory ones are more; it names the smallest feasible ``keep``.
     """
-    order = units.best_first
-    low, high = units.low[order], units.high[order]
-    taken = np.zeros(len(order), bool)
+    taken = np.zeros(len(units.keys), bool)
     if forest:
-        taken |= _spanning_forest(low, high, num_nodes)
+        taken |= _spanning_forest(units, num_nodes)
     if guard == "isolated":
-        taken |= _best_of_each_end(low, high, num_nodes)
+        taken |= _best_of_each_end(units, num_nodes)
     mandatory = int(taken.sum())
     if mandatory > count:
         what = " and ".join(name for name, on in (("forest=True", forest), ("guard='isolated'", guard)) if on)
         raise ValueError(
-            f"{what} must keep {mandatory} of {len(order)} edges, but keep leaves {count}; "
-            f"the smallest feasible keep is {smallest_keep(mandatory, len(order))}"
+            f"{what} must keep {mandatory} of {len(taken)} edges, but keep leaves {count}; "
+            f"the smallest feasible keep is {smallest_keep(mandatory, len(taken))}"
         )
     if guard == "cover":
-        _cover(low, high, num_nodes, taken, count - mandatory)
-    else:
-        taken[np.flatnonzero(~taken)[: count - mandatory]] = True
+        return _covered(units, num_nodes, taken, count - mandatory)
+    return taken | units.top(count - mandatory, np.flatnonzero(~taken) if mandatory else None)
+
+
+def _covered(units: Units, num_nodes: int, taken: Mask, budget: int) -> Mask:
+    """Mark ``budget`` more units, those that cover nodes first."""
+    order = units.best_first
+    low, high, best = units.low[order], units.high[order], taken[order]
+    covered = np.zeros(num_nodes, bool)
+    covered[low[best]] = covered[high[best]] = True
+    _loop("cover", len(order))(low, high, covered, best, budget)
     chosen = np.empty(len(order), bool)
-    chosen[order] = taken
+    chosen[order] = best
     return chosen
 
 
-def _cover(low: Any, high: Any, num_nodes: int, taken: Mask, budget: int) -> None:
-    from graphsparse.graphs import loops
-
-    covered = np.zeros(num_nodes, bool)
-    covered[low[taken]] = covered[high[taken]] = True
-    if len(low) >= 1 << 16:
-        loops.cover(low, high, covered, taken, budget)
-    else:  # the same loop without waiting for the compiler
-        loops.cover.py_func(low, high, covered, taken, budget)
+def _best_of_each_end(units: Units, num_nodes: int) -> Mask:
+    """Mark the best unit of each node: no sort."""
+    taken = np.zeros(len(units.keys), bool)
+    _loop("best_of_ends", len(taken))(units.low, units.high, units.scores, units.keys, np.full(num_nodes, -1), taken)
+    return taken
 
 
-def _best_of_each_end(low: Any, high: Any, num_nodes: int) -> Mask:
-    """Mark, among edges that are sorted best first, the first one of each node."""
-    best = np.full(num_nodes, len(low))
-    at = np.arange(len(low))
-    np.minimum.at(best, low, at)
-    np.minimum.at(best, high, at)
-    first = np.zeros(len(low) + 1, bool)
-    first[best] = True
-    return first[:-1]
-
-
-def _spanning_forest(low: Any, high: Any, num_nodes: int) -> Mask:
-    """Mark a maximum spanning forest among edges that are sorted best first."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import minimum_spanning_tree
-
-    pairs = np.minimum(low, high) * num_nodes + np.maximum(low, high)
-    _, best = np.unique(pairs, return_index=True)  # scipy would add the ranks of copies up
-    ranks = best + 1.0  # and drop a rank of zero
-    tree = minimum_spanning_tree(coo_array((ranks, (low[best], high[best])), shape=(num_nodes, num_nodes)).tocsr())
-    marked = np.zeros(len(low), bool)
-    marked[tree.data.astype(np.int64) - 1] = True
-    return marked
+def _spanning_forest(units: Units, num_nodes: int) -> Mask:
+    """Mark a maximum spanning forest (Kruskal)."""
+    order = units.best_first
+    marked, taken = np.zeros(len(order), bool), np.empty(len(order), bool)
+    _loop("spanning_forest", len(order))(units.low[order], units.high[order], np.arange(num_nodes), marked)
+    taken[order] = marked
+    return taken
 
 
 def _best_of_each_node(units: Units, num_nodes: int, per_node: int) -> Mask:
     """Mark the units that are among the best ``per_node`` of one of their ends."""
     order = units.best_first
-    m = len(order)
-    nodes = np.concatenate([units.low[order], units.high[order]])
-    by_node = np.argsort(nodes * m + np.tile(np.arange(m), 2))
-    nodes = nodes[by_node]
-    place = np.arange(2 * m) - np.searchsorted(nodes, nodes)
-    chosen = np.zeros(m, bool)
-    chosen[order[by_node[place < per_node] % m]] = True
-    return chosen
+    marked, taken = np.zeros(len(order), bool), np.empty(len(order), bool)
+    seen = np.zeros(num_nodes, np.int64)
+    _loop("best_of_nodes", len(order))(units.low[order], units.high[order], seen, per_node, marked)
+    taken[order] = marked
+    return taken
+
+
+def _loop(name: str, count: int) -> Any:
+    """A loop over so many units: compiled, or the same in Python without waiting for the compiler."""
+    from graphsparse.graphs import loops
+
+    loop = getattr(loops, name)
+    return loop if count >= COMPILE_FROM else loop.py_func

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sp
 import torch
 from torch import Tensor
 
 from graphsparse.graphs.inner_form import EdgeList
 from graphsparse.keep_rule import mix64
+from graphsparse.sorting import best_first, sorted_order
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -41,9 +41,15 @@ class SimpleGraph:
         tail, head = endpoints(graph)
         keys = np.minimum(tail, head) * graph.num_nodes + np.maximum(tail, head)
         real = tail != head
-        distinct, inverse = np.unique(keys[real], return_inverse=True)
+        positions = np.flatnonzero(real)
+        keys = keys[positions]
+        order = sorted_order(keys)
+        keys = keys[order]
+        opens = np.ones(len(keys), bool)
+        opens[1:] = keys[1:] != keys[:-1]
+        distinct = keys[opens]
         pair = np.full(len(tail), -1, np.int64)
-        pair[real] = inverse
+        pair[positions[order]] = np.cumsum(opens) - 1
         n = max(1, graph.num_nodes)
         return cls(distinct // n, distinct % n, pair, graph.num_nodes)
 
@@ -69,16 +75,16 @@ def rows(tails: Ints, heads: Ints, num_nodes: int) -> tuple[Ints, Ints, Ints]:
     Returns:
         ``indptr`` ``[N + 1]``, the heads ``[m]`` row by row, and the position of each in the input ``[m]``.
     """
-    shape = (num_nodes, num_nodes)
-    matrix = sp.coo_array((np.arange(len(tails)), (tails, heads)), shape=shape).tocsr()
-    matrix.sort_indices()
-    return matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data
+    order = sorted_order(tails * num_nodes + heads)
+    indptr = np.zeros(num_nodes + 1, np.int64)
+    np.cumsum(np.bincount(tails, minlength=num_nodes), out=indptr[1:])
+    return indptr, heads[order], order
 
 
 def by_degree(degrees: Ints, names: npt.NDArray[np.uint64] | None, seed: int) -> Ints:
     """Place of each node ``[N]`` when nodes are ordered by falling degree, equal ones by a seeded hash of the name."""
     hashes = mix64(seed, names if names is not None else np.arange(len(degrees)))
-    order = np.lexsort((hashes, -degrees))
+    order = best_first(degrees.astype(np.float64), hashes)
     place = np.empty(len(degrees), np.int64)
     place[order] = np.arange(len(degrees))
     return place

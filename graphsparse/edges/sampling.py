@@ -13,7 +13,7 @@ from graphsparse.edges.keep import check_scores
 from graphsparse.edges.score_table import SCORES, Method, parted, score_edges
 from graphsparse.edges.units import Units, find_units
 from graphsparse.graphs.interop import EdgeList, open_graph
-from graphsparse.keep_rule import Keep, check_no_nan, check_seed, keep_fraction, kept_count
+from graphsparse.keep_rule import Keep, check_no_nan, check_seed, keep_fraction, kept_count, threshold, top_mask
 
 Floats = npt.NDArray[np.float64]
 
@@ -110,13 +110,12 @@ def _draw(edges: EdgeList, units: Units, count: int) -> tuple[Tensor, Tensor]:
     """The mask ``[E]`` of the drawn arcs, and the factor of each arc's weight ``[E]``."""
     uniform = ((units.keys >> np.uint64(11)).astype(np.float64) + 1.0) * 2.0**-53
     priorities = units.scores / uniform
-    order = np.lexsort((units.keys, -priorities))
-    tau = priorities[order[count]] if count < len(order) else 0.0
-    factors = np.ones(len(order))
+    ranked = torch.from_numpy(priorities)
+    tau = threshold(ranked, count + 1).value if count < len(priorities) else 0.0
+    factors = np.ones(len(priorities))
     positive = units.scores > 0
     factors[positive] = np.maximum(1.0, tau / units.scores[positive])
-    drawn = np.zeros(len(order), bool)
-    drawn[order[:count]] = True
+    drawn = top_mask(ranked, count, lambda tied: units.keys[tied.numpy()]).numpy()
     mask, of_arcs = np.ones(edges.num_edges, bool), np.ones(edges.num_edges)
     for positions in units.arcs:
         mask[positions] = drawn

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from graphsparse.graphs.inner_form import EdgeList
-from graphsparse.keep_rule import mix64
+from graphsparse.keep_rule import mix64, top_mask
+from graphsparse.sorting import best_first, sorted_order
 
 Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
@@ -39,7 +40,19 @@ class Units:
     @cached_property
     def best_first(self) -> Ints:
         """Units ``[m]`` by falling score, then by tie key."""
-        return np.lexsort((self.keys, -self.scores))
+        return best_first(self.scores, self.keys)
+
+    def top(self, count: int, among: Ints | None = None) -> npt.NDArray[np.bool_]:
+        """Mark the ``count`` best units ``[m]`` without a sort, of all or of those at the positions ``among``."""
+        scores, keys = (self.scores, self.keys) if among is None else (self.scores[among], self.keys[among])
+        found: npt.NDArray[np.bool_] = top_mask(
+            torch.from_numpy(scores), count, lambda tied: keys[tied.numpy()]
+        ).numpy()
+        if among is None:
+            return found
+        chosen = np.zeros(len(self.scores), bool)
+        chosen[among] = found
+        return chosen
 
     def spread(self, chosen: npt.NDArray[np.bool_], mask: npt.NDArray[np.bool_]) -> None:
         """Write what was ``chosen`` ``[m]`` to all the arcs of each unit in ``mask`` ``[E]``."""
@@ -67,38 +80,47 @@ def find_units(graph: EdgeList, scores: Tensor, seed: int, among: Tensor | None 
         ([0], [1], [2.0], [[0], [1]])
     """
     edge_index = graph.edge_index if among is None else graph.edge_index[:, among]
-    tails, heads = edge_index.cpu().to(torch.int64).numpy()
+    tails, heads = edge_index.cpu().numpy()
     values = scores.detach().cpu().numpy()
     values = values + 0.0  # the two zeros are equal
-    if graph.undirected:
-        low, high = np.minimum(tails, heads), np.maximum(tails, heads)
-    else:
-        low, high = tails, heads
-    pairs = low * graph.num_nodes + high
-    sides = (tails < heads, tails > heads) if graph.mirrored else (tails != heads,)
-    arcs = tuple(_by_pair(pairs, values, np.flatnonzero(side)) for side in sides)
-    first = arcs[0]
-    best = values[first] if len(arcs) == 1 else np.maximum(values[first], values[arcs[1]])
-    low, high = low[first], high[first]
-    keys = _tie_keys(graph, low, high, _copy_numbers(pairs[first], best), seed)
+    sides = [tails < heads, tails > heads] if graph.mirrored else [tails != heads]
+    arcs: list[Ints] = []
+    pairs = np.empty(0, np.int64)
+    for side in reversed(sides):
+        positions, pairs = _by_pair(graph, tails, heads, values, np.flatnonzero(side))
+        arcs.insert(0, positions)
+    best = values[arcs[0]] if len(arcs) == 1 else np.maximum(values[arcs[0]], values[arcs[1]])
+    low, high = np.divmod(pairs, max(1, graph.num_nodes))
+    keys = _tie_keys(graph, low, high, _copy_numbers(pairs, best), seed)
     if among is not None:
         chosen = among.cpu().numpy()
-        arcs = tuple(chosen[positions] for positions in arcs)
-    return Units(low, high, best, keys, arcs)
+        arcs = [chosen[positions] for positions in arcs]
+    return Units(low, high, best, keys, tuple(arcs))
 
 
-def _by_pair(pairs: Ints, values: Array, positions: Ints) -> Ints:
-    """Sort positions by pair, copies of a pair by falling score and then by position."""
-    own = pairs[positions]
-    order = np.argsort(own, kind="stable")
-    ordered = own[order]
-    if (ordered[1:] == ordered[:-1]).any():  # only copies need the slower sort by two keys
-        order = np.lexsort((-values[positions], own))
-    return positions[order]
+def _by_pair(graph: EdgeList, tails: Array, heads: Array, values: Array, positions: Ints) -> tuple[Ints, Ints]:
+    """Positions sorted by pair, copies of a pair by falling score and then by position; and the pairs' numbers."""
+    first, second = tails[positions].astype(np.int64, copy=False), heads[positions].astype(np.int64, copy=False)
+    if graph.undirected:
+        first, second = np.minimum(first, second), np.maximum(first, second)
+    own = first * graph.num_nodes + second
+    order = sorted_order(own)
+    positions, own = positions[order], own[order]
+    same = own[1:] == own[:-1]
+    if same.any():  # only copies need the slower sort by two keys
+        copies = np.zeros(len(own), bool)
+        copies[1:] |= same
+        copies[:-1] |= same
+        places = np.flatnonzero(copies)
+        members = positions[places]
+        positions[places] = members[np.lexsort((-values[members], own[places]))]
+    return positions, own
 
 
 def _copy_numbers(pairs: Ints, scores: Array) -> Ints:
     """Number each unit among the copies of its pair that have its score; they lie side by side."""
+    if not (pairs[1:] == pairs[:-1]).any():
+        return np.zeros(1, np.int64)
     starts = np.ones(len(pairs), bool)
     starts[1:] = (pairs[1:] != pairs[:-1]) | (scores[1:] != scores[:-1])
     at = np.arange(len(pairs))

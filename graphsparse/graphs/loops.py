@@ -185,6 +185,45 @@ def cover(low: Any, high: Any, covered: Any, taken: Any, budget: int) -> None:
 
 
 @njit(nogil=True, cache=True)
+def best_of_ends(low: Any, high: Any, scores: Any, keys: Any, best: Any, taken: Any) -> None:
+    """Mark the best edge of each node, by score, then by the smaller key, in ``taken``; ``best`` holds -1 a node."""
+    for i in range(len(low)):
+        for v in (low[i], high[i]):
+            j = best[v]
+            if j < 0 or scores[i] > scores[j] or (scores[i] == scores[j] and keys[i] < keys[j]):
+                best[v] = i
+    for v in range(len(best)):
+        if best[v] >= 0:
+            taken[best[v]] = True
+
+
+@njit(nogil=True, cache=True)
+def best_of_nodes(low: Any, high: Any, seen: Any, most: int, taken: Any) -> None:
+    """Mark the edges, sorted best first, that are among the first ``most`` of one of their ends; ``seen`` holds 0."""
+    for i in range(len(low)):
+        u, v = low[i], high[i]
+        taken[i] = seen[u] < most or seen[v] < most
+        seen[u] += 1
+        seen[v] += 1
+
+
+@njit(nogil=True, cache=True)
+def spanning_forest(low: Any, high: Any, parent: Any, taken: Any) -> None:
+    """Mark the edges, sorted best first, that join two parts of the graph; ``parent`` holds each node itself."""
+    for i in range(len(low)):
+        u, v = low[i], high[i]
+        while parent[u] != u:
+            parent[u] = parent[parent[u]]
+            u = parent[u]
+        while parent[v] != v:
+            parent[v] = parent[parent[v]]
+            v = parent[v]
+        if u != v:
+            parent[max(u, v)] = min(u, v)
+            taken[i] = True
+
+
+@njit(nogil=True, cache=True)
 def allot(
     low: Any, high: Any, both: bool, need: Any, benefit: Any, offset: float, graph: Any, budgets: Any, taken: Any
 ) -> None:

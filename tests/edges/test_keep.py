@@ -10,6 +10,8 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from graphsparse import sorting
+from graphsparse.edges import keep as keep_module
 from graphsparse.edges import keep_mask
 from graphsparse.edges.keep import smallest_keep
 from graphsparse.graphs import arcs
@@ -121,6 +123,8 @@ def test_masks_are_those_of_the_definition(numba, rules, graph, keep, seed):
     expected = slow_mask(edge_index, scores, undirected, keep=keep, seed=seed, **rules)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(arcs, "COMPILE_FROM", 0 if numba else 1 << 60)
+        patch.setattr(keep_module, "COMPILE_FROM", 0 if numba else 1 << 60)
+        patch.setattr(sorting, "RADIX_FROM", 1 if numba else 1 << 60)
         try:
             mask = keep_mask(scores, edge_index, keep=keep, undirected=undirected, num_nodes=7, seed=seed, **rules)
         except ValueError as error:

@@ -10,6 +10,7 @@ from graphsparse.edges.pairs import Ints, endpoints
 from graphsparse.edges.score_table import register
 from graphsparse.graphs.inner_form import EdgeList
 from graphsparse.keep_rule import mix64
+from graphsparse.sorting import sorted_order
 
 
 @register("random")
@@ -53,7 +54,7 @@ def _copy_numbers(graph: EdgeList) -> Ints:
     if not len(repeated):
         return numbers
     copies = np.flatnonzero(np.isin(keys, repeated))
-    copies = copies[np.argsort(keys[copies], kind="stable")]
+    copies = copies[sorted_order(keys[copies])]
     grouped = keys[copies]
     numbers[copies] = np.arange(len(copies)) - np.searchsorted(grouped, grouped)
     return numbers
