@@ -84,7 +84,7 @@ def print_ending(examples: tuple[str, ...]) -> None:
 
 
 def command(
-    group: typer.Typer, name: str, *, examples: tuple[str, str], writes: str | None = None, beside: bool = False
+    group: typer.Typer, name: str, *, examples: tuple[str, ...], writes: str | None = None, beside: bool = False
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Add a function to a group of commands, with what every command has; a decorator.
 
@@ -93,7 +93,7 @@ def command(
     Args:
         group: where the command belongs.
         name: what it is called there.
-        examples: two command lines that work, for the help.
+        examples: command lines that work, two or more, for the help.
         writes: the option that names the folder or file that the command writes; the options that it ran with are
             written there, too.
         beside: not into that folder, which holds nothing else, but beside it, as for a file.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from graphsparse.cli.groups import app
 from graphsparse.cli.options import Device, DryRun, Tensorboard
 from graphsparse.cli.state import STATE
 
+if TYPE_CHECKING:
+    from graphsparse.fit import Batches
+
 
 @command(
     app,
@@ -19,6 +22,7 @@ from graphsparse.cli.state import STATE
     examples=(
         "graphsparse ticket --dataset cora --edge-keep 60% --weight-keep 10%",
         "graphsparse ticket --dataset cora --tolerance 1% --seeds 5 --out runs/cora",
+        "graphsparse ticket --dataset ogbn-arxiv --model sage --batch-size 1024 --neighbors 15,10",
     ),
     writes="out",
 )
@@ -55,6 +59,18 @@ def ticket(
         typer.Option(help="Of nodes: {protocols}.", show_default="transductive; of graphs: inductive"),
     ] = None,
     split: Annotated[int | None, typer.Option(help="Which split, where a data set has several.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Train in mini-batches of so many nodes, links or graphs.", show_default="none")
+    ] = None,
+    neighbors: Annotated[
+        list[str] | None,
+        typer.Option(help="Neighbours that a batch draws at each layer: 15,10; -1 is all.", show_default="none"),
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Draw neighbours with replacement.")] = False,
+    workers: Annotated[int, typer.Option(help="Processes that draw batches; the result is the same.")] = 0,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of an epoch in batches.", show_default="so many that all nodes come")
+    ] = None,
     guard: Annotated[str | None, typer.Option(help="{guards}: against nodes that lose all edges.")] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of each training run.")] = 200,
     lr: Annotated[float, typer.Option(help="Learning rate.")] = 0.01,
@@ -93,6 +109,7 @@ def ticket(
         points=points,
         device=device,
         tensorboard=tensorboard,
+        batches=_batches(batch_size, neighbors, replace, workers, steps),
     )
     if dry_run:
         cost = study.cost()
@@ -102,3 +119,22 @@ def ticket(
         return
     study.run(out, output.console, spare_threads=STATE.threads_are_ours)
     output.give(out / "metrics.json")
+
+
+def _batches(
+    size: int | None, neighbors: list[str] | None, replace: bool, workers: int, steps: int | None
+) -> Batches | None:
+    """What the options say of mini-batches; an error for one that belongs to them, where there is no batch size."""
+    from graphsparse.fit import Batches
+
+    if size is None:
+        given = {"--neighbors": neighbors, "--replace": replace, "--workers": workers, "--steps": steps}
+        first = next((name for name, value in given.items() if value), None)
+        if first is not None:
+            raise ValueError(f"{first} says how mini-batches are made: give --batch-size, too")
+        return None
+    try:
+        hops = tuple(int(word) for part in neighbors or [] for word in part.split(",")) or None
+    except ValueError:
+        raise ValueError(f"--neighbors takes whole numbers, as 15,10; got {','.join(neighbors or [])}") from None
+    return Batches(size, hops, replace=replace, workers=workers, steps=steps)

@@ -1,5 +1,7 @@
 """Training: tasks of nodes, links, graphs and images, one loop with resume, metrics with intervals."""
 
+from graphsparse.fit.batches.plan import Batches
+from graphsparse.fit.batches.sampler import NeighborhoodSampler
 from graphsparse.fit.distill import Distill
 from graphsparse.fit.features import clear_graph_caches
 from graphsparse.fit.graph_task import GraphTask
@@ -28,6 +30,7 @@ __all__ = [
     "Bars",
     "BaseTask",
     "Batch",
+    "Batches",
     "Callback",
     "ClipNorm",
     "Distill",
@@ -38,6 +41,7 @@ __all__ = [
     "LinkTask",
     "MessageTask",
     "Metric",
+    "NeighborhoodSampler",
     "NodeTask",
     "PairedDifference",
     "Report",

@@ -53,13 +53,18 @@ class EdgeData:
     def __bool__(self) -> bool:
         return bool(self.held())
 
+    def __len__(self) -> int:
+        return max(map(len, self.held().values()), default=0)
+
     def held(self) -> dict[str, Tensor]:
         """What there is, by name."""
         return {name: value for name in NAMES if (value := getattr(self, name)) is not None}
 
     def take(self, positions: Tensor) -> EdgeData:
         """The rows at some positions [M], in their order."""
-        return EdgeData(**{name: value.index_select(0, positions) for name, value in self.held().items()})
+        return EdgeData(
+            **{name: value.index_select(0, positions.to(value.device)) for name, value in self.held().items()}
+        )
 
     def to(self, device: torch.device | str) -> EdgeData:
         """The same on `device`."""

@@ -180,7 +180,7 @@ class GraphCall:
     def __init__(self, model: nn.Module) -> None:
         self.name = name_under(model)
         self.forward = Forward.of(model)
-        self.sorts = any(map(_needs_order, model.modules()))
+        self.sorts = any(map(needs_order, model.modules()))
         floats = {value.dtype for value in model.parameters() if value.is_floating_point()}
         self.dtype = floats.pop() if len(floats) == 1 else None
 
@@ -237,7 +237,14 @@ def by_target(edge_index: Tensor) -> Tensor:
     return torch.argsort(edge_index[1], stable=True)
 
 
-def _needs_order(module: nn.Module) -> bool:
+def needs_order(module: nn.Module) -> bool:
+    """Whether it is an aggregation of PyG that lays messages out by target (LSTM, GRU, LCM ...), filled up to the most.
+
+    Example:
+        >>> from torch_geometric.nn import LSTMAggregation, SumAggregation
+        >>> needs_order(LSTMAggregation(2, 2)), needs_order(SumAggregation())
+        (True, False)
+    """
     if not isinstance(module, Aggregation):
         return False
     code = getattr(inspect.unwrap(type(module).forward), "__code__", None)

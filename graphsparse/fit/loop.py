@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from graphsparse import ranks
 from graphsparse.errors import GraphsparseError
 from graphsparse.fit import rng
 from graphsparse.fit.checkpoint import checkpoint_file, load_checkpoint, save_checkpoint
@@ -195,11 +196,12 @@ class _Trainer:
         start, number = time.perf_counter(), self.state.epochs_done
         losses = []
         for loss in self.session.losses():
-            value = float(loss.detach())
+            value = ranks.summed(float(loss.detach()), self.device)
             if not math.isfinite(value):  # before the step, which would spoil the weights and any projection of them
                 raise DivergedError(f"the loss of epoch {number} is {value}; a smaller learning rate may help")
             self.optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
+            ranks.sum_gradients(self.model)
             self.optimizer.step()
             losses.append(value)
         mean = math.fsum(losses) / len(losses)

@@ -58,21 +58,24 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def inference_ms(runs: Sequence[Callable[[], object]], repeats: int = 9, patience: float = 0.1) -> list[float]:
+def inference_ms(
+    runs: Sequence[Callable[[], object]], repeats: int = 9, patience: float = 0.1, warm: int = 2
+) -> list[float]:
     """Median wall time of each run in milliseconds; the runs take turns, so that a drifting clock hits all alike.
 
     Args:
         runs: what is timed.
-        repeats: rounds at least, after two that fill caches.
+        repeats: rounds at least, after the warm ones.
         patience: seconds at most for rounds beyond, which are made while the times of a run still vary by a tenth.
+        warm: rounds before, which fill caches.
     """
     times: list[list[float]] = [[] for _ in runs]
     begun, repeat = time.perf_counter(), 0
-    while repeat < repeats + 2 or not (all(map(_stable, times)) or time.perf_counter() - begun > patience):
+    while repeat < repeats + warm or not (all(map(_stable, times)) or time.perf_counter() - begun > patience):
         for slot, run in zip(times, runs, strict=True):
             start = time.perf_counter()
             run()
-            if repeat >= 2:
+            if repeat >= warm:
                 slot.append(1e3 * (time.perf_counter() - start))
         repeat += 1
     return [statistics.median(slot) for slot in times]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from graphsparse.fit.batches.chunks import in_chunks
+from graphsparse.fit.batches.plan import Batches
 from graphsparse.fit.distill import Distill, Outputs
 from graphsparse.fit.edge_data import EdgeData
 from graphsparse.fit.edge_probe import check_edge_data
@@ -30,6 +33,7 @@ class MessageTask(BaseTask):
         num_nodes: nodes of all graphs.
         edge_data: what the arcs carry, one row each, passed to a model by the names of its own forward.
         outputs: what a row of the model's outputs says of what is predicted, see `Distill`.
+        batches: how it is trained in mini-batches; None: as the task does by itself.
     """
 
     kind: ClassVar[str]
@@ -39,6 +43,7 @@ class MessageTask(BaseTask):
     num_nodes: int
     edge_data: EdgeData = EdgeData()
     outputs: Outputs = "classes"
+    batches: Batches | None = None
 
     @classmethod
     @abstractmethod
@@ -84,6 +89,30 @@ class MessageTask(BaseTask):
 
     def in_training(self: T) -> T:
         """The task on its training graph alone; itself, where that is all, or where no graph touches another."""
+        return self
+
+    def in_batches(self: T, batches: Batches) -> T:
+        """The same task, trained in mini-batches.
+
+        Raises:
+            ValueError: this kind of task cannot be, or not so.
+        """
+        raise ValueError(f"{type(self).__name__} is not trained in batches")
+
+    @property
+    def evaluated(self) -> str:
+        """How figures are made, in words."""
+        return "on the whole graph, layer by layer, over all neighbours"
+
+    def chunked(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Inside, a model that runs on the whole graph holds few messages at a time, where it is trained in batches."""
+        return nullcontext() if self.batches is None else in_chunks(model)
+
+    def excerpt(self) -> MessageTask:
+        """A task of the same kind on a piece of the graph, small enough to try a model on; itself, where that is small.
+
+        Without mini-batches the whole graph is what a model must take anyway.
+        """
         return self
 
     @abstractmethod
@@ -136,7 +165,8 @@ class MessageTask(BaseTask):
         Raises:
             ValueError: if it cannot be.
         """
-        check_edge_data(model, self.arguments(model), self.edge_data)
+        part = self.excerpt()
+        check_edge_data(model, part.arguments(model), part.edge_data)
 
     @abstractmethod
     def score(self, outputs: Tensor, part: str) -> float:

@@ -1,4 +1,4 @@
-"""Node classification on one graph, the whole of it in every step."""
+"""Node classification on one graph: the whole of it in every step, or in mini-batches."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from graphsparse.fit.batches.excerpt import excerpt
+from graphsparse.fit.batches.nodes import SampledNodes, exact_outputs
+from graphsparse.fit.batches.plan import Batches
+from graphsparse.fit.batches.reach import check_hops
 from graphsparse.fit.checks import check_arcs, check_features
 from graphsparse.fit.distill import Distill
 from graphsparse.fit.edge_data import NAMES, EdgeData
@@ -18,7 +22,7 @@ from graphsparse.fit.features import clear_graph_caches, features_for
 from graphsparse.fit.fingerprint import name_of
 from graphsparse.fit.graph_call import Arguments, GraphCall, whole_outputs
 from graphsparse.fit.labels import binary_loss, check_judged, check_label_values, label_metric
-from graphsparse.fit.measure import device_of
+from graphsparse.fit.measure import device_of, evaluating
 from graphsparse.fit.message_task import MessageTask
 from graphsparse.fit.metrics import Metric, find_metric
 from graphsparse.fit.task import Evaluation, Loss, Session
@@ -130,6 +134,50 @@ class NodeTask(MessageTask):
         other.masks = {part: mask[nodes] for part, mask in self.masks.items()}
         return other
 
+    def in_batches(self, batches: Batches) -> NodeTask:
+        """The same task, trained on sampled neighbourhoods of its nodes.
+
+        It is evaluated on the whole graph, exactly, a layer after the other, whose messages are made in chunks. So its
+        figures mean what they mean without batches, and with `Batches.size` at least the number of nodes and all
+        neighbours it is the same task.
+
+        Raises:
+            ValueError: if `batches` does not say how many neighbours.
+        """
+        other = copy.copy(self)
+        other.batches = batches if batches.hops else None
+        return other
+
+    def excerpt(self) -> NodeTask:
+        if self.batches is None:
+            return self
+        nodes = excerpt(self.edge_index, self.num_nodes, self.masks["train"].nonzero().view(-1))
+        other = copy.copy(self)
+        other.batches = None
+        if nodes is None:
+            return other
+        nodes = nodes.to(self.edge_index.device)
+        number = torch.full((self.num_nodes,), -1, device=nodes.device)
+        number[nodes] = torch.arange(len(nodes), device=nodes.device)
+        tails, heads = (number[ends.long()] for ends in self.edge_index)
+        inside = (tails >= 0) & (heads >= 0)
+        other.num_nodes, other.edge_index = len(nodes), torch.stack([tails[inside], heads[inside]])
+        if self.edge_data:
+            other.edge_data = self.edge_data.take(inside.nonzero().view(-1))
+        other.x, other.y = self.x[nodes], self.y[nodes]
+        other.masks = {part: mask[nodes] for part, mask in self.masks.items()}
+        return other
+
+    def check(self, model: nn.Module) -> None:
+        """As any task of messages; in batches, hold the hops that are drawn against those that the model reads, too.
+
+        Raises:
+            ValueError: if the model cannot be called with the data, or reads more hops than a batch has.
+        """
+        super().check(model)
+        if self.batches is not None:
+            check_hops(model, self.x, self.edge_data, self.batches)
+
     def with_edges(self, edge_index: Tensor) -> NodeTask:
         """The same task on other edges; an inductive one induces its training graph from them.
 
@@ -185,14 +233,20 @@ class NodeTask(MessageTask):
     def arguments(self, model: nn.Module, *, quick: bool = False) -> Arguments:
         task = self.to(device_of(model)) if quick else self
         found = GraphCall(model).arguments(task.x, task.edge_index, task.edge_data)
-        return _quick(model, found) if quick else found
+        return _quick(model, found) if quick and self.batches is None else found
 
     @torch.no_grad()
     def node_outputs(self, model: nn.Module) -> Tensor:
         """Logits [N, C] on the whole graph, of an inductive task, too."""
-        return whole_outputs(model, self.arguments(model, quick=True))
+        arguments = self.arguments(model, quick=True)
+        if self.batches is None:
+            return whole_outputs(model, arguments)
+        with evaluating(model):
+            return exact_outputs(model, arguments)
 
     def start(self, model: nn.Module, device: torch.device, distill: Distill | None = None) -> Session:
+        if self.batches is not None:
+            return SampledNodes(self, self.batches, model, device, distill)
         return _FullBatch(self.to(device), model, distill)
 
     def fingerprint(self) -> dict[str, str]:
@@ -205,7 +259,20 @@ class NodeTask(MessageTask):
             "loss": "cross-entropy" if self.custom_loss is None else name_of(self.custom_loss),
             "metric": f"{self.metric.name} {self.metric.direction}",
             **self.edge_data.fingerprint(),
+            **({} if self.batches is None else {"batches": self.batches.fingerprint()}),
         }
+
+    def check_columns(self, columns: int) -> None:
+        """Refuse a model whose outputs [N, columns] do not fit the labels.
+
+        Raises:
+            ValueError: there are fewer outputs than classes, or not as many as labels.
+        """
+        number = self.num_classes
+        if self.outputs == "labels" and columns != number:
+            raise ValueError(f"each node has {number} labels, but the model has {columns} outputs")
+        if self.outputs == "classes" and max(2, columns) < number:
+            raise ValueError(f"the labels have {number} classes, but the model has {columns} outputs")
 
 
 class _FullBatch:
@@ -250,18 +317,11 @@ class _FullBatch:
             raise ValueError(f"the model must return one row of outputs for each of the {number} nodes")
         return outputs
 
-    def _check_columns(self, columns: int) -> None:
-        number = self.task.num_classes
-        if self.task.outputs == "labels" and columns != number:
-            raise ValueError(f"each node has {number} labels, but the model has {columns} outputs")
-        if self.task.outputs == "classes" and max(2, columns) < number:
-            raise ValueError(f"the labels have {number} classes, but the model has {columns} outputs")
-
     def losses(self) -> Iterator[Tensor]:
         self.model.train()
         outputs = self._forward(self.training)
         if self.task.custom_loss is None:
-            self._check_columns(outputs.size(1))
+            self.task.check_columns(outputs.size(1))
         loss = self.task.loss(outputs[self.train_rows], self.targets[self.train_rows])
         if self.distill is not None:
             loss = loss + self.distill.term(outputs[self.distilled], self.teacher)

@@ -148,6 +148,10 @@ class GCN(Backbone):
     """
 
     matrix = gcn_matrix
+    normalize = add_self_loops = True  # as PyG's layers say it of themselves
+    # As PyG's layers have it: arcs and weights that stand in for the normalisation of the arcs of a call. Whoever knows
+    # the degrees of the whole graph sets it while the model runs on a part of it.
+    _cached_edge_index: tuple[Tensor, Tensor] | None = None
 
     def _conv(self, in_channels: int, out_channels: int, *, last: bool) -> nn.Module:
         conv: nn.Module = MatrixGCNConv(in_channels, out_channels, normalize=False)
@@ -157,7 +161,12 @@ class GCN(Backbone):
         """As in `Backbone`, with the weights of the arcs [E] or ones."""
         return self._outputs(x, edge_index, None if edge_weight is None else edge_weight.to(x.dtype))
 
+    def _may_use_matrix(self, edge_index: Tensor) -> bool:
+        return self._cached_edge_index is None and super()._may_use_matrix(edge_index)
+
     def _along_edges(self, x: Tensor, edge_index: Tensor, carried: Tensor | None) -> tuple[Tensor, ...]:
+        if self._cached_edge_index is not None:
+            return self._cached_edge_index
         arcs, weight = gcn_norm(edge_index, carried, x.size(0), dtype=x.dtype)
         return (arcs,) if weight is None else (arcs, weight)
 

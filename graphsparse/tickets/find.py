@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 from torch_geometric.data import Data
 
 from graphsparse.errors import TicketError
-from graphsparse.fit import MessageTask
+from graphsparse.fit import Batches, MessageTask
 from graphsparse.graphs.interop import of_library
 from graphsparse.keep_rule import Keep, exact_fraction, keep_fraction, whole_number
 from graphsparse.params import Distribution, L0Projection, prunable
@@ -23,7 +23,7 @@ from graphsparse.registry import spelling
 from graphsparse.tickets.canonical import with_ordered_copies
 from graphsparse.tickets.compare.search import LEVELS, level_keeps, sparsest_within
 from graphsparse.tickets.finders.controls import IGNORED
-from graphsparse.tickets.finders.table import EDGE_RULES, check_rules, finder_of
+from graphsparse.tickets.finders.table import EDGE_RULES, check_batches, check_rules, finder_of
 from graphsparse.tickets.make import make_ticket
 from graphsparse.tickets.problem import KINDS, Problem, Training, train_dense
 from graphsparse.tickets.ticket import Ticket
@@ -49,6 +49,8 @@ def find_ticket(
     epochs: int = 200,
     lr: float = 0.01,
     weight_decay: float = 5e-4,
+    batch_size: int | Batches | None = None,
+    neighbors: Sequence[int] | None = None,
     guard: str | None = None,
     forest: bool = False,
     score_options: Mapping[str, Any] | None = None,
@@ -94,6 +96,11 @@ def find_ticket(
         epochs: epochs of each training run.
         lr: Adam's learning rate.
         weight_decay: Adam's l2 penalty.
+        batch_size: train in mini-batches of so many nodes, links or graphs; None: nodes and the messages of links on
+            the whole graph. A `graphsparse.fit.Batches` says more. Figures are those of the whole graph in any case,
+            see `NodeTask.in_batches`.
+        neighbors: how many in-neighbours a batch of nodes or links draws at each layer of the model, such as
+            ``(15, 10)``; -1 is all.
         guard: ``"cover"`` or ``"isolated"`` against nodes that lose their last neighbour, see
             :func:`graphsparse.edges.keep_mask`.
         forest: keep a maximum spanning forest first.
@@ -111,8 +118,8 @@ def find_ticket(
 
     Raises:
         ValueError: for a keep outside (0, 1], an unknown method, guard or weight, a tolerance together with a keep, a
-            setting of the training that is out of range, a seed that is none, or a guard, forest or option for a method
-            that takes none.
+            setting of the training that is out of range, a seed that is none, a guard, forest or option for a method
+            that takes none, or batches for a method that learns masks of all edges.
         TypeError: for a keep that is no number, a model that is no module, a graph that is no ``Data`` with
             ``edge_index`` (the sentence says what makes one of it), or an option that the method does not have.
         TicketError: if no level is within the tolerance; it names the closest.
@@ -136,6 +143,9 @@ def find_ticket(
     if not isinstance(task, MessageTask):
         data = with_ordered_copies(data)
     learned = _task(task, data, protocol, split)
+    batches = read_batches(batch_size, neighbors)
+    if batches is not None:
+        learned = learned.in_batches(batches)
     training = Training(epochs, lr, weight_decay, distill, which, weight_distribution, device, pattern)
     problem = Problem(
         model=_checked(model, which, weight_distribution if training.pattern == "weights" else "global"),
@@ -170,6 +180,7 @@ def check_problem(problem: Problem, method: str, weight_keep: Fraction | None) -
     Raises:
         ValueError, TypeError, TraceError: what they say.
     """
+    check_batches(method, problem.task)
     if hasattr(finder := finder_of(method), "check"):
         finder.check(problem)
     if problem.training.pattern == "units" and "weight_keep" not in IGNORED.get(method, ()):
@@ -233,6 +244,21 @@ def read_keeps(
     return keep_fraction(1 if edge_keep is None else edge_keep), keep_fraction(
         1 if weight_keep is None else weight_keep
     )
+
+
+def read_batches(batch_size: int | Batches | None, neighbors: Sequence[int] | None) -> Batches | None:
+    """What is asked for in batches; None for the whole graph.
+
+    Raises:
+        ValueError: for neighbours without a batch size, or said twice; and as `Batches`.
+    """
+    if batch_size is None and neighbors is not None:
+        raise ValueError("neighbors= says what a mini-batch draws: give batch_size=, too")
+    if isinstance(batch_size, Batches):
+        if neighbors is not None:
+            raise ValueError("neighbors are a part of Batches(size, neighbors): say them there, not in neighbors=, too")
+        return batch_size
+    return None if batch_size is None else Batches(batch_size, neighbors)  # type: ignore[arg-type]
 
 
 def _checked(model: nn.Module, which: str | tuple[str, ...], distribution: Distribution) -> nn.Module:

@@ -14,7 +14,9 @@ from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.dense.linear import Linear as PygLinear
 
 from graphsparse.errors import TicketError
-from graphsparse.fit import FitResult
+from graphsparse.fit import FitResult, MessageTask
+from graphsparse.fit.batches.loader import sampled_by
+from graphsparse.fit.graph_call import Arguments
 from graphsparse.fit.measure import device_of, evaluating, inference_ms
 from graphsparse.params import plain_distribution, prunable
 from graphsparse.report import versions
@@ -61,6 +63,7 @@ def as_ticket(
         "kind": problem.task.kind,
         "direction": problem.task.metric.direction,
         **problem.about,
+        **batch_config(problem.task),
     }
     cut = cut_of(problem, found, masks)
     return Ticket(
@@ -77,6 +80,17 @@ def as_ticket(
         versions=versions(),
         cuts={} if cut is None else cut.cuts,
     )
+
+
+BATCH_SETTINGS = ("batch_size", "neighbors", "replace", "steps", "neighbors_by", "evaluated")
+
+
+def batch_config(task: MessageTask) -> dict[str, Any]:
+    """What a ticket's config says of training in batches; nothing without."""
+    if task.batches is None:
+        return {}
+    drawn = {} if task.batches.neighbors is None else {"neighbors_by": sampled_by()}
+    return {**task.batches.config(), **drawn, "evaluated": task.evaluated}
 
 
 def _metrics(
@@ -116,10 +130,18 @@ def _costs(problem: Problem, dense: FitResult, found: Found, small: nn.Module | 
     ):
         model = small if small is not None and not prefix else problem.trained_model(result)
         plain, quick = (task.arguments(model, quick=how).to(device_of(model)) for how in (False, True))
-        figures[f"{prefix}macs"] = macs(model, *plain.places, **plain.named)
-        runs.append(torch.no_grad()(partial(quick.run, model)))
-    dense_ms, sparse_ms = inference_ms(runs)
+        with task.chunked(model):
+            figures[f"{prefix}macs"] = macs(model, *plain.places, **plain.named)
+        runs.append(partial(_pass, task, model, quick))
+    once = {} if problem.task.batches is None else {"repeats": 1, "warm": 0}  # where a pass takes minutes
+    dense_ms, sparse_ms = inference_ms(runs, **once)
     return figures | {"dense_inference_ms": dense_ms, "inference_ms": sparse_ms}
+
+
+@torch.no_grad()
+def _pass(task: MessageTask, model: nn.Module, arguments: Arguments) -> None:
+    with task.chunked(model):
+        arguments.run(model)
 
 
 def macs(model: nn.Module, *inputs: Any, **named: Any) -> int:

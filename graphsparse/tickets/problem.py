@@ -249,7 +249,8 @@ class Finder(Protocol):
 
     What it may be told of its edges it lists in an attribute ``takes``: ``"guard"``, ``"forest"``, names of options,
     all of which it finds in ``problem.edge_options`` (`Problem.edge_mask` obeys them). Without the attribute it takes
-    none, and whatever is given is refused. Hyper-parameters to be tried in a comparison go into ``trials``. A method
+    none, and whatever is given is refused. An attribute ``whole_graph`` that is True says that it cannot do with a task
+    in mini-batches. Hyper-parameters to be tried in a comparison go into ``trials``. A method
     ``check(problem)`` may refuse a problem before anything is trained.
     """
 
@@ -278,5 +279,5 @@ def train_dense(problem: Problem) -> FitResult:
     Raises:
         TicketError: before training, if the model keeps a graph, see `graphsparse.tickets.memory_probe`.
     """
-    check_forgets(problem.model, problem.task)
+    check_forgets(problem.model, problem.task.excerpt())
     return problem.train(problem.fresh_model(), problem.task, "dense")

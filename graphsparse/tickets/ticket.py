@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from graphsparse.errors import TicketError
-from graphsparse.fit import MessageTask
+from graphsparse.fit import Batches, MessageTask
 from graphsparse.graphs.interop import EdgeList, open_graph
 from graphsparse.hashing import framed_hash
 from graphsparse.keep_rule import keep_fraction
@@ -206,7 +206,7 @@ class Ticket:
         self._check_cuts()
         report: dict[str, Any] = {"hash": self.hash, "graph_hash": self.graph_hash, **figures}
         if model is not None:
-            check_forgets(model, task)
+            check_forgets(model, task.excerpt())
             report["max_output_error"] = check_outputs(task.with_mask(mask), self.apply_to(model), self.logits)
         return report
 
@@ -374,9 +374,11 @@ class Ticket:
         kind = self.config.get("kind", "node")
         if self.config.get("task") != kind:
             raise TicketError("the ticket was found with a task of the caller's own: pass it as task=")
-        return task_class(kind).of(
+        task = task_class(kind).of(
             data, protocol=self.config["protocol"], split=self.config["split"], metric=self.metrics["metric"]
         )
+        batches = Batches.of_config(self.config)
+        return task if batches is None else task.in_batches(batches)
 
 
 def _check_types(model: nn.Module | None, data: Data) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from graphsparse.fit import Batches
 from graphsparse.nn import make, make_link_net, make_molecule_net
 from graphsparse.tickets.canonical import with_ordered_copies
 from graphsparse.tickets.problem import Problem, Training, task_class
@@ -20,6 +21,7 @@ def problem_of(
     seed: int,
     training: Training,
     protocol: str | None = None,
+    batches: Batches | None = None,
     **options: Any,
 ) -> Problem:
     """The problem of a backbone, by name, on a data set that `graphsparse.data.load` gave.
@@ -31,6 +33,7 @@ def problem_of(
         seed: of the initial weights and of the problem.
         training: how.
         protocol: None is the task's usual one.
+        batches: how it is trained in mini-batches, if it is.
         **options: other fields of the problem.
 
     Raises:
@@ -38,6 +41,8 @@ def problem_of(
     """
     data = with_ordered_copies(data)
     task = task_class(data.task).of(data, protocol=protocol)
+    if batches is not None:
+        task = task.in_batches(batches)
     about = {"task": task.kind, "protocol": task.protocol, "split": 0, "dataset": data.name}
     net = _network(model, data, hidden, seed)
     return Problem(net, data, task, training, seed=seed, about=about, **options)

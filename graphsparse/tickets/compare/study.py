@@ -16,7 +16,7 @@ from rich.console import Console
 from torch_geometric.data import Data
 
 from graphsparse.data import load
-from graphsparse.fit import Bars, FitResult, Report, mean_ci
+from graphsparse.fit import Bars, Batches, FitResult, Report, mean_ci
 from graphsparse.graphs.interop import open_graph
 from graphsparse.graphs.picture import picture
 from graphsparse.locking import only_one
@@ -30,7 +30,7 @@ from graphsparse.tickets.compare.setup import node_classes, problem_of
 from graphsparse.tickets.compare.ticket_page import ticket_run
 from graphsparse.tickets.find import check_problem, read_keeps
 from graphsparse.tickets.finders.table import check_rules, finder_name
-from graphsparse.tickets.make import make_ticket
+from graphsparse.tickets.make import BATCH_SETTINGS, make_ticket
 from graphsparse.tickets.problem import Problem, Training, train_dense
 from graphsparse.tickets.standing import Standing
 from graphsparse.tickets.ticket import Ticket
@@ -84,6 +84,7 @@ class Study:
     points: int
     device: str
     tensorboard: Path | None = None
+    batches: Batches | None = None
 
     def run(self, out: Path, console: Console, *, spare_threads: bool = False) -> Ticket:
         """Find the tickets, print the table, and write ``metrics.json``, the plot and the best ticket into ``out``.
@@ -183,6 +184,7 @@ class Study:
             seed=seed,
             training=self._training(),
             protocol=self.protocol,
+            batches=self.batches,
             edge_options={"guard": self.guard} if self.guard else {},
             folder=folder,
             progress=progress,
@@ -191,7 +193,10 @@ class Study:
 
     def _fingerprint(self) -> str:
         """Names the checkpoints of this study: another question never resumes from them."""
-        asked = {name: value for name, value in vars(self).items() if name not in ("seeds", "points", "tensorboard")}
+        apart = ("seeds", "points", "tensorboard", "batches")
+        asked = {name: value for name, value in vars(self).items() if name not in apart}
+        if self.batches is not None:
+            asked["batches"] = self.batches.fingerprint()
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
 
     def _publish(
@@ -232,9 +237,11 @@ class Study:
 
     def _record(self, best: Ticket, data: Data, curves: Mapping[str, Levels]) -> dict[str, Any]:
         """What the page shows besides the figures: the curve, the graph before and after, how it was made."""
-        mask = best.mask_for(data)
+        mask, made = best.mask_for(data), provenance("ticket", self)
+        del made["options"]["batches"]
+        made["options"] |= {name: best.config[name] for name in BATCH_SETTINGS if name in best.config}
         return {
-            **provenance("ticket", self),
+            **made,
             "curve": [{"label": _label(method), "points": _points(levels)} for method, levels in curves.items()],
             "graph": picture(open_graph(data).edges, mask, y=node_classes(data)),
         }

@@ -69,7 +69,19 @@ def _lead(summary: Mapping[str, Any], ticket: Ticket, seeds: Sequence[Mapping[st
         f"test {unit.metric}, where the dense model has {unit.text(summary['dense_test'])}{over}."
     )
     ignores = f" (It is a control and ignores {summary['ignores']}.)" if summary.get("ignores") else ""
-    return f"{first} {_standing(summary, seeds, unit)}{ignores}"
+    return f"{first} {_standing(summary, seeds, unit)}{ignores}{in_batches(ticket)}"
+
+
+def in_batches(ticket: Ticket) -> str:
+    """How it was trained and evaluated in mini-batches, in a sentence; nothing if it was not."""
+    size, neighbors = ticket.config.get("batch_size"), ticket.config.get("neighbors")
+    if size is None:
+        return ""
+    drawn = "all" if neighbors and max(neighbors) < 0 else ", ".join(map(str, neighbors or []))
+    around = f" with {drawn} neighbours at each layer" if drawn else ""
+    what = {"node": "nodes", "link": "links", "graph": "graphs"}.get(ticket.config.get("kind", "node"), "nodes")
+    evaluated = ticket.config.get("evaluated", "on the whole graph")
+    return f" It was trained in mini-batches of {size:,} {what}{around}, and evaluated {evaluated}."
 
 
 def _standing(summary: Mapping[str, Any], seeds: Sequence[Mapping[str, Any]], unit: Unit) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +70,8 @@ class Denoise:
         >>> round(ticket.metrics["edges_kept"], 2), round(ticket.metrics["weights_kept"], 2)
         (0.6, 0.5)
     """
+
+    whole_graph: ClassVar[bool] = True  # a mask of every edge is learned in every step
 
     interval: int = 10
     share: float = 0.1

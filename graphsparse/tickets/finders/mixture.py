@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -82,6 +82,8 @@ class Mixture:
         >>> round(ticket.metrics["edges_kept"], 2)
         0.6
     """
+
+    whole_graph: ClassVar[bool] = True  # a mask of every edge is learned in every step
 
     criteria: tuple[str, ...] = ("dspar", "jaccard", "effective_resistance", "cosine")
     top: int = 2

@@ -8,6 +8,7 @@ from typing import Any
 
 from graphsparse.edges import SCORES, keep
 from graphsparse.edges.score_table import check_options
+from graphsparse.fit import MessageTask
 from graphsparse.registry import Registry
 from graphsparse.tickets.problem import Finder
 
@@ -141,6 +142,21 @@ def options_of(score: str | Callable[..., Any]) -> tuple[str, ...]:
     else:
         own = list(inspect.signature(score).parameters)[1:]
     return (*EDGE_RULES, *(name for name in own if name != "seed"))
+
+
+def check_batches(method: str, task: MessageTask) -> None:
+    """Raise an error for a task in mini-batches and a finder that cannot do with them.
+
+    Such a finder has an attribute ``whole_graph`` that is True.
+
+    Raises:
+        ValueError: naming what to do instead.
+    """
+    if task.batches is not None and getattr(finder_of(method), "whole_graph", False):
+        raise ValueError(
+            f"{method} learns a mask of every edge, so it takes the whole graph in every step: leave batch_size out, "
+            "or take a method that chooses the edges once (teddy, reliance, any score) or by rounds (imp)"
+        )
 
 
 def check_rules(method: str, rules: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -88,6 +89,8 @@ class UGS(Iterative):
         >>> round(ticket.metrics["edges_kept"], 3), round(ticket.metrics["weights_kept"], 3)
         (0.9, 0.9)
     """
+
+    whole_graph: ClassVar[bool] = True  # a mask of every edge is learned in every step
 
     edge_penalty: float = 1e-4
     weight_penalty: float = 1e-4

@@ -1,0 +1,1 @@
+"""Training in mini-batches: who is sampled, how a batch is cut out, and evaluation on the whole graph in chunks."""
