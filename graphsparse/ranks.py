@@ -6,9 +6,9 @@ is computed twice and might differ in the last bits (on GPUs) is the first proce
 
 from __future__ import annotations
 
+import atexit
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 import torch
 import torch.distributed as dist
@@ -40,35 +40,34 @@ def asked_for() -> int:
     return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
 
 
-@contextmanager
-def together(device: str = "cpu") -> Iterator[str]:
-    """Inside, the processes that ``torchrun`` started work together; gives the device of this one.
+def join(device: str | torch.device | None = "cpu") -> str:
+    """Meet the processes that ``torchrun`` started, once; the device of this one.
 
     Args:
-        device: ``"cpu"``, or ``"cuda"`` (or ``"auto"``, where there are GPUs) for one GPU each.
+        device: ``"cpu"`` (None), or ``"cuda"`` (``"auto"``, where there are GPUs) for one GPU each. Alone it comes back
+            as it is.
 
     Raises:
         ValueError: for one GPU by number, which several processes would share, or fewer GPUs than processes.
     """
-    if asked_for() < 2 or count() > 1:
-        yield device
-        return
+    name = str(device or "cpu")
+    if asked_for() < 2:
+        return name
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device == "auto":
-        device = "cuda" if gpus else "cpu"
-    if device == "cuda":
-        place = int(os.environ.get("LOCAL_RANK", "0"))
+    if name == "auto":
+        name = "cuda" if gpus else "cpu"
+    place = int(os.environ.get("LOCAL_RANK", "0"))
+    if name not in ("cpu", "cuda", f"cuda:{place}"):
+        raise ValueError(f"with torchrun the device is cpu, cuda or auto (a GPU for each process), got {name!r}")
+    if name != "cpu":
         if place >= gpus:
             raise ValueError(f"torchrun started process {place + 1} on a machine with {gpus} GPUs: start one for each")
-        device = f"cuda:{place}"
+        name = f"cuda:{place}"
         torch.cuda.set_device(place)
-    elif device != "cpu":
-        raise ValueError(f"with torchrun the device is cpu, cuda or auto (a GPU for each process), got {device!r}")
-    dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
-    try:
-        yield device
-    finally:
-        dist.destroy_process_group()
+    if not dist.is_initialized():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
+        atexit.register(dist.destroy_process_group)
+    return name
 
 
 def sum_gradients(model: nn.Module) -> None:
@@ -94,6 +93,11 @@ def summed(value: float, device: torch.device | str = "cpu") -> float:
     found = torch.tensor(value, dtype=torch.float64, device=device)
     dist.all_reduce(found)
     return float(found)
+
+
+def number_of_first(value: float, device: torch.device | str = "cpu") -> float:
+    """The first process's number, in all of them."""
+    return value if count() == 1 else float(of_first(torch.tensor(value, dtype=torch.float64, device=device)))
 
 
 def of_first(tensor: Tensor) -> Tensor:

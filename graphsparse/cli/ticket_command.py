@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         "graphsparse ticket --dataset cora --edge-keep 60% --weight-keep 10%",
         "graphsparse ticket --dataset cora --tolerance 1% --seeds 5 --out runs/cora",
         "graphsparse ticket --dataset ogbn-arxiv --model sage --batch-size 1024 --neighbors 15,10",
+        "torchrun --nproc-per-node 2 -m graphsparse ticket --dataset ogbn-arxiv --batch-size 512 --neighbors 15,10",
     ),
     writes="out",
 )
@@ -83,6 +84,7 @@ def ticket(
     tensorboard: Tensorboard = None,
 ) -> None:
     """Find a graph lottery ticket: a sparse graph (or molecules) and a sparse network as good as the dense one."""
+    from graphsparse import ranks
     from graphsparse.keep_rule import exact_fraction
     from graphsparse.tickets.compare.study import Study
 
@@ -118,7 +120,8 @@ def ticket(
         output.plan([f"{most}{cost['runs']} trainings of {epochs} epochs, one after the other: {time}"], cost)
         return
     study.run(out, output.console, spare_threads=STATE.threads_are_ours)
-    output.give(out / "metrics.json")
+    if ranks.is_first():
+        output.give(out / "metrics.json")
 
 
 def _batches(

@@ -11,6 +11,7 @@ from typing import Any
 from safetensors.torch import load
 from torch import Tensor
 
+from graphsparse import ranks
 from graphsparse.atomic_write import atomic_write
 from graphsparse.errors import DataError
 from graphsparse.fit.tree import decode, encode
@@ -23,6 +24,8 @@ FORMAT = "graphsparse.fit.checkpoint/2"
 
 def save_checkpoint(path: str | Path, state: Mapping[str, Any], run: Mapping[str, str]) -> None:
     """Write a state to one safetensors file, under a temporary name that is then renamed.
+
+    Of several processes that train together the first one writes.
 
     Args:
         path: the file; missing folders are made.
@@ -39,6 +42,8 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Any], run: Mapping[str
         ...     load_checkpoint(f"{folder}/a", {"seed": "0"})
         {'epoch': 3, 'weight': tensor([1., 1.])}
     """
+    if not ranks.is_first():
+        return
     path = Path(path)
     tensors: dict[str, Tensor] = {}
     tree = json.dumps({"state": encode(state, tensors), "run": dict(run)}, allow_nan=False)

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.nn import MessagePassing
 
+from graphsparse.fit.batches.plan import Batches
+from graphsparse.fit.batches.seeds import new_epoch
 from graphsparse.fit.checks import check_arcs, check_finite
 from graphsparse.fit.distill import Distill, Outputs
 from graphsparse.fit.edge_data import EdgeData
@@ -66,6 +68,7 @@ class GraphTask(MessageTask):
         (3, 1.0)
     """
 
+    x: Tensor
     kind = "graph"
     hashed = ("x", "y", "batch", "edge_attr", "train_mask", "val_mask", "test_mask", "edge_weight", "edge_type")
     protocol = "inductive"
@@ -101,6 +104,18 @@ class GraphTask(MessageTask):
         if split != 0:
             raise ValueError(f"the data has one split, number 0, got {split}")
         return cls(data, metric=metric)
+
+    def in_batches(self, batches: Batches) -> GraphTask:
+        """The same task with so many graphs a step; they are taken whole.
+
+        Raises:
+            ValueError: if neighbours are to be drawn.
+        """
+        if batches.neighbors is not None:
+            raise ValueError("a batch of graphs takes each of them whole: leave neighbors out")
+        other = copy.copy(self)
+        other.batches, other.batch_size = batches, batches.size
+        return other
 
     @property
     def num_targets(self) -> int:
@@ -200,6 +215,7 @@ class GraphTask(MessageTask):
             "y": tensor_hash(self.y),
             "masks": tensor_hash(*self.masks.values()),
             "batch_size": str(self.batch_size),
+            **({} if self.batches is None else {"batches": self.batches.fingerprint()}),
             "metric": f"{self.metric.name} {self.metric.direction}",
             **{name: value for name, value in self.edge_data.fingerprint().items() if name != "edge_attr"},
         }
@@ -236,6 +252,7 @@ class _Batches:
     def __init__(self, task: GraphTask, model: nn.Module, device: torch.device, distill: Distill | None) -> None:
         self.task, self.model, self.device, self.distill = task, model, device, distill
         clear_graph_caches(model)
+        self.generator = torch.Generator()
         self.union, self.y, self.call = task.union.to(device), task.y.to(device), GraphCall(model)
         self.graphs = {part: mask.nonzero().view(-1).cpu() for part, mask in task.masks.items()}
         if distill is not None:
@@ -254,16 +271,31 @@ class _Batches:
     def losses(self) -> Iterator[Tensor]:
         self.model.train()
         graphs = self.graphs["train"]
+        if self.task.batches is not None:
+            epoch = new_epoch(self.task.batches, [graphs], self.generator)
+            for own, every in zip(epoch.steps, epoch.wholes, strict=True):
+                yield self._loss(own, every)
+            return
         order = graphs[torch.randperm(len(graphs))]
         # parts of nearly equal size: a last batch of one atom would stop a batch norm
         for batch in torch.tensor_split(order, -(-len(order) // self.task.batch_size)):
-            clear_graph_caches(self.model)
-            outputs = self._forward(batch)
-            loss = self.task.loss(outputs, self.y[batch.to(self.device)])
-            if self.distill is not None and bool(self.distilled[batch].any()):
-                rows = self.distilled[batch].to(self.device)
-                loss = loss + self.distill.term(outputs[rows], self.teacher[batch.to(self.device)[rows]])
-            yield loss
+            yield self._loss(batch, batch)
+
+    def _loss(self, batch: Tensor, every: Tensor) -> Tensor:
+        """What the graphs of a batch are of the loss of all that are learned from in this step."""
+        if not len(batch):  # another process has some
+            return next(p for p in self.model.parameters() if p.requires_grad).sum() * 0
+        clear_graph_caches(self.model)
+        outputs, targets = self._forward(batch), self.y[batch.to(self.device)]
+        loss = self.task.loss(outputs, targets)
+        if len(every) > len(batch):
+            known, of_all = (int((~y.isnan()).sum()) for y in (targets, self.y[every.to(self.device)]))
+            loss = loss * (known / max(of_all, 1))
+        if self.distill is not None and bool(self.distilled[batch].any()):
+            rows = self.distilled[batch].to(self.device)
+            term = self.distill.term(outputs[rows], self.teacher[batch.to(self.device)[rows]])
+            loss = loss + term * (int(rows.sum()) / int(self.distilled[every].sum()))
+        return loss
 
     @torch.no_grad()
     def _outputs(self, graphs: Tensor) -> Tensor:
@@ -285,7 +317,7 @@ class _Batches:
         return self.task.score(outputs, "test") if finite else np.nan, outputs
 
     def generators(self) -> list[torch.Generator]:
-        return []
+        return [] if self.task.batches is None else [self.generator]
 
 
 def _in_parts(outputs: Callable[[Tensor], Tensor], graphs: Tensor, model: nn.Module) -> Tensor:

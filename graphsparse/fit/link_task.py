@@ -11,13 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from graphsparse.fit.batches.nodes import exact_outputs
+from graphsparse.fit.batches.plan import Batches
 from graphsparse.fit.checks import check_arcs, check_features
 from graphsparse.fit.distill import Distill
 from graphsparse.fit.edge_data import NAMES, EdgeData
 from graphsparse.fit.features import clear_graph_caches, features_for
 from graphsparse.fit.fingerprint import name_of
 from graphsparse.fit.graph_call import Arguments, GraphCall, whole_outputs
-from graphsparse.fit.measure import device_of
+from graphsparse.fit.measure import device_of, evaluating
 from graphsparse.fit.message_task import MessageTask
 from graphsparse.fit.metrics import Metric
 from graphsparse.fit.negatives import NegativePairs
@@ -122,6 +124,27 @@ class LinkTask(MessageTask):
             raise ValueError(f"the data has one split, number 0, got {split}")
         return cls(data, metric=metric)
 
+    def in_batches(self, batches: Batches) -> LinkTask:
+        """The same task; with `Batches.neighbors`, on sampled neighbourhoods of the ends of pairs.
+
+        Without, a step takes so many links, and messages go along the whole graph. Figures are those of embeddings that
+        are made on the whole graph, exactly, layer by layer.
+
+        Raises:
+            ValueError: if neighbours are to be drawn and the data has no features: the model would hold an embedding of
+                every node, which a batch cannot have.
+        """
+        other = copy.copy(self)
+        if batches.neighbors is not None and self.x is None:
+            raise ValueError(
+                "the data has no features x, so the model holds an embedding of every node, of which a batch has no "
+                "part: leave neighbors out (messages then go along the whole graph), or give the nodes features"
+            )
+        if batches.neighbors is None and batches.steps is not None:
+            raise ValueError("steps counts batches of neighbourhoods: give neighbors, too")
+        other.batches, other.batch_size = batches, batches.size
+        return other
+
     def with_edges(self, edge_index: Tensor) -> LinkTask:
         """The same task with messages along other edges.
 
@@ -159,7 +182,7 @@ class LinkTask(MessageTask):
     def arguments(self, model: nn.Module, *, quick: bool = False) -> Arguments:
         task = self.to(device_of(model)) if quick else self
         found = GraphCall(model).arguments(task.x, task.edge_index, task.edge_data)
-        if not quick or found.x is None:
+        if not quick or found.x is None or self.samples:
             return found
         return found.with_x(features_for(model, found.x, found.edge_index, **found.named))
 
@@ -183,7 +206,11 @@ class LinkTask(MessageTask):
     @torch.no_grad()
     def node_outputs(self, model: nn.Module) -> Tensor:
         """Embeddings [N, H]."""
-        return whole_outputs(model, self.arguments(model, quick=True))
+        arguments = self.arguments(model, quick=True)
+        if not self.samples:
+            return whole_outputs(model, arguments)
+        with evaluating(model):
+            return exact_outputs(model, arguments)
 
     def teach(self, teacher: nn.Module, outputs: Tensor, weight: float) -> Distill:
         """Distil the scores of whatever pairs a step draws: the teacher's embeddings and its decoder are kept."""
@@ -191,7 +218,12 @@ class LinkTask(MessageTask):
         return Distill(z, weight=weight, outputs="labels", decode=partial(self.decode, teacher))
 
     def start(self, model: nn.Module, device: torch.device, distill: Distill | None = None) -> Session:
-        return _Links(self.to(device), model, distill)
+        if self.samples:
+            from graphsparse.fit.batches.links import SampledLinks
+
+            assert self.batches is not None
+            return SampledLinks(self, self.batches, model, device, distill)
+        return LinkSession(self.to(device), model, distill)
 
     def fingerprint(self) -> dict[str, str]:
         return {
@@ -203,11 +235,12 @@ class LinkTask(MessageTask):
             "batch_size": str(self.batch_size),
             "metric": f"{self.metric.name} {self.metric.direction}",
             **self.edge_data.fingerprint(),
+            **({} if self.batches is None else {"batches": self.batches.fingerprint()}),
         }
 
 
-class _Links:
-    """`LinkTask` in training."""
+class LinkSession:
+    """`LinkTask` in training, messages along the whole graph in every step."""
 
     def __init__(self, task: LinkTask, model: nn.Module, distill: Distill | None) -> None:
         if not task.training_links.size(1):

@@ -139,6 +139,7 @@ def fit(
         (1.0, 49)
     """
     _check(model, epochs, checkpoint_every)
+    _check_processes(task)
     where = device_of(model) if device is None else torch.device(device)
     model.to(where)
     run = _run_hashes(model, task, distill, epochs, lr, weight_decay, seed, optimizer) if checkpoint else {}
@@ -147,7 +148,7 @@ def fit(
     generators = session.generators()
     with (
         rng.preserved(where, generators),
-        reporting(progress) as shown,
+        reporting(progress if ranks.is_first() else None) as shown,
         logged(tensorboard, shown) as report,
     ):
         rng.seed_all(seed, where, generators)
@@ -160,6 +161,7 @@ def fit(
             trainer = _Trainer(model, task.metric, session, optim, callbacks, where)
             if checkpoint is not None:
                 run["callbacks"] = tree_hash([[name_of(c), c.state_dict()] for c in callbacks])
+                ranks.wait()  # else one that is ahead might have written what another has not looked for yet
                 if Path(checkpoint).exists():
                     with checkpoint_file(checkpoint):
                         trainer.load(load_checkpoint(checkpoint, run))
@@ -205,7 +207,9 @@ class _Trainer:
             self.optimizer.step()
             losses.append(value)
         mean = math.fsum(losses) / len(losses)
+        ranks.share(self.model.buffers())  # a batch norm learns from each process's own batches
         evaluation = self.session.evaluate()
+        evaluation = Evaluation(ranks.number_of_first(evaluation.val, self.device), evaluation.finish)
         if not math.isfinite(evaluation.val):
             raise DivergedError(f"the validation {self.metric.name} of epoch {number} is {evaluation.val}")
         self._keep_if_best(number, evaluation)
@@ -219,6 +223,7 @@ class _Trainer:
         if best is not None and not self.metric.at_least(evaluation.val, best["val"]):
             return
         test, logits = evaluation.finish()
+        test, logits = ranks.number_of_first(test, self.device), ranks.of_first(logits)
         if not bool(torch.isfinite(logits).all()):
             raise DivergedError(f"the outputs of epoch {number} are not finite; a smaller learning rate may help")
         self.state.best = {
@@ -279,6 +284,14 @@ def _check(model: nn.Module, epochs: int, checkpoint_every: int) -> None:
         raise ValueError("the model has lazy parameters without values: call it once on the data before training")
     if not any(parameter.requires_grad for parameter in parameters):
         raise ValueError("the model has no trainable parameter")
+
+
+def _check_processes(task: BaseTask) -> None:
+    if ranks.count() > 1 and getattr(task, "batches", None) is None:
+        raise ValueError(
+            f"{ranks.count()} processes share out mini-batches, and this training takes none: give batch_size= (on the "
+            "command line --batch-size), or start one process"
+        )
 
 
 def _optimizer(model: nn.Module, factory: OptimizerFactory | None, lr: float, weight_decay: float) -> Optimizer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, TypeVar
@@ -10,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from graphsparse.fit.batches.chunks import in_chunks
+from graphsparse.fit.batches.excerpt import excerpt
 from graphsparse.fit.batches.plan import Batches
+from graphsparse.fit.batches.reach import check_hops
 from graphsparse.fit.distill import Distill, Outputs
 from graphsparse.fit.edge_data import EdgeData
 from graphsparse.fit.edge_probe import check_edge_data
@@ -29,6 +32,7 @@ class MessageTask(BaseTask):
         kind: what is learned, ``"node"``, ``"link"`` or ``"graph"``.
         hashed: attributes of the data, besides edges and the number of nodes, that tell it from other data.
         protocol: ``"transductive"`` or ``"inductive"``.
+        x: features of the nodes [N, ...], or None.
         edge_index: arcs [2, E] that messages go along, in the order of the data; all graphs in one list.
         num_nodes: nodes of all graphs.
         edge_data: what the arcs carry, one row each, passed to a model by the names of its own forward.
@@ -41,6 +45,7 @@ class MessageTask(BaseTask):
     protocol: str
     edge_index: Tensor
     num_nodes: int
+    x: Tensor | None
     edge_data: EdgeData = EdgeData()
     outputs: Outputs = "classes"
     batches: Batches | None = None
@@ -102,18 +107,42 @@ class MessageTask(BaseTask):
     @property
     def evaluated(self) -> str:
         """How figures are made, in words."""
-        return "on the whole graph, layer by layer, over all neighbours"
+        return "on the whole graph, layer by layer, over all neighbours" if self.samples else "whole"
 
     def chunked(self, model: nn.Module) -> AbstractContextManager[None]:
         """Inside, a model that runs on the whole graph holds few messages at a time, where it is trained in batches."""
-        return nullcontext() if self.batches is None else in_chunks(model)
+        return in_chunks(model) if self.samples else nullcontext()
 
-    def excerpt(self) -> MessageTask:
-        """A task of the same kind on a piece of the graph, small enough to try a model on; itself, where that is small.
+    @property
+    def samples(self) -> bool:
+        """Whether training sees sampled neighbourhoods."""
+        return self.batches is not None and self.batches.neighbors is not None
 
-        Without mini-batches the whole graph is what a model must take anyway.
+    def excerpt(self: T) -> T:
+        """A task on a piece of the graph that is small enough to try a model on; its figures mean nothing.
+
+        Where training sees the whole graph, or many, it is the task itself.
         """
-        return self
+        if not self.samples:
+            return self
+        other = copy.copy(self)
+        other.batches = None
+        nodes = excerpt(self.edge_index, self.num_nodes, self.training_nodes)
+        return other if nodes is None else other.on_nodes(nodes.to(self.edge_index.device))
+
+    def on_nodes(self: T, nodes: Tensor) -> T:
+        """A copy on some nodes [n], ascending, and the arcs between them."""
+        other, arcs = copy.copy(self), self.edge_index
+        number = torch.full((self.num_nodes,), -1, device=nodes.device)
+        number[nodes] = torch.arange(len(nodes), device=nodes.device)
+        tails, heads = (number[ends.long()] for ends in arcs)
+        inside = (tails >= 0) & (heads >= 0)
+        other.num_nodes, other.edge_index = len(nodes), torch.stack([tails[inside], heads[inside]]).to(arcs.dtype)
+        if self.edge_data:
+            other.edge_data = self.edge_data.take(inside.nonzero().view(-1))
+        if self.x is not None:
+            other.x = self.x[nodes]
+        return other
 
     @abstractmethod
     def with_edges(self: T, edge_index: Tensor) -> T:
@@ -163,10 +192,12 @@ class MessageTask(BaseTask):
         """Say what of the edges' data a model ignores, and refuse a model that cannot be called with it.
 
         Raises:
-            ValueError: if it cannot be.
+            ValueError: if it cannot be, or reads more hops than a batch has.
         """
         part = self.excerpt()
         check_edge_data(model, part.arguments(model), part.edge_data)
+        if self.samples and self.batches is not None and self.x is not None:
+            check_hops(model, self.x, self.edge_data, self.batches)
 
     @abstractmethod
     def score(self, outputs: Tensor, part: str) -> float:

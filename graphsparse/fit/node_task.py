@@ -11,10 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from graphsparse.fit.batches.excerpt import excerpt
 from graphsparse.fit.batches.nodes import SampledNodes, exact_outputs
 from graphsparse.fit.batches.plan import Batches
-from graphsparse.fit.batches.reach import check_hops
 from graphsparse.fit.checks import check_arcs, check_features
 from graphsparse.fit.distill import Distill
 from graphsparse.fit.edge_data import NAMES, EdgeData
@@ -65,6 +63,7 @@ class NodeTask(MessageTask):
         [0, 1, 2, 3]
     """
 
+    x: Tensor
     kind = "node"
     hashed = ("x", "y", "train_mask", "val_mask", "test_mask", *NAMES)
 
@@ -145,38 +144,14 @@ class NodeTask(MessageTask):
             ValueError: if `batches` does not say how many neighbours.
         """
         other = copy.copy(self)
-        other.batches = batches if batches.hops else None
+        batches.hops  # noqa: B018
+        other.batches = batches
         return other
 
-    def excerpt(self) -> NodeTask:
-        if self.batches is None:
-            return self
-        nodes = excerpt(self.edge_index, self.num_nodes, self.masks["train"].nonzero().view(-1))
-        other = copy.copy(self)
-        other.batches = None
-        if nodes is None:
-            return other
-        nodes = nodes.to(self.edge_index.device)
-        number = torch.full((self.num_nodes,), -1, device=nodes.device)
-        number[nodes] = torch.arange(len(nodes), device=nodes.device)
-        tails, heads = (number[ends.long()] for ends in self.edge_index)
-        inside = (tails >= 0) & (heads >= 0)
-        other.num_nodes, other.edge_index = len(nodes), torch.stack([tails[inside], heads[inside]])
-        if self.edge_data:
-            other.edge_data = self.edge_data.take(inside.nonzero().view(-1))
-        other.x, other.y = self.x[nodes], self.y[nodes]
-        other.masks = {part: mask[nodes] for part, mask in self.masks.items()}
+    def on_nodes(self, nodes: Tensor) -> NodeTask:
+        other = super().on_nodes(nodes)
+        other.y, other.masks = self.y[nodes], {part: mask[nodes] for part, mask in self.masks.items()}
         return other
-
-    def check(self, model: nn.Module) -> None:
-        """As any task of messages; in batches, hold the hops that are drawn against those that the model reads, too.
-
-        Raises:
-            ValueError: if the model cannot be called with the data, or reads more hops than a batch has.
-        """
-        super().check(model)
-        if self.batches is not None:
-            check_hops(model, self.x, self.edge_data, self.batches)
 
     def with_edges(self, edge_index: Tensor) -> NodeTask:
         """The same task on other edges; an inductive one induces its training graph from them.

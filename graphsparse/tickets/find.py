@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch_geometric.data import Data
 
+from graphsparse import ranks
 from graphsparse.errors import TicketError
 from graphsparse.fit import Batches, MessageTask
 from graphsparse.graphs.interop import of_library
@@ -105,7 +106,8 @@ def find_ticket(
             :func:`graphsparse.edges.keep_mask`.
         forest: keep a maximum spanning forest first.
         score_options: options of the edge score.
-        device: where to train; the CPU by default.
+        device: where to train; the CPU by default. In processes that ``torchrun`` started, which share out the batches,
+            ``"cuda"`` is a GPU for each.
         checkpoint: folder for checkpoints; an interrupted call that is repeated resumes to the same ticket.
         progress: show progress bars; by default only on a terminal.
 
@@ -146,6 +148,7 @@ def find_ticket(
     batches = read_batches(batch_size, neighbors)
     if batches is not None:
         learned = learned.in_batches(batches)
+    device = ranks.join(device) if ranks.asked_for() > 1 else device
     training = Training(epochs, lr, weight_decay, distill, which, weight_distribution, device, pattern)
     problem = Problem(
         model=_checked(model, which, weight_distribution if training.pattern == "weights" else "global"),

@@ -32,7 +32,7 @@ from torch_geometric.nn import (
 from torch_geometric.sampler import NodeSamplerInput
 
 import graphsparse as gs
-from graphsparse.fit import Batches, Distill, NeighborhoodSampler, NodeTask, fit
+from graphsparse.fit import Batches, Distill, GraphTask, LinkTask, NeighborhoodSampler, NodeTask, fit
 from graphsparse.fit.batches.chunks import in_chunks
 from graphsparse.fit.batches.sampler import Incoming
 from graphsparse.fit.batches.seeds import new_epoch
@@ -408,3 +408,62 @@ def test_copies_of_a_task_stay_in_batches(data: Data) -> None:
     fewer = task.with_mask(torch.arange(data.edge_index.size(1)) % 2 == 0)
     assert fewer.batches == task.batches
     assert copy.copy(task).fingerprint() == task.fingerprint() != NodeTask(data).fingerprint()
+
+
+def link_data(features: bool = True) -> Data:
+    draw = torch.Generator().manual_seed(0)
+    arcs = torch.unique(torch.randint(80, (2, 500), generator=draw).sort(dim=0).values, dim=1)
+    arcs = arcs[:, arcs[0] != arcs[1]]
+    data = Data(edge_index=torch.cat([arcs, arcs.flip(0)], dim=1), num_nodes=80, train_pos_edge_index=arcs[:, 60:])
+    data.x = torch.randn(80, 6, generator=draw) if features else None
+    for part, pairs in (("val", arcs[:, :30]), ("test", arcs[:, 30:60])):
+        data[f"{part}_pos_edge_index"] = pairs
+        data[f"{part}_neg_edge_index"] = torch.randint(80, (2, 40), generator=draw)
+    return data
+
+
+def test_a_batch_of_all_links_is_the_step_of_the_whole_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same links and negatives give the same loss and gradients, from neighbourhoods as from the whole graph."""
+    task = LinkTask(link_data(), metric="hits@5", batch_size=None)
+    small = task.in_batches(Batches(10**6, (-1, -1)))
+    monkeypatch.setattr(task.negatives, "draw", lambda count: (torch.arange(2 * count) * 7 % 80).view(2, count))
+    found = []
+    for each in (task, small):
+        torch.manual_seed(0)
+        net = GCN(6, 8, num_layers=2, out_channels=4)
+        teacher = each.teach(copy.deepcopy(net), torch.empty(0), 1.0)
+        session = each.start(net, torch.device("cpu"), teacher)
+        (loss,) = session.losses()
+        found.append((loss.detach(), *torch.autograd.grad(loss, list(net.parameters()))))
+        assert each.predict(net).shape == (140,)
+    for one, other in zip(*found, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_links_in_small_batches() -> None:
+    task = LinkTask(link_data(), metric="hits@5").in_batches(Batches(50, (4, 3)))
+    torch.manual_seed(0)
+    first = GraphSAGE(6, 8, num_layers=2, out_channels=4)
+    runs = [fit(copy.deepcopy(first), task, epochs=3) for _ in range(2)]
+    assert largest_difference(runs[0].state, runs[1].state) == 0.0
+    whole = LinkTask(link_data(), metric="hits@5").predict(_with(first, runs[0].state))
+    assert torch.allclose(whole, runs[0].logits, atol=1e-5)
+    with pytest.raises(ValueError, match="the data has no features x, so the model holds an embedding of every node"):
+        LinkTask(link_data(features=False), metric="hits@5").in_batches(Batches(50, (4, 3)))
+    assert LinkTask(link_data(features=False), metric="hits@5").in_batches(Batches(50)).batch_size == 50
+
+
+def _with(net: nn.Module, state: dict[str, Tensor]) -> nn.Module:
+    net.load_state_dict(state)
+    return net
+
+
+def test_graphs_are_taken_whole() -> None:
+    part = torch.arange(12) % 3
+    data = Data(x=torch.randn(24, 3), edge_index=torch.stack([torch.arange(24), torch.arange(24) // 2 * 2]))
+    data.batch, data.y = torch.arange(24) // 2, (torch.arange(12) % 4 > 1).float()
+    data.train_mask, data.val_mask, data.test_mask = part == 0, part == 1, part == 2
+    task = GraphTask(data, metric="rocauc")
+    assert task.in_batches(Batches(3)).batch_size == 3
+    with pytest.raises(ValueError, match="a batch of graphs takes each of them whole: leave neighbors out"):
+        task.in_batches(Batches(3, (5, 5)))

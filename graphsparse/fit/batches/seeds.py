@@ -19,11 +19,13 @@ class Epoch:
     Attributes:
         stream: what draws in the epoch depend on.
         steps: for each step the ids that this process learns from.
+        wholes: the ids that all processes together learn from in each step.
         total: steps that would take every id once.
     """
 
     stream: int
     steps: list[Tensor]
+    wholes: list[Tensor]
     total: int
 
 
@@ -51,5 +53,11 @@ def new_epoch(batches: Batches, groups: Sequence[Tensor], generator: torch.Gener
     shares[1::2] = [parts[::-1] for parts in shares[1::2]]  # where one group has one more, the next has not
     steps = [torch.cat(parts) for parts in zip(*shares, strict=True)][: batches.steps]
     if among > 1:
-        steps = [step[ranks.own() :: among] for step in steps]
-    return Epoch(stream, steps, total)
+        torch.manual_seed((stream + ranks.own()) % 2**63)  # each process has a dropout of its own, that needs no saving
+    return Epoch(stream, [own_part(step) for step in steps], steps, total)
+
+
+def own_part(ids: Tensor, dim: int = 0) -> Tensor:
+    """This process's share of what all of them learn from in a step."""
+    every, among = torch.arange(ids.size(dim), device=ids.device), ranks.count()
+    return ids if among == 1 else ids.index_select(dim, every[ranks.own() :: among])

@@ -15,8 +15,10 @@ from typing import Any
 from rich.console import Console
 from torch_geometric.data import Data
 
+from graphsparse import ranks
 from graphsparse.data import load
 from graphsparse.fit import Bars, Batches, FitResult, Report, mean_ci
+from graphsparse.fit.progress import silent
 from graphsparse.graphs.interop import open_graph
 from graphsparse.graphs.picture import picture
 from graphsparse.locking import only_one
@@ -39,6 +41,8 @@ Step = tuple[Fraction, Fraction]  # edge keep, weight keep
 Levels = dict[Step, dict[int, Ticket]]  # the tickets of each seed, by what they keep
 
 CONTROL = "random"  # the method that every other is shown beside
+
+_WRITTEN = ("ticket.json", "metrics.json", "accuracy.png", RECORD, PAGE)
 
 SMALL = 1 << 32  # products of a step: a second thread saved nothing below (digits, Cora), a tenth above (PubMed-512)
 GRAPHS_A_STEP = 32  # what a task of graphs takes by default
@@ -101,13 +105,29 @@ class Study:
             OSError: ``out`` cannot be written: told before anything is trained.
         """
         keeps = self._checked()
+        if ranks.asked_for() > 1:
+            return self._run_together(keeps, out, console)
         data = load(self.dataset, split=self.split)
         console.print(_describe(data), highlight=False)
-        written = ("ticket.json", "metrics.json", "accuracy.png", RECORD, PAGE)
         with (
-            only_one(out, files=written, folders=("checkpoints",)),
+            only_one(out, files=_WRITTEN, folders=("checkpoints",)),
             one_thread(spare_threads and _products(data, self.hidden) < SMALL),
         ):
+            return self._found(data, keeps, out, console)
+
+    def _run_together(self, keeps: Step | None, out: Path, console: Console) -> Ticket:
+        """The same in one of several processes, of which the first locks the folder, prints and writes."""
+        ranks.join(self.device)
+        if self.batches is None:
+            raise ValueError(
+                f"{ranks.count()} processes share out mini-batches: give --batch-size, or start one process"
+            )
+        if not ranks.is_first():
+            with silent():
+                return self._found(load(self.dataset, split=self.split), keeps, out, Console(quiet=True))
+        data = load(self.dataset, split=self.split)
+        console.print(_describe(data), highlight=False)
+        with only_one(out, files=_WRITTEN, folders=("checkpoints",)):
             return self._found(data, keeps, out, console)
 
     def cost(self) -> dict[str, Any]:
@@ -172,7 +192,7 @@ class Study:
             weight_decay=self.weight_decay,
             distill=self.distill,
             distribution=self.weight_distribution,
-            device=self.device,
+            device=ranks.join(self.device),
             pattern=self.pattern,
         )
 
@@ -205,6 +225,9 @@ class Study:
         ends = {method: _at_the_end(levels, keeps) for method, levels in curves.items()}
         found = ends[self.method]
         best = best_on_validation(found)
+        ranks.wait()
+        if not ranks.is_first():
+            return best
         best.save(out)
         summary = {"dataset": self.dataset, "model": self.model, "method": self.method, **summarise(found)}
         standing = _standing(found)
