@@ -7,6 +7,7 @@ from graphsparse.data.graph_set import GraphSet, join_graphs
 from graphsparse.data.graphs import load, names
 from graphsparse.data.images import IMAGES, ImageSet, RawImages, crop_flip, image_names, load_images
 from graphsparse.data.ogb import OgbTask, load_ogb
+from graphsparse.data.papers100m import papers100m_structure
 
 __all__ = [
     "DATASETS",
@@ -25,6 +26,7 @@ __all__ = [
     "load_images",
     "load_ogb",
     "names",
+    "papers100m_structure",
     "register",
 ]
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch_geometric.data import Data
 
 from graphsparse.data.catalogue import DATASETS, DataSet
+from graphsparse.data.ogb import why_not
 from graphsparse.data.raw import RawGraph, of_data
 from graphsparse.data.splits import choose
 from graphsparse.registry import spelling
@@ -59,6 +60,8 @@ def load(
         >>> data.num_nodes, data.num_features, data.num_classes, data.split
         (1797, 64, 10, 'random 5 per class/500/rest, seed 0')
     """
+    if isinstance(name, str) and (why := why_not(name)):
+        raise ValueError(why)
     key = DATASETS.key(name)
     entry = DATASETS.find(key)
     found = entry.read(root)

@@ -87,7 +87,7 @@ def load_ogb(name: str, *, root: str | os.PathLike[str] | None = None) -> OgbTas
         ...
         ValueError: there is no OGB task 'ogbg-molbase'; did you mean ogbg-molbace or ...?
     """
-    key = name.lower().replace("_", "-")
+    key = name.lower().replace("_", "-").replace("papers100m", "papers100M")  # the one name with a capital
     official = key.removesuffix(REBUILT)
     with _LOCK:
         kind = _KINDS.get(key[:4])
@@ -96,10 +96,34 @@ def load_ogb(name: str, *, root: str | os.PathLike[str] | None = None) -> OgbTas
             raise ValueError(f"there is no OGB task {name!r}; {_instead(official)}")
         meta = classes.master[official]
         if meta.get("is hetero") == "True":
-            raise ValueError(f"{official} has several types of nodes; only graphs with one are supported.")
+            hint = f" ({_NOT_AS_DATA[official]})" if official in _NOT_AS_DATA else ""
+            raise ValueError(f"{official} has several types of nodes; only graphs with one are supported{hint}.")
         dataset, splits = open_dataset(key, meta, classes, data_root(root))
         evaluator = classes.evaluator(official)
     return OgbTask(key, kind, dataset, splits, evaluator, str(meta["eval metric"]))
+
+
+_NOT_AS_DATA = {
+    "ogbn-mag": "it has four types of nodes and four of edges, a ticket's task has one of nodes; gs.sparsify takes the "
+    "HeteroData of torch_geometric.datasets.OGB_MAG",
+    "ogbn-papers100m": "its 111 million nodes have 53 GB of features; gs.data.papers100m_structure() reads its edges, "
+    "and gs.sparsify_files sparsifies edges that do not fit in memory",
+    "ogbl-wikikg2": "it completes a knowledge graph: a prediction names the type of a link, which a link task does not",
+    "ogbl-biokg": "it completes a knowledge graph: a prediction names the type of a link, which a link task does not",
+    "ogbg-code2": "it predicts sequences of words, a graph task predicts labels, classes or numbers; "
+    "gs.data.load_ogb('ogbg-code2') gives OGB's own objects",
+}
+
+
+def why_not(name: str) -> str | None:
+    """Why a task of OGB is no data set that tickets are found on, and what there is instead; None for any other name.
+
+    Example:
+        >>> why_not("ogbg-code2").split(":")[0], why_not("cora")
+        ('ogbg-code2 is no data set for tickets', None)
+    """
+    key = name.lower().replace("_", "-")
+    return f"{key} is no data set for tickets: {_NOT_AS_DATA[key]}." if key in _NOT_AS_DATA else None
 
 
 def _instead(name: str) -> str:

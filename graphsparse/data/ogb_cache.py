@@ -248,7 +248,8 @@ def _safe_pyg_classes() -> Iterator[None]:
     from torch_geometric.data.data import DataEdgeAttr, DataTensorAttr
     from torch_geometric.data.storage import BaseStorage, GlobalStorage
 
-    wanted = [Data, DataEdgeAttr, DataTensorAttr, BaseStorage, GlobalStorage]
+    number, (kind, _) = np.int64(0).__reduce__()  # how a number of nodes in OGB's binary files is pickled
+    wanted = [Data, DataEdgeAttr, DataTensorAttr, BaseStorage, GlobalStorage, number, np.dtype, type(kind)]
     known = torch.serialization.get_safe_globals()
     with torch.serialization.safe_globals([each for each in wanted if each not in known]):
         yield

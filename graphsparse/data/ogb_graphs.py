@@ -15,9 +15,10 @@ from graphsparse.data.graph_set import GraphSet, add_masks
 from graphsparse.data.ogb import load_ogb
 from graphsparse.errors import DataError
 
-LINKS = ("ogbl-ddi", "ogbl-collab", "ogbl-ppa", "ogbl-citation2")
+LINKS = ("ogbl-ddi", "ogbl-collab", "ogbl-ppa", "ogbl-citation2", "ogbl-vessel")
+BOTH_WAYS = "-undirected"  # ends the names of directed graphs whose messages are to go both ways
 _MOLECULES = "bace bbbp clintox esol freesolv hiv lipo muv pcba sider tox21 toxcast"
-GRAPHS = (*(f"ogbg-mol{name}" for name in _MOLECULES.split()), "ogbg-molhiv-rebuilt")
+GRAPHS = (*(f"ogbg-mol{name}" for name in _MOLECULES.split()), "ogbg-molhiv-rebuilt", "ogbg-ppa")
 _PARTS = {"val": "valid", "test": "test"}
 
 
@@ -25,7 +26,8 @@ def read_ogb_links(name: str, root: str | os.PathLike[str] | None) -> Data:
     """Read a link task: messages go along training links, judged pairs are the official ones.
 
     Args:
-        name: one of `LINKS`.
+        name: one of `LINKS`; with ``-undirected`` behind it, messages of a directed graph go both ways, as in OGB's
+            examples. What is predicted stays as it is.
         root: as in :func:`graphsparse.data.load`.
 
     Returns:
@@ -37,8 +39,8 @@ def read_ogb_links(name: str, root: str | os.PathLike[str] | None) -> Data:
     Raises:
         DataError: as :func:`load_ogb`.
     """
-    task = load_ogb(name, root=root)
-    graph = task.data
+    task = load_ogb(name.removesuffix(BOTH_WAYS), root=root)
+    graph = _both_ways(task.data) if name.endswith(BOTH_WAYS) else task.data
     data = Data(edge_index=graph.edge_index, num_nodes=graph.num_nodes)
     if isinstance(graph.x, Tensor):
         data.x = graph.x.float()
@@ -59,7 +61,7 @@ def read_ogb_links(name: str, root: str | os.PathLike[str] | None) -> Data:
 
 
 def read_ogb_graphs(name: str, root: str | os.PathLike[str] | None) -> GraphSet:
-    """Read a task of molecules as one disjoint union; features stay OGB's category numbers.
+    """Read a task of graphs as one disjoint union; features of molecules stay OGB's category numbers.
 
     Args:
         name: one of `GRAPHS`.
@@ -67,7 +69,8 @@ def read_ogb_graphs(name: str, root: str | os.PathLike[str] | None) -> GraphSet:
 
     Returns:
         `GraphSet` with ``x`` int64 [N, 9], ``edge_attr`` int64 [E, 3], ``y`` float32 [G, T], and ``name``, ``split``,
-        ``metric``, ``task``.
+        ``metric``, ``task``. Of ogbg-ppa ``x`` is zero, int64 [N, 1], since its nodes have no features, ``edge_attr``
+        float32 [E, 7], and ``y`` holds a one at each graph's class.
 
     Raises:
         DataError: as :func:`load_ogb`, or a molecule without an atom.
@@ -79,15 +82,41 @@ def read_ogb_graphs(name: str, root: str | os.PathLike[str] | None) -> GraphSet:
         raise DataError(f"{name}: graph {int((sizes == 0).nonzero()[0])} has no node.")
     shift = (sizes.cumsum(0) - sizes).repeat_interleave(slices["edge_index"].diff())
     data = GraphSet(
-        x=stored.x,
+        x=torch.zeros(int(sizes.sum()), 1, dtype=torch.long) if stored.get("x") is None else stored.x,
         edge_index=stored.edge_index + shift,
-        edge_attr=stored.edge_attr,
-        y=stored.y.float(),
+        edge_attr=stored.edge_attr.float() if task.metric == "acc" else stored.edge_attr,
+        y=_one_hot(stored.y) if task.metric == "acc" else stored.y.float(),
         batch=torch.arange(len(sizes)).repeat_interleave(sizes),
     )
     add_masks(data, len(sizes), {"train": task.splits["train"]} | {p: task.splits[o] for p, o in _PARTS.items()})
-    data.name, data.split, data.metric, data.task = name, "public", task.metric, "graph"
+    metric = "accuracy" if task.metric == "acc" else task.metric
+    data.name, data.split, data.metric, data.task = name, "public", metric, "graph"
     return data
+
+
+def _one_hot(classes: Tensor) -> Tensor:
+    """A one at each graph's class [G, C], of class numbers [G, 1]."""
+    return torch.nn.functional.one_hot(classes.view(-1).long()).float()
+
+
+def _both_ways(graph: Data) -> Data:
+    """The same graph with every arc and its mirror, once each; both carry what the arc carried."""
+    from torch_geometric.utils import to_undirected
+
+    carried = {key: value for key, value in graph.to_dict().items() if graph.is_edge_attr(key) and key != "edge_index"}
+    values = [value for value in carried.values() if isinstance(value, Tensor)]
+    edge_index, rows = (
+        to_undirected(graph.edge_index, values, graph.num_nodes, reduce="max")
+        if values
+        else (
+            to_undirected(graph.edge_index, num_nodes=graph.num_nodes),
+            [],
+        )
+    )
+    other = Data(edge_index=edge_index, num_nodes=graph.num_nodes, x=graph.x)
+    for key, value in zip(carried, rows, strict=True):
+        other[key] = value
+    return other
 
 
 def _links(part: dict[str, Any]) -> Tensor:
@@ -102,9 +131,9 @@ def _no_links(part: dict[str, Any]) -> Tensor:
     return torch.stack([torch.as_tensor(part["source_node"]).long()[:, None].expand_as(targets), targets])
 
 
-for _name in LINKS:
+for _name in (*LINKS, *(f"{name}{BOTH_WAYS}" for name in ("ogbl-citation2", "ogbl-vessel"))):
     _about = "links of a graph to be predicted (Open Graph Benchmark)"
     DATASETS.register(_name, DataSet(partial(read_ogb_links, _name), task="link", about=_about))
 for _name in GRAPHS:
-    _about = "molecules whose properties are to be predicted (Open Graph Benchmark)"
+    _about = "graphs whose properties are to be predicted (Open Graph Benchmark)"
     DATASETS.register(_name, DataSet(partial(read_ogb_graphs, _name), task="graph", about=_about))

@@ -45,8 +45,9 @@ class GraphTask(MessageTask):
             edge_attr [E, ...], edge_weight [E] and edge_type [E] where there are, batch [N] (the graph of each node,
             ascending), y [G] or [G, T] (0 and 1, or numbers; NaN where not known), and the boolean train_mask, val_mask
             and test_mask, each [G].
-        metric: ``"rocauc"``, ``"ap"``, ``"rmse"`` or a `Metric` of outputs and targets [G, T]; None takes
-            ``data.metric``. A metric that is minimised makes the task a regression.
+        metric: ``"rocauc"``, ``"ap"``, ``"rmse"``, ``"accuracy"`` or a `Metric` of outputs and targets [G, T]; None
+            takes ``data.metric``. A metric that is minimised makes the task a regression; ``"accuracy"`` one of T
+            classes, of which each graph has one: y holds a one there and zeros elsewhere, the loss is cross-entropy.
         batch_size: training graphs of a step; batches of an epoch differ in size by one at most.
 
     The model is called as ``model(x, edge_index, edge_attr, batch)``, or by the names of its own forward if that names
@@ -88,7 +89,7 @@ class GraphTask(MessageTask):
         self.edge_index = self._within_graphs(getattr(data, "edge_index", None))
         self.edge_data = EdgeData.of(data, self.edge_index)
         self.y = _targets(data, self.num_graphs)
-        self.outputs: Outputs = "values" if self.regression else "labels"
+        self.outputs: Outputs = "values" if self.regression else "classes" if self.one_class else "labels"
         self.masks = {part: _mask(data, part, self.num_graphs) for part in _PARTS}
         _check_disjoint(self.masks)
         self._check_targets()
@@ -126,6 +127,11 @@ class GraphTask(MessageTask):
     def regression(self) -> bool:
         """Whether targets are numbers, and not labels 0 and 1."""
         return not self.metric.maximize
+
+    @property
+    def one_class(self) -> bool:
+        """Whether each graph is of one of T classes."""
+        return self.metric.name == "accuracy"
 
     @property
     def graph_of(self) -> Tensor:
@@ -167,7 +173,9 @@ class GraphTask(MessageTask):
         return self.union.take(self.masks["test"].nonzero().view(-1))
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Mean over the targets that are known (zero if none is): squared error, or binary cross-entropy."""
+        """Mean over the targets that are known (zero if none is): squared error, or (binary) cross-entropy."""
+        if self.one_class:
+            return functional.cross_entropy(outputs, targets.argmax(dim=1))
         if not self.regression:
             return binary_loss(outputs, targets)
         known = ~torch.isnan(targets)
@@ -232,6 +240,11 @@ class GraphTask(MessageTask):
     def _check_targets(self) -> None:
         if not self.regression and not bool(((self.y == 0) | (self.y == 1) | self.y.isnan()).all()):
             raise ValueError(f"for {self.metric.name}, targets must be 0, 1 or NaN (not known)")
+        if self.one_class and not bool(((self.y == 1).sum(dim=1) == 1).all()):
+            graph = int(((self.y == 1).sum(dim=1) != 1).nonzero()[0])
+            raise ValueError(
+                f"for accuracy each graph has a one at its class and zeros elsewhere; graph {graph} has not"
+            )
         for part, mask in self.masks.items():
             y = self.y[mask]
             known = ~y.isnan()

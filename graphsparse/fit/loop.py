@@ -149,7 +149,7 @@ def fit(
     with (
         rng.preserved(where, generators),
         reporting(progress if ranks.is_first() else None) as shown,
-        logged(tensorboard, shown) as report,
+        logged(tensorboard if ranks.is_first() else None, shown) as report,
     ):
         rng.seed_all(seed, where, generators)
         optim = _optimizer(model, optimizer, lr, weight_decay)

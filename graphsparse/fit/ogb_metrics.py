@@ -63,7 +63,8 @@ def graph_metric(name: str) -> Metric:
 
     Args:
         name: ``"rocauc"`` and ``"ap"`` (average precision) are means over those tasks that have both classes;
-            ``"rmse"`` is the mean over tasks, and smaller is better.
+            ``"rmse"`` is the mean over tasks, and smaller is better; ``"accuracy"``: targets hold a one at the class of
+            each graph and zeros elsewhere, the largest output says the class.
 
     Raises:
         ValueError: if there is none of that name.
@@ -73,7 +74,9 @@ def graph_metric(name: str) -> Metric:
         >>> graph_metric("rmse").score(torch.tensor([[1.0], [3.0]]), torch.tensor([[1.0], [1.0]]))
         1.4142135...
     """
-    name = one_of(name, "the metric of graphs", list(GRAPH_METRICS))
+    name = one_of(name, "the metric of graphs", [*GRAPH_METRICS, "accuracy"])
+    if name == "accuracy":
+        return Metric(name, _class_accuracy)
     return Metric(name, functools.partial(_of_graphs, name=name), maximize=name != "rmse")
 
 
@@ -95,6 +98,10 @@ def _mrr(positive: Tensor, negative: Tensor) -> float:
 
 def _link_rocauc(positive: Tensor, negative: Tensor) -> float:
     return float(_evaluator("link", "ogbl-vessel").eval({"y_pred_pos": positive, "y_pred_neg": negative})["rocauc"])
+
+
+def _class_accuracy(outputs: Tensor, targets: Tensor) -> float:
+    return float((outputs.argmax(dim=1) == targets.argmax(dim=1)).double().mean())
 
 
 def _of_graphs(outputs: Tensor, targets: Tensor, name: str) -> float:
