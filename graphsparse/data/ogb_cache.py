@@ -248,8 +248,9 @@ def _safe_pyg_classes() -> Iterator[None]:
     from torch_geometric.data.data import DataEdgeAttr, DataTensorAttr
     from torch_geometric.data.storage import BaseStorage, GlobalStorage
 
-    number, (kind, _) = np.int64(0).__reduce__()  # how a number of nodes in OGB's binary files is pickled
-    wanted = [Data, DataEdgeAttr, DataTensorAttr, BaseStorage, GlobalStorage, number, np.dtype, type(kind)]
+    number: Any = np.int64(0).__reduce__()[0]  # how a number of nodes in OGB's binary files is pickled
+    plain = [number, np.dtype, type(np.dtype(np.int64))]
+    wanted = [Data, DataEdgeAttr, DataTensorAttr, BaseStorage, GlobalStorage, *plain]
     known = torch.serialization.get_safe_globals()
     with torch.serialization.safe_globals([each for each in wanted if each not in known]):
         yield

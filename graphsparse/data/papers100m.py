@@ -9,11 +9,13 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch_geometric.data import Data
 
 from graphsparse.atomic_write import atomic_write
-from graphsparse.data.folders import cache_root, locate
+from graphsparse.cache_folder import cache_root
+from graphsparse.data.folders import locate
 from graphsparse.errors import DataError
 
 _FILE = "ogb/ogbn_papers100M/raw/data.npz"
@@ -66,7 +68,7 @@ def _unpack(packed: Path, target: Path) -> None:
         shutil.copyfileobj(member, file, _CHUNK_BYTES)
 
 
-def _check_ids(edges: np.ndarray, num_nodes: int, packed: Path) -> None:  # type: ignore[type-arg]
+def _check_ids(edges: npt.NDArray[np.int64], num_nodes: int, packed: Path) -> None:
     step = _CHUNK_BYTES
     for begin in range(0, edges.shape[1], step):
         part = edges[:, begin : begin + step]
