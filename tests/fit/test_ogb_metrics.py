@@ -65,5 +65,5 @@ def test_rmse_is_minimised_and_a_mean_over_tasks() -> None:
 def test_unknown_metrics_are_named(name: str) -> None:
     with pytest.raises(ValueError, match="there is no metric of links named"):
         link_metric(name)
-    with pytest.raises(ValueError, match="rocauc, ap, rmse"):
+    with pytest.raises(ValueError, match="'rocauc', 'ap', 'rmse' or 'accuracy'"):
         graph_metric(name)
