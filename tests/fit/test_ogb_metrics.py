@@ -61,7 +61,7 @@ def test_rmse_is_minimised_and_a_mean_over_tasks() -> None:
     assert metric.at_least(0.5, 0.6)
 
 
-@pytest.mark.parametrize("name", ["hits@0", "hits@", "accuracy", "hits@20x"])
+@pytest.mark.parametrize("name", ["hits@0", "hits@", "precision", "hits@20x"])
 def test_unknown_metrics_are_named(name: str) -> None:
     with pytest.raises(ValueError, match="there is no metric of links named"):
         link_metric(name)
