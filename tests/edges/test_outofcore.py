@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
+import json
+import os
 import shutil
+import signal
+import threading
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +24,7 @@ from pyarrow import parquet
 
 import graphsparse as gs
 from graphsparse.edges.outofcore import copies, cut
+from graphsparse.edges.outofcore.scratch import Scratch
 from graphsparse.edges.transform import edge_mask
 from graphsparse.errors import DataError
 from graphsparse.graphs.interop import open_graph
@@ -305,3 +313,185 @@ def test_numbers_of_nodes_that_do_not_fit_are_refused_with_what_would(tmp_path):
     folder = write_parts(tmp_path / "in", [[0, 5], [1, 30_000_000]])
     with pytest.raises(ValueError, match=r"30,000,001 nodes .* does not fit in memory=100 MB .* give at least"):
         gs.sparsify_files(folder, tmp_path / "out", keep=0.5, memory="100MB")
+
+
+@pytest.mark.parametrize("shape", ["wide", "tall", "mapped", "turned", "stored", "packed"])
+def test_arrays_on_the_disk_are_read_and_written_as_such(tmp_path, shape):
+    ends = random_ends(300, 40, mirrored=True)
+    source: Any = tmp_path / ("data.npz" if shape in ("stored", "packed") else "edges.npy")
+    if shape == "stored":
+        np.savez(source, edge_index=ends, num_nodes_list=[40])
+    elif shape == "packed":
+        np.savez_compressed(source, node_feat=np.ones((40, 2)), edge_index=ends)
+    else:
+        np.save(source, {"tall": ends.T.astype(">i4"), "turned": np.asfortranarray(ends)}.get(shape, ends))
+    if shape == "mapped":
+        source = np.load(source, mmap_mode="r")
+    said = gs.sparsify_files(source, tmp_path / "fewer.npy", "dspar", keep=0.3)
+    fewer = np.load(tmp_path / "fewer.npy", allow_pickle=False)
+    kept = ends[:, in_memory(ends, "dspar", 0.3, None)]
+    assert np.array_equal(fewer, kept.T if shape == "tall" else kept)
+    assert fewer.dtype == (np.int32 if shape == "tall" else np.int64)
+    assert said.figures["undirected"]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_arrays_that_are_no_edge_lists_are_refused(tmp_path):
+    for name, values, words in (
+        ("floats", np.ones((2, 5)), r"it holds float64 \[2, 5\]"),
+        ("matrix", np.ones((3, 5), np.int64), r"it holds int64 \[3, 5\]"),
+        ("negative", np.array([[0, 1], [2, -7]]), "negative.npy: row 1 names node -7"),
+    ):
+        np.save(tmp_path / f"{name}.npy", values)
+        with pytest.raises(DataError, match=words):
+            gs.sparsify_files(tmp_path / f"{name}.npy", tmp_path / "fewer.npy", keep=0.5)
+    np.save(tmp_path / "short.npy", np.ones((2, 500), np.int64))
+    (tmp_path / "short.npy").write_bytes((tmp_path / "short.npy").read_bytes()[:-100])
+    with pytest.raises(DataError, match="claims 8,000 bytes of ids and has 7,900"):
+        gs.sparsify_files(tmp_path / "short.npy", tmp_path / "fewer.npy", keep=0.5)
+    np.savez(tmp_path / "other.npz", x=np.ones(3))
+    with pytest.raises(DataError, match=r"edge_index\.npy"):
+        gs.sparsify_files(tmp_path / "other.npz", tmp_path / "fewer.npy", keep=0.5)
+    part = np.load(tmp_path / "negative.npy", mmap_mode="r")[:, :1]
+    with pytest.raises(ValueError, match="that of a whole array"):
+        gs.sparsify_files(part, tmp_path / "fewer.npy", keep=0.5)
+    with pytest.raises(ValueError, match=r"name ends in \.npy"):
+        gs.sparsify_files(tmp_path / "negative.npy", tmp_path / "fewer.parquet", keep=0.5)
+    assert not (tmp_path / "fewer.npy").exists()
+
+
+def test_tables_in_text_become_parquet_part_by_part(tmp_path, monkeypatch):
+    from graphsparse.edges.outofcore import tables
+
+    monkeypatch.setattr(tables, "BLOCK", 200)
+    ends = random_ends(100, 15)
+    (tmp_path / "in").mkdir()
+    weights = [str(row) if row < 30 else f"{row}.5" if row < 60 else "heavy" if row < 70 else "1" for row in range(100)]
+    lines = [f"{u},{row},{v},{row / 2},{weights[row]}\n" for row, (u, v) in enumerate(ends.T)]
+    head = "src,row,dst,half,weight\n"
+    (tmp_path / "in" / "a.csv").write_text(head + "".join(lines[:70]))
+    with gzip.open(tmp_path / "in" / "b.csv.gz", "wt") as file:
+        file.write(head + "".join(lines[70:]))
+    with pytest.raises(DataError, match="all parts must have the same"):  # text in one part, numbers in none
+        gs.sparsify_files(tmp_path / "in", tmp_path / "out", keep=0.4, undirected=True)
+    (tmp_path / "in" / "a.csv").write_text(
+        head.replace(",weight", "") + "".join(x.rsplit(",", 1)[0] + "\n" for x in lines[:70])
+    )
+    with gzip.open(tmp_path / "in" / "b.csv.gz", "wt") as file:
+        file.write(head.replace(",weight", "") + "".join(x.rsplit(",", 1)[0] + "\n" for x in lines[70:]))
+    gs.sparsify_files(tmp_path / "in", tmp_path / "out", keep=0.4, undirected=True)
+    assert rows_of(tmp_path / "out") == in_memory(ends, "teddy", 0.4, True)
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.parquet")) == ["a.parquet", "b.parquet"]
+    one = tmp_path / "one.tsv"
+    one.write_text(
+        "source\ttarget\tw\n" + "".join(f"{u}\t{v}\t{w}\n" for (u, v), w in zip(ends.T, weights, strict=True))
+    )
+    gs.sparsify_files(one, tmp_path / "one.parquet", keep=0.4, undirected=True)
+    kept = in_memory(ends, "teddy", 0.4, True)
+    assert parquet.read_table(tmp_path / "one.parquet").column("w").to_pylist() == [weights[row] for row in kept]
+    for text, words in (
+        ("src,dst\n1,2\n3,x\n", "bad.csv is not a CSV table of edges.*'x'"),
+        ("src,dst\n1,2\n3,\n", "bad.csv: row 1 lacks an end"),
+        ("src,dst\n1,2\n3,-4\n", "bad.csv: row 1 names node -4|ids are 0, 1, 2"),
+        ("1,2\n3,4\n", "no column 'src'"),
+        ("", "bad.csv is not a CSV table"),
+    ):
+        (tmp_path / "bad.csv").write_text(text)
+        with pytest.raises(DataError, match=words):
+            gs.sparsify_files(tmp_path / "bad.csv", tmp_path / "bad.parquet", keep=0.4)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.csv", "in", "one.parquet", "one.tsv", "out"]
+
+
+class Crash(BaseException):
+    """The process is gone: nothing is tidied up."""
+
+
+@pytest.mark.parametrize("method", ["teddy", "random"])
+def test_a_job_goes_on_where_it_was_killed(tmp_path, monkeypatch, method):
+    ends = random_ends(400, 50)
+    folder = write_parts(tmp_path / "in", ends, [100, 250], group=50)
+    record, left = Scratch.record, 1
+
+    def recorded(self, *words):
+        nonlocal left
+        if not left:
+            raise Crash
+        left -= 1
+        record(self, *words)
+
+    monkeypatch.setattr(Scratch, "record", recorded)
+    runs = 0
+    while runs < 20:  # each run gets one step further
+        left, runs = 1, runs + 1
+        with contextlib.suppress(Crash):
+            gs.sparsify_files(folder, tmp_path / "out", method, keep=0.3, undirected=True)
+            break
+    manifest = (tmp_path / "out" / ".graphsparse" / "manifest.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in manifest[1:]]
+    assert len(steps) == len(set(steps)) == runs
+    assert rows_of(tmp_path / "out") == in_memory(ends, method, 0.3, True)
+
+
+def test_damage_to_what_was_done_is_seen_and_mended(tmp_path):
+    ends = random_ends(400, 50)
+    folder = write_parts(tmp_path / "in", ends, [100, 250], group=50)
+    first = gs.sparsify_files(folder, tmp_path / "out", keep=0.3, undirected=True)
+    part, manifest = tmp_path / "out" / "part-001.parquet", tmp_path / "out" / ".graphsparse" / "manifest.jsonl"
+    whole, written = part.read_bytes(), {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.parquet")}
+    part.write_bytes(whole[:-9] + bytes(9))
+    manifest.write_bytes(manifest.read_bytes()[:-30])  # a line that was not written to its end
+    assert gs.sparsify_files(folder, tmp_path / "out", keep=0.3, undirected=True).figures == first.figures
+    assert part.read_bytes() == whole
+    changed = [path.name for path, when in written.items() if path.stat().st_mtime_ns != when]
+    assert changed == ["part-001.parquet"]
+    write_parts(tmp_path / "in", ends[:, ::-1], [100, 250], group=50)  # other edges under the same names
+    with pytest.raises(ValueError, match="not empty: it holds parts of another job"):
+        gs.sparsify_files(folder, tmp_path / "out", keep=0.3, undirected=True)
+
+
+def test_a_full_disk_is_one_error_and_the_job_goes_on_afterwards(tmp_path, monkeypatch):
+    ends = random_ends(400, 50)
+    folder = write_parts(tmp_path / "in", ends, [100, 250], group=50)
+    write_table = parquet.ParquetWriter.write_table
+
+    def full(self, table, *words, **more):
+        if len(list((tmp_path / "out").glob("part-*.parquet"))) == 1:
+            raise OSError(28, "No space left on device")
+        write_table(self, table, *words, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parquet.ParquetWriter, "write_table", full)
+        patch.setattr("graphsparse.edges.outofcore.engine.usable_cores", lambda: 1)
+        with pytest.raises(OSError, match=r"No space left on device.*part-00\d\.parquet"):
+            gs.sparsify_files(folder, tmp_path / "out", keep=0.3, undirected=True)
+    assert len(list((tmp_path / "out").glob("*.parquet"))) == 1
+    gs.sparsify_files(folder, tmp_path / "out", keep=0.3, undirected=True)
+    assert rows_of(tmp_path / "out") == in_memory(ends, "teddy", 0.3, True)
+
+
+def test_a_worker_that_is_killed_changes_nothing(tmp_path):
+    from distributed import Client, LocalCluster
+
+    ends = random_ends(2000, 200)
+    folder = write_parts(tmp_path / "in", ends, [500, 1200], group=300)
+    manifest = tmp_path / "out" / ".graphsparse" / "manifest.jsonl"
+    killed = []
+
+    def kill(process):
+        while not killed:
+            if manifest.exists() and len(manifest.read_text().splitlines()) > 2:
+                os.kill(process, signal.SIGKILL)
+                killed.append(process)
+            time.sleep(0.001)
+
+    with (
+        LocalCluster(1, threads_per_worker=2, dashboard_address=None, silence_logs=50, memory_limit=0) as cluster,
+        Client(cluster) as client,
+    ):
+        (process,) = client.run(os.getpid).values()
+        thread = threading.Thread(target=kill, args=[process], daemon=True)
+        thread.start()
+        gs.sparsify_files(folder, tmp_path / "out", keep=0.4, undirected=True, client=client)
+        thread.join()
+        assert list(client.run(os.getpid).values()) != killed
+    assert rows_of(tmp_path / "out") == in_memory(ends, "teddy", 0.4, True)

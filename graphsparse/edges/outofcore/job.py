@@ -15,7 +15,6 @@ from graphsparse.edges.outofcore.budget import Budget
 from graphsparse.edges.outofcore.copies import check_named_once, number_copies
 from graphsparse.edges.outofcore.cut import find_cut
 from graphsparse.edges.outofcore.engine import Engine, Tell, check_extra, open_engine
-from graphsparse.edges.outofcore.parts import Parts
 from graphsparse.edges.outofcore.passes import Cut, Passes, Scoring, find_ids, survey, write_part
 from graphsparse.edges.outofcore.places import Places, find_places
 from graphsparse.edges.outofcore.scratch import Facts, Found, Scratch
@@ -56,8 +55,9 @@ def sparsify_files(
 
     Args:
         src: a Parquet file, or a folder of Parquet parts of one schema (those below it, too), with whole numbers 0, 1,
-            2 ... in the columns ``src`` and ``dst`` (or ``source`` and ``target``); CSV files, which become Parquet;
-            or a ``.npy`` file ``[2, E]`` or ``[E, 2]`` or a memory map of one. It is not changed.
+            2 ... in the columns ``src`` and ``dst`` (or ``source`` and ``target``); CSV and TSV files with a header,
+            which become Parquet; a ``.npy`` file ``[2, E]`` or ``[E, 2]``, a memory map of one, or a binary file of OGB
+            (``raw/data.npz``), which become a ``.npy`` file. It is not changed.
         dst: a file for a file, and for a folder a new or empty one: for each part one of the same name, with the
             columns of the part, that are written whole or not at all.
         method: ``teddy``, ``dspar`` or ``random``.
@@ -141,14 +141,15 @@ class _Job:
     bars: Bars
 
     def run(self) -> Facts:
-        source = self.places.open(self.scratch)
+        source = self.places.open(self.scratch, self.engine, self._bar(1, 1))
         finished = self.scratch.done("finished", self.places.target)
         if finished is not None and self.places.all_there(self.scratch, source.parts):
             return finished
-        small = Passes(source, self.engine, self.budget.rows(source.row_bytes, self.engine.workers), self._bar(source))
+        bar = self._bar(len(source.parts), source.num_rows)
+        small = Passes(source, self.engine, self.budget.rows(source.row_bytes, self.engine.workers), bar)
         nodes = self.scratch.step("ids", lambda: _nodes(small))["nodes"]
         plan = self.budget.plan(self.asked["method"], self.asked["undirected"], nodes, source, self.engine.workers)
-        passes = Passes(source, self.engine, plan.rows, small.bar, small.shared)
+        passes = Passes(source, self.engine, plan.rows, bar, small.shared)
         facts = self.scratch.step("survey", lambda: _survey(passes, nodes, self.asked["undirected"], plan.tasks))
         undirected, mirrored = facts["undirected"], facts["mirrored"]
         if undirected and not mirrored and 0 < facts["up"] < source.num_rows - facts["loops"]:
@@ -220,9 +221,8 @@ class _Job:
         passes.each(write_part, left, done_with, "write parts")
         return kept + sum(counts)
 
-    def _bar(self, source: Parts) -> Callable[[str], Tell]:
+    def _bar(self, parts: int, rows: int) -> Callable[[str], Tell]:
         """A bar a pass, in parts."""
-        parts, rows = len(source.parts), max(1, source.num_rows)
 
         def bar(called: str) -> Tell:
             report, read = self.bars.add(called), 0
@@ -230,7 +230,7 @@ class _Job:
             def tell(more: int) -> None:
                 nonlocal read
                 read += more
-                report(parts * read // rows, parts, {})
+                report(parts * read // max(1, rows), parts, {})
 
             return tell
 

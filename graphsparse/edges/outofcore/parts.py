@@ -49,6 +49,7 @@ class Part:
     Attributes:
         name: below the folder, with ``/``; the part that is written has the same.
         path: where it lies.
+        shown: what errors call it: its path, or that of the table that it was made from.
         first: the position of its first edge in the whole list.
         groups: rows of each group of rows.
         row_bytes: bytes that a row takes in memory, about.
@@ -56,6 +57,7 @@ class Part:
 
     name: str
     path: str
+    shown: str
     first: int
     groups: tuple[int, ...]
     row_bytes: int
@@ -115,7 +117,7 @@ class Parts(ABC):
     def place(self, position: int) -> str:
         """Where an edge stands: the part and its row, from 0."""
         part = next(part for part in self.parts if part.first <= position < part.first + part.rows)
-        return f"{part.path}: row {position - part.first}"
+        return f"{part.shown}: row {position - part.first}"
 
     @abstractmethod
     def known_ids(self) -> tuple[int, int] | None:
@@ -146,11 +148,13 @@ class ParquetParts(Parts):
     ends: tuple[str, str]
 
     @classmethod
-    def open(cls, files: Sequence[tuple[str, Path]], src: str | None = None, dst: str | None = None) -> ParquetParts:
+    def open(
+        cls, files: Sequence[tuple[str, Path, Path]], src: str | None = None, dst: str | None = None
+    ) -> ParquetParts:
         """Look at the footers of files.
 
         Args:
-            files: names and paths.
+            files: for each part its name, its path, and the path that errors name.
             src: the column of the tails, if it is not called as usual.
             dst: that of the heads.
 
@@ -158,8 +162,8 @@ class ParquetParts(Parts):
             DataError: a file is damaged, or of another schema than the first.
         """
         parts, first, ends, schema = [], 0, ("", ""), None
-        for name, path in files:
-            with reading(path, DataError, KIND), _opened(path) as file:
+        for name, path, shown in files:
+            with reading(shown, DataError, KIND), _opened(path) as file:
                 if schema is None:
                     schema = file.schema_arrow
                     names = [str(name) for name in schema.names]
@@ -167,7 +171,7 @@ class ParquetParts(Parts):
                     ends = names[at[0]], names[at[1]]
                     _check_types(schema, ends)
                 elif not schema.equals(file.schema_arrow):
-                    other = files[0][1].name
+                    other = files[0][2].name
                     raise ValueError(
                         f"its columns are {_columns(file.schema_arrow)}, and those of {other} are {_columns(schema)}; "
                         "all parts must have the same"
@@ -175,14 +179,14 @@ class ParquetParts(Parts):
                 about = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
                 groups = tuple(group.num_rows for group in about)
                 width = max((group.total_byte_size // max(1, group.num_rows) for group in about), default=0)
-                parts.append(Part(name, str(path), first, groups, width))
+                parts.append(Part(name, str(path), str(shown), first, groups, width))
                 first += sum(groups)
         return cls(tuple(parts), ends)
 
     def known_ids(self) -> tuple[int, int] | None:
         low, high = 0, -1
         for part in self.parts:
-            with reading(part.path, DataError, KIND), _opened(part.path) as file:
+            with reading(part.shown, DataError, KIND), _opened(part.path) as file:
                 at = [file.schema_arrow.names.index(end) for end in self.ends]
                 if len(file.metadata.schema.names) != len(file.schema_arrow.names):
                     return None  # nested columns shift the numbers
@@ -198,7 +202,7 @@ class ParquetParts(Parts):
 
     def batches(self, piece: Piece, rows: int) -> Iterator[Batch]:
         part, first = self.parts[piece.part], piece.first
-        with reading(part.path, DataError, KIND), _opened(part.path) as file:
+        with reading(part.shown, DataError, KIND), _opened(part.path) as file:
             for batch in _read(file, range(*piece.groups), rows, list(self.ends)):
                 yield self._ends(batch, first, part)
                 first += len(batch)
@@ -208,7 +212,7 @@ class ParquetParts(Parts):
         from pyarrow import parquet
 
         first, kept = part.first, 0
-        with _damage_of(part.path), _opened(part.path) as file, atomic_write(target) as partial:
+        with _damage_of(part.shown), _opened(part.path) as file, atomic_write(target) as partial:
             schema = file.schema_arrow
             how = {"compression": compression_of(file.metadata), "use_dictionary": _packed(file)}
             with parquet.ParquetWriter(partial, schema, **how) as writer:
@@ -226,8 +230,8 @@ class ParquetParts(Parts):
         for name, column in zip(self.ends, batch.columns, strict=True):
             if column.null_count:
                 row = first - part.first + column.is_null().to_pylist().index(True)
-                raise DataError(f"{part.path}: row {row} lacks an end: {name} is null, and both ends must be given")
-            ends.append(_as_ids(column, f"{part.path}: {name}"))
+                raise DataError(f"{part.shown}: row {row} lacks an end: {name} is null, and both ends must be given")
+            ends.append(_as_ids(column, f"{part.shown}: {name}"))
         return Batch(first, *ends)
 
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from graphsparse.edges.outofcore.arrays import ArrayList
+from graphsparse.edges.outofcore.engine import Engine, Tell
 from graphsparse.edges.outofcore.parts import ParquetParts, Part, Parts, find_files
 from graphsparse.edges.outofcore.scratch import MANIFEST, Facts, Scratch
+from graphsparse.edges.outofcore.tables import CSV, as_parquet
 from graphsparse.errors import DataError
 
 HIDDEN = ".graphsparse"
 PARQUET = (".parquet",)
+ARRAY = (".npy", ".npz")
 
 Ends = tuple[str | None, str | None]
 
@@ -29,6 +35,7 @@ class Places:
         target: the file or folder that is written.
         scratch: the folder of what the job has done so far.
         ends: the columns of the ends, if they are not called as usual.
+        array: the list in one array, where the source is a memory map.
     """
 
     source: Path
@@ -36,6 +43,7 @@ class Places:
     target: Path
     scratch: Path
     ends: Ends
+    array: ArrayList | None = None
 
     @property
     def one_file(self) -> bool:
@@ -49,9 +57,31 @@ class Places:
         parts = [[name, found.st_size, found.st_mtime_ns] for name, found in about]
         return {"path": str(self.source.absolute()), "parts": parts, "ends": list(self.ends)}
 
-    def open(self, scratch: Scratch) -> Parts:
-        """The parts of the list, looked at."""
-        return ParquetParts.open(self.files, *self.ends)
+    def open(self, scratch: Scratch, engine: Engine, bar: Callable[[str], Tell]) -> Parts:
+        """The parts of the list, looked at; tables in text are made Parquet first."""
+        if self.array is not None:
+            return self.array
+        if self.source.suffix.lower() == ".npy":
+            return ArrayList.open(self.source)
+        if self.source.suffix.lower() == ".npz":
+            return ArrayList.packed(self.source, self.scratch)
+        left, files = [], []
+        for name, path in self.files:
+            table = path
+            if _ends_in(path, CSV):
+                table = self.scratch / "tables" / f"{name}.parquet"
+                if scratch.done(f"table {name}", table.parent) is None:
+                    left.append((str(path), str(table), self.ends))
+            files.append((_written(name), table, path))
+
+        def done(at: int, _: Any) -> None:
+            table = Path(left[at][1])
+            name = table.relative_to(self.scratch / "tables").as_posix().removesuffix(".parquet")
+            scratch.record(f"table {name}", {}, table.parent, [table.name])
+
+        if left:
+            engine.each(_convert, left, done, bar("tables in text"))
+        return ParquetParts.open(files, *self.ends)
 
     def out(self, part: Part) -> Path:
         """Where a part is written."""
@@ -85,15 +115,14 @@ class Places:
 
     def discard(self, scratch: Scratch) -> None:
         """Remove what the job has written, since its files cannot be read to the end."""
-        for name, _ in self.files:
-            if not self.one_file and scratch.done(f"part {name}", (self.target / name).parent) is not None:
-                with suppress(OSError):
-                    (self.target / name).unlink()
-        scratch.clear(manifest=True)
         if not self.one_file:
+            for name in map(_written, dict(self.files)):
+                if scratch.done(f"part {name}", (self.target / name).parent) is not None:
+                    (self.target / name).unlink()
             for folder in sorted({(self.target / name).parent for name, _ in self.files}, reverse=True):
                 with suppress(OSError):
                     folder.rmdir()
+        scratch.clear(manifest=True)
 
     def finish(self, scratch: Scratch) -> None:
         """Remove what is needed no longer; beside parts the manifest stays, and says that they are complete."""
@@ -110,40 +139,74 @@ def find_places(src: Any, dst: str | os.PathLike[str], ends: tuple[str, str] | N
         DataError: there is nothing to read.
         ValueError: the target is the source, lies in it, or is not empty.
     """
-    source, target = Path(src), Path(dst)
+    target, array = Path(dst), None
+    if isinstance(src, np.memmap):
+        array = ArrayList.mapped(src)
+        src = array.parts[0].path
+    source = Path(src)
     columns: Ends = (None, None) if ends is None else _two(ends)
     if not source.exists():
         raise DataError(f"{source} does not exist")
     if source.is_dir():
-        files = find_files(source, PARQUET)
-        if not files:
-            raise DataError(f"{source} holds no part: no file whose name ends in {', '.join(PARQUET)}")
-        inside = target.absolute().resolve()
-        if inside == source.resolve() or source.resolve() in inside.parents:
-            raise ValueError(f"{target} lies in {source}, which is read: name another folder")
-        if target.exists() and not target.is_dir():
-            raise ValueError(f"{target} is a file, and {source} is a folder of parts: name a folder")
-        places = Places(source, tuple(files), target, target / HIDDEN, columns)
-        places.check_free()
-        return places
+        return _folders(source, target, columns)
     if not source.is_file():
         raise DataError(f"{source} is a device or a pipe, and no regular file")
     if target.is_dir():
         raise ValueError(f"{target} is a folder, and {source} is one file: name a file")
-    for path in (source, target):
-        if path.suffix.lower() not in PARQUET:
-            raise ValueError(f"{path}: out of core files are Parquet (.parquet)")
+    for readable, written in ((PARQUET, ".parquet"), (CSV, ".parquet"), (ARRAY, ".npy")):
+        if array is not None or _ends_in(source, readable):
+            suffix = written if array is None else ".npy"
+            break
+    else:
+        raise ValueError(f"{source}: out of core are read {', '.join((*PARQUET, *CSV, *ARRAY))}")
+    if target.suffix.lower() != suffix:
+        raise ValueError(f"{target}: out of core {source.name} is written as a file whose name ends in {suffix}")
     if target.exists() and target.samefile(source):
         raise ValueError(f"{target} is the file that is read; give another name")
     if not target.parent.is_dir():
         raise ValueError(f"the folder of {target} does not exist")
     scratch = target.parent / f".{target.name}{HIDDEN}"
-    return Places(source, ((source.name, source),), target, scratch, columns)
+    return Places(source, ((source.name, source),), target, scratch, columns, array)
 
 
 def works_on(source: Path, target: Path) -> bool:
     """Whether files of these names are read and written out of core: other kinds are read whole."""
-    return source.is_dir() or (source.suffix.lower() in PARQUET and target.suffix.lower() in PARQUET)
+    kinds = ((PARQUET, ".parquet"), (CSV, ".parquet"), ((".npy",), ".npy"))
+    return source.is_dir() or any(
+        _ends_in(source, readable) and target.suffix.lower() == written for readable, written in kinds
+    )
+
+
+def _folders(source: Path, target: Path, ends: Ends) -> Places:
+    files = find_files(source, PARQUET) or find_files(source, CSV)
+    if not files:
+        raise DataError(f"{source} holds no part: no file whose name ends in {', '.join((*PARQUET, *CSV))}")
+    names = [_written(name) for name, _ in files]
+    if len(set(names)) < len(names):
+        raise DataError(f"two parts of {source} would be written as {max(names, key=names.count)}: rename one")
+    inside = target.absolute().resolve()
+    if inside == source.resolve() or source.resolve() in inside.parents:
+        raise ValueError(f"{target} lies in {source}, which is read: name another folder")
+    if target.exists() and not target.is_dir():
+        raise ValueError(f"{target} is a file, and {source} is a folder of parts: name a folder")
+    places = Places(source, tuple(files), target, target / HIDDEN, ends)
+    places.check_free()
+    return places
+
+
+def _written(name: str) -> str:
+    """The name of the part that is written for one that is read: the same, of a table in text that of Parquet."""
+    suffix = next((suffix for suffix in sorted(CSV, key=len, reverse=True) if name.lower().endswith(suffix)), "")
+    return f"{name[: -len(suffix)]}.parquet" if suffix else name
+
+
+def _ends_in(path: Path, suffixes: Sequence[str]) -> bool:
+    return any(path.name.lower().endswith(suffix) for suffix in suffixes)
+
+
+def _convert(tell: Tell, source: str, target: str, ends: Ends) -> None:
+    as_parquet(Path(source), Path(target), ends)
+    tell(0)
 
 
 def _two(ends: Any) -> Ends:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ Facts = dict[str, Any]
 Found = tuple[Facts, dict[str, Array]]
 
 MANIFEST = "manifest.jsonl"
+LOCK = ".lock"
 FORMAT = 1
 
 
@@ -93,8 +95,9 @@ class Scratch:
         vectors.forget(self.folder)
         for path in sorted(self.folder.rglob("*"), reverse=True):
             if path.is_dir():
-                path.rmdir()
-            elif not path.name.startswith(".") and (manifest or path.name != MANIFEST):
+                with suppress(OSError):
+                    path.rmdir()
+            elif path.name != LOCK and (manifest or path.name != MANIFEST):
                 path.unlink()
 
 
