@@ -174,7 +174,8 @@ def _rests(called: nn.Module, values: tuple[Any, ...], units: UnitMap, group: in
     for chosen in (units, units.resting(())):
         changed = dict(state)
         for name in chosen.claims:
-            changed[f"model.{name}"] = state[f"model.{name}"].masked_fill(~chosen.held(name, keep), 0)
+            changed[f"model.{name}"] = state[f"model.{name}"].clone()
+            chosen.empty_(name, changed[f"model.{name}"], keep, resting=False)
         with torch.no_grad(), evaluating(called):
             out = with_state(called, changed)(*values)
         outputs.append(torch.cat([part.reshape(-1) for part in (out if isinstance(out, tuple) else (out,))]))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch_geometric.data import Data
-from torch_geometric.nn import GATConv, GatedGraphConv, GCNConv, LayerNorm, SGConv
+from torch_geometric.nn import GATConv, GatedGraphConv, GCNConv, SGConv
 
 import graphsparse as gs
 from graphsparse.errors import TicketError, TraceError
@@ -150,7 +150,7 @@ def test_molecules_with_encoders_of_atoms_and_bonds():
 class Normed(nn.Module):
     def __init__(self):
         super().__init__()
-        self.first, self.norm, self.second = GCNConv(4, 8), LayerNorm(8), GCNConv(8, 4)
+        self.first, self.norm, self.second = GCNConv(4, 8), nn.GroupNorm(2, 8), GCNConv(8, 4)
 
     def forward(self, x, edge_index):
         return self.second(self.norm(self.first(x, edge_index)).relu(), edge_index)

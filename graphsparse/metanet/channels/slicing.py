@@ -9,19 +9,55 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.nn import LayerNorm as GraphLayerNorm
 from torch_geometric.nn import TransformerConv
 
 from graphsparse.metanet.channels.cutting import ShrinkError
 
 M = TypeVar("M", bound=nn.Module)
+_OVER_CHANNELS = (nn.LayerNorm, nn.RMSNorm, GraphLayerNorm)
+
 Cut = Mapping[tuple[int, ...], Tensor]
+
+
+class NormOfMore(nn.Module):
+    """A norm over channels of which some are gone: they count as the zeros that they were.
+
+    Args:
+        norm: over all channels; its scale and shift are taken over.
+        width: number of all channels.
+        weight, bias: scale and shift of those that stay; None: none.
+
+    Example:
+        >>> norm = NormOfMore(nn.LayerNorm(4), 4, nn.Parameter(torch.ones(2)), None)
+        >>> torch.equal(norm(torch.tensor([[1.0, 2.0]])), nn.LayerNorm(4)(torch.tensor([[1.0, 2.0, 0, 0]]))[:, :2])
+        True
+    """
+
+    def __init__(self, norm: nn.Module, width: int, weight: Tensor | None, bias: Tensor | None) -> None:
+        super().__init__()
+        for name, value in (("weight", weight), ("bias", bias)):
+            self.register_parameter(name, value)  # type: ignore[arg-type]
+            if name in norm._parameters:
+                norm.register_parameter(name, None)
+        self.norm, self.width = norm, width
+
+    def forward(self, x: Tensor, *args: Any, **named: Any) -> Tensor:
+        """What the norm over all channels gives those that stay, ``[..., n]`` of ``[..., n]``."""
+        left = x.size(-1)
+        out: Tensor = self.norm(nn.functional.pad(x, (0, self.width - left)), *args, **named)[..., :left]
+        out = out if self.weight is None else out * self.weight
+        return out if self.bias is None else out + self.bias
+
+    def extra_repr(self) -> str:
+        return f"{self.width} channels, of which {self.width - len(self.weight)} are gone"
 
 
 def cut_out(module: M, cuts: Mapping[str, Cut]) -> M:
     """A copy of a module that holds only what stays of its tensors; its widths say so.
 
-    Sizes that modules have as attributes of their own (``in_channels``, ``heads``, ``normalized_shape`` ...) follow
-    their tensors. What code computes from other numbers cannot be seen: compare the outputs.
+    Sizes that modules have as attributes of their own (``in_channels``, ``heads``, ``num_features`` ...) follow
+    their tensors. A norm over channels still counts those that are gone, as zeros. What code computes from other numbers cannot be seen: compare the outputs.
 
     Args:
         module: any module.
@@ -49,7 +85,14 @@ def cut_out(module: M, cuts: Mapping[str, Cut]) -> M:
     unknown = [name for name in cuts if name not in before]
     if unknown:
         raise ShrinkError(f"{type(module).__name__} has no tensor {unknown[0]!r}")
-    for path, part in small.named_modules():
+    for path, part in [*small.named_modules()]:
+        weight = f"{path}.weight" if path else "weight"
+        if isinstance(part, _OVER_CHANNELS) and weight in cuts and path and len(before[weight]) == 1:
+            more = NormOfMore(part, before[weight][0], part.weight, getattr(part, "bias", None))
+            more.train(part.training)
+            parent, _, name = path.rpartition(".")
+            setattr(small.get_submodule(parent), name, more)
+            continue
         _resize(part, [(before[name], value.shape, cuts.get(name, {})) for name, value in _below(small, path)])
     return small
 

@@ -39,6 +39,13 @@ class Claim:
         """Values at each place, laid along the axes of a tensor with so many dimensions, 1 elsewhere."""
         return values.view([values.shape[self.axes.index(a)] if a in self.axes else 1 for a in range(dim)])
 
+    def empty_(self, values: Tensor, places: Tensor) -> None:
+        """Set a tensor to zero (or False), in place, at some places, a bool along the axes."""
+        if len(self.axes) == 1:  # a few rows or columns, many times faster than a mask of all
+            values.index_fill_(self.axes[0], places.nonzero().view(-1).to(values.device), 0)
+        else:
+            values.masked_fill_(self.spread(places, values.dim()).to(values.device), 0)
+
 
 @dataclass(frozen=True, eq=False)
 class UnitMap:
@@ -83,20 +90,23 @@ class UnitMap:
 
     def masks(self, keep: Tensor) -> dict[str, Tensor]:
         """Which elements of each tensor stay, bool of its shape, if the units ``keep`` (bool ``[U]``) do."""
-        return {
-            name: self._joined(name, [stays(claim.units, keep) for claim in self.claims.get(name, ())])
-            for name in self.shapes
-        }
+        found = {name: torch.ones(shape, dtype=torch.bool) for name, shape in self.shapes.items()}
+        for name, mask in found.items():
+            self.empty_(name, mask, keep)
+        return found
 
-    def held(self, name: str, keep: Tensor) -> Tensor:
-        """The same of one tensor, where what may rest stays, too."""
-        return self._joined(name, [stays(claim.units, keep) | claim.rests for claim in self.claims.get(name, ())])
+    def empty_(self, name: str, values: Tensor, keep: Tensor, *, resting: bool = True) -> None:
+        """Set to zero (or False), in place, the elements of a tensor whose units are not kept.
 
-    def _joined(self, name: str, parts: Iterable[Tensor]) -> Tensor:
-        mask = torch.ones(self.shapes[name], dtype=torch.bool)
-        for claim, part in zip(self.claims.get(name, ()), parts, strict=True):
-            mask &= claim.spread(part, mask.dim())
-        return mask
+        Args:
+            name: of the tensor.
+            values: of its shape.
+            keep: bool ``[U]``.
+            resting: whether what may rest goes, too.
+        """
+        for claim in self.claims.get(name, ()):
+            out = ~stays(claim.units, keep)
+            claim.empty_(values, out if resting else out & ~claim.rests)
 
     def sums(self, tensors: Named, *, squares: bool = False, resting: bool = True) -> Tensor:
         """For each unit the sum of its elements' values, or of their squares, ``[U]``, float64, on the CPU.
@@ -219,13 +229,16 @@ class Units(Pattern):
     def write(self, tensors: Named, masks: Named, within: Named | None, *, zero: bool) -> None:
         """Write the masks, see :meth:`Pattern.write`; of what is not kept, what may rest is not set to zero."""
         keep = self.kept_units(tensors, within)
-        whole = self.units.masks(keep)
         for name, tensor in tensors.items():
-            stay = whole.get(name, torch.ones(())).bool().to(tensor.device)
-            masks[name].copy_(stay if within is None else stay & within[name])
+            if within is None:
+                masks[name].fill_(True)
+            else:
+                if zero:
+                    tensor.masked_fill_(~within[name], 0)
+                masks[name].copy_(within[name])
+            self.units.empty_(name, masks[name], keep)
             if zero:
-                held = self.units.held(name, keep).to(tensor.device) if name in whole else stay
-                tensor.masked_fill_(~(held if within is None else held & within[name]), 0)
+                self.units.empty_(name, tensor, keep, resting=False)
 
     def kept_units(self, tensors: Named, within: Named | None = None) -> Tensor:
         """Which units stay, bool ``[U]``, of tensors by name, before they are projected.
