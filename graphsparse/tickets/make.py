@@ -47,7 +47,7 @@ def as_ticket(
     }
     state = {name: value.detach().cpu() for name, value in found.result.state.items()}
     theta0 = {name: value.detach().cpu() for name, value in problem.model.state_dict().items()}
-    training = problem.training
+    training, cut = problem.training, cut_of(problem, found, masks)
     config = {
         "edge_keep": str(edge_keep),
         "weight_keep": str(weight_keep),
@@ -58,14 +58,13 @@ def as_ticket(
         "distill": training.distill,
         "which": training.which,
         "weight_distribution": plain_distribution(training.distribution),
-        **({} if training.pattern == "weights" else {"pattern": training.pattern}),
+        **({} if cut is None else {"pattern": training.pattern, "units": cut.layers}),
         **problem.edge_options,
         "kind": problem.task.kind,
         "direction": problem.task.metric.direction,
         **problem.about,
         **batch_config(problem.task),
     }
-    cut = cut_of(problem, found, masks)
     return Ticket(
         method=method,
         edge_mask=found.edge_mask.cpu()[canonical_order(problem.data)],

@@ -64,6 +64,24 @@ def layer_sheet(ticket: Ticket) -> Sheet:
     )
 
 
+def unit_rows(ticket: Ticket) -> list[tuple[str, int, int]]:
+    """Name, number of units and of kept ones of each layer of a ticket of units; none for weights one by one."""
+    layers = ticket.config.get("units", {})
+    return [(name, int(total), int(left)) for name, (left, total) in layers.items()]
+
+
+def unit_sheet(ticket: Ticket) -> Sheet:
+    """The same as a table."""
+    return Sheet(
+        "Units kept in each layer",
+        ["layer", "units", "kept", "kept, %"],
+        [
+            [name, figure(total, digits=0), figure(left, digits=0), figure(left / max(total, 1), scale=100)]
+            for name, total, left in unit_rows(ticket)
+        ],
+    )
+
+
 def ticket_blocks(ticket: Ticket) -> list[Block]:
     """What a notebook shows of a ticket."""
     found = ticket.metrics
@@ -78,4 +96,4 @@ def ticket_blocks(ticket: Ticket) -> list[Block]:
             rows.append([words, figure(found[f"dense_{key}"], scale=scale), figure(found[key], scale=scale)])
     about = [("method", ticket.method), ("data set", str(ticket.config.get("dataset") or "-")), ("hash", ticket.hash)]
     beside = Sheet("The ticket beside the dense model", ["figure", "dense", "ticket"], rows)
-    return [Facts(about), beside, layer_sheet(ticket)]
+    return [Facts(about), beside, *([unit_sheet(ticket)] if unit_rows(ticket) else []), layer_sheet(ticket)]

@@ -135,8 +135,18 @@ def _check_about(about: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} must be a string, exact as it was written")
         keep_fraction(config.get(name, "1"))
     _check_size(config.get("split", 0), "split")
+    _check_units(config.get("units", {}))
     if config.get("kind", "node") not in tuple(KINDS):
         raise ValueError(f"there are tickets for {', '.join(KINDS)}, not for {config.get('kind')!r:.50}")
+
+
+def _check_units(layers: Any) -> None:
+    """What is said of the layers of a ticket of units: how many are kept, and of how many."""
+    if not isinstance(layers, dict) or not all(isinstance(pair, list) and len(pair) == 2 for pair in layers.values()):
+        raise ValueError("units must hold two numbers for each layer, those kept and all")
+    for pair in layers.values():
+        for count in pair:
+            _check_size(count, "units")
 
 
 def _check_size(value: Any, name: str) -> None:

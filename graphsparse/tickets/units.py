@@ -192,11 +192,13 @@ class UnitCut:
         cuts: what stays of each tensor that loses something, see `graphsparse.metanet.cut_out`.
         small: the smaller module, with the trained weights; None where it cannot be had.
         figures: what the metrics say of it.
+        layers: for each layer how many units it has kept, and of how many.
     """
 
     cuts: Mapping[str, Mapping[tuple[int, ...], Tensor]]
     small: nn.Module | None
     figures: Mapping[str, Any]
+    layers: Mapping[str, list[int]]
 
 
 def cut_of(problem: Problem, found: Found, masks: Mapping[str, Tensor]) -> UnitCut | None:
@@ -215,15 +217,26 @@ def cut_of(problem: Problem, found: Found, masks: Mapping[str, Tensor]) -> UnitC
         if not torch.equal(whole, masks[name]):
             raise TicketError(f"the finder keeps parts of units in {name}; pattern='units' keeps a unit whole or not")
     cuts = units.network.cuts(keep)
-    count, left = units.trained.count, int(keep.sum())
+    count, left, layers = units.trained.count, int(keep.sum()), _layers(units.trained, keep)
     figures: dict[str, Any] = {"num_units": count, "num_units_kept": left, "units_kept": left / count}
     try:
         small = cut_out(problem.trained_model(found.result), cuts)
         clear_graph_caches(small)
         check_outputs(problem.task.with_mask(found.edge_mask), small, found.result.logits)
     except (ShrinkError, TicketError) as error:
-        return UnitCut(cuts, None, figures | {"cut": False, "cut_refused": str(error)})
+        return UnitCut(cuts, None, figures | {"cut": False, "cut_refused": str(error)}, layers)
     except Exception as error:  # whatever the code of a model says to other widths
         said = f"the smaller {type(problem.model).__name__} does not run: {' '.join(str(error).split())[:200]}"
-        return UnitCut(cuts, None, figures | {"cut": False, "cut_refused": said})
-    return UnitCut(cuts, small, figures | {"cut": True})
+        return UnitCut(cuts, None, figures | {"cut": False, "cut_refused": said}, layers)
+    return UnitCut(cuts, small, figures | {"cut": True}, layers)
+
+
+def _layers(units: UnitMap, keep: Tensor) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for group, name in enumerate(units.names):
+        own = keep[units.group == group]
+        place, number = name, 2
+        while place in found:
+            place, number = f"{name} ({number})", number + 1
+        found[place] = [int(own.sum()), len(own)]
+    return found

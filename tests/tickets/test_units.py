@@ -9,14 +9,22 @@ import torch
 from torch import nn
 from torch_geometric.data import Data
 from torch_geometric.nn import GATConv, GatedGraphConv, GCNConv, SGConv
+from typer.testing import CliRunner
 
 import graphsparse as gs
+from graphsparse.cli import app
+from graphsparse.cli.report_command import know_runs
 from graphsparse.errors import TicketError, TraceError
 from graphsparse.fit import LinkTask
 from graphsparse.keep_rule import kept_count
 from graphsparse.nn import GCN, LinkNet, NodeEmbedding, make_molecule_net
+from graphsparse.report.parts import Prose, Sheet
+from graphsparse.report.runs import read_run
+from graphsparse.tickets.compare.plan import method_of, pattern_of, plain_name
 from graphsparse.tickets.problem import Found, Problem, Training
 from graphsparse.tickets.units import units_of
+
+know_runs()
 
 SETTINGS = {"edge_keep": 0.7, "weight_keep": 0.5, "epochs": 3, "pattern": "units", "progress": False}
 
@@ -264,3 +272,26 @@ def test_other_types_and_frozen_layers(blocks):
     assert small.given.weight.requires_grad is False
     assert torch.equal(small.given.weight, model.given.weight[ticket.cuts["given.weight"][(0,)]] if "given.weight" in
                        ticket.cuts else model.given.weight)  # fmt: skip
+
+
+def test_the_command_finds_units_and_its_page_shows_them_by_layer(tmp_path):
+    words = ["ticket", "--pattern", "units", "--seeds", "1", "--epochs", "2", "--hidden", "12", "--points", "1"]
+    words += ["--weight-keep", "40%", "--method", "random", "--json", "--out", str(tmp_path)]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    ticket = gs.Ticket.load(tmp_path)
+    assert ticket.config["units"] == {"convs.0.lin": [4, 12]}  # 65 + 10 weights a unit, 10 of none: 4 units of 12
+    run = read_run(tmp_path)
+    section = next(section for section in run.sections if section.title == "Units kept per layer")
+    rows = next(block.rows for block in section.blocks if isinstance(block, Sheet))
+    assert str(rows[0][0]) == "convs.0.lin"
+    assert any("outputs the same" in block.text for block in section.blocks if isinstance(block, Prose))
+    wrong = CliRunner().invoke(app, [*words, "--pattern", "unit"])
+    assert wrong.exit_code != 0
+
+
+def test_a_comparison_takes_units_beside_single_weights():
+    assert method_of("teddy+cover+units", {})[1] == {"guard": "cover"}
+    assert (pattern_of("teddy+units"), plain_name("teddy+units")) == ("units", "teddy")
+    with pytest.raises(ValueError, match="more than one guard"):
+        method_of("teddy+cover+isolated", {})

@@ -34,11 +34,14 @@ class NormOfMore(nn.Module):
         True
     """
 
-    def __init__(self, norm: nn.Module, width: int, weight: Tensor | None, bias: Tensor | None) -> None:
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
+
+    def __init__(self, norm: nn.Module, width: int, weight: nn.Parameter | None, bias: nn.Parameter | None) -> None:
         super().__init__()
         for name, value in (("weight", weight), ("bias", bias)):
-            self.register_parameter(name, value)  # type: ignore[arg-type]
-            if name in norm._parameters:
+            self.register_parameter(name, value)
+            if hasattr(norm, name):
                 norm.register_parameter(name, None)
         self.norm, self.width = norm, width
 
@@ -50,14 +53,16 @@ class NormOfMore(nn.Module):
         return out if self.bias is None else out + self.bias
 
     def extra_repr(self) -> str:
-        return f"{self.width} channels, of which {self.width - len(self.weight)} are gone"
+        left = 0 if self.weight is None else len(self.weight)
+        return f"{left} channels of {self.width}"
 
 
 def cut_out(module: M, cuts: Mapping[str, Cut]) -> M:
     """A copy of a module that holds only what stays of its tensors; its widths say so.
 
     Sizes that modules have as attributes of their own (``in_channels``, ``heads``, ``num_features`` ...) follow
-    their tensors. A norm over channels still counts those that are gone, as zeros. What code computes from other numbers cannot be seen: compare the outputs.
+    their tensors. A norm over channels still counts those that are gone, as zeros. What code computes from other
+    numbers cannot be seen: compare the outputs.
 
     Args:
         module: any module.

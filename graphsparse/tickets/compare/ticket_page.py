@@ -13,7 +13,7 @@ from graphsparse.report.graph_parts import graph_section
 from graphsparse.report.parts import Block, Cell, Prose, Run, Section, Sheet, Trend, figure
 from graphsparse.report.runs import RECORD, RUNS, how_made, name_of, read_record
 from graphsparse.tickets.compare.verdict import FEWEST
-from graphsparse.tickets.shown import Unit, layer_rows, layer_sheet
+from graphsparse.tickets.shown import Unit, layer_rows, layer_sheet, unit_rows, unit_sheet
 from graphsparse.tickets.standing import ADVICE
 from graphsparse.tickets.ticket import Ticket
 
@@ -36,7 +36,7 @@ def ticket_run(folder: Path) -> Run | None:
     sections = [Section("Accuracy against sparsity", [b for b in blocks if b is not None], _groups(record, ticket))]
     if record.get("graph"):
         sections.append(graph_section(record["graph"]))
-    sections += [_layers(ticket), _costs(summary)]
+    sections += [*_units(ticket), _layers(ticket), _costs(summary, ticket.metrics.get("cut") is True)]
     if len(seeds) > 1:
         sections.append(_seeds(seeds, unit))
     config = {**ticket.config, "method": ticket.method, "ticket hash": ticket.hash, "graph hash": ticket.graph_hash}
@@ -194,7 +194,25 @@ def _layers(ticket: Ticket) -> Section:
     return Section("Weights kept per layer", [chart, layer_sheet(ticket)])
 
 
-def _costs(summary: Mapping[str, Any]) -> Section:
+def _units(ticket: Ticket) -> list[Section]:
+    """What is left of each layer of a ticket of units."""
+    rows = unit_rows(ticket)
+    if not rows:
+        return []
+    words = [f"{left:,} of {total:,} units, {100 * left / max(total, 1):.2f} %" for _, total, left in rows]
+    kept = [100 * left / max(total, 1) for _, total, left in rows]
+    names = [name for name, *_ in rows]
+    chart = bars("Units kept in each layer", names, {"kept": kept}, x_label="kept, %", words={"kept": words})
+    refused = ticket.metrics.get("cut_refused")
+    said = (
+        f"The network keeps its widths and holds zeros where units are out: {refused}."
+        if refused
+        else "The units that are out were cut out: the layers are smaller, and the outputs the same."
+    )
+    return [Section("Units kept per layer", [chart, unit_sheet(ticket), Prose(said)])]
+
+
+def _costs(summary: Mapping[str, Any], cut: bool) -> Section:
     names, shares, words = ["multiply-accumulates", "measured time"], [], []
     for key, scale, unit in (("macs", 1e-6, "million"), ("inference_ms", 1.0, "ms")):
         ours, theirs, share = summary[key], summary[f"dense_{key}"], _ratio(summary, key)
@@ -206,9 +224,12 @@ def _costs(summary: Mapping[str, Any]) -> Section:
         return [title, dense, sparse, figure(_ratio(summary, key), scale=100, digits=1)]
 
     rows = [row("MACs, million", "macs", scale=1e-6), row("one forward pass, ms", "inference_ms")]
+    smaller = (
+        "on the smaller network that is left once units are cut out" if cut else "which skip edges but not weights"
+    )
     note = (
         "MACs count what a kernel that skips absent edges and zero weights would do. The time is that of plain dense "
-        "kernels on this machine, which skip edges but not weights."
+        f"kernels on this machine, {smaller}."
     )
     chart = bars(
         "Cost of the ticket, in per cent of the dense model",
