@@ -94,7 +94,7 @@ def sparsify_file(
     check_rules(rules.get("keep"), rules.get("per_node"), rules.get("guard"), rules.get("forest", False))
     if rules.get("keep") is not None:
         keep_fraction(rules["keep"])
-    if not source.exists():
+    if not source.suffix and not source.exists():
         raise DataError(f"{source} does not exist")
     format_of(source, file_format)
     kind = check_target(source, target, file_format)

@@ -371,5 +371,5 @@ def test_a_file_that_is_not_there_is_no_such_file_whatever_its_name(tmp_path):
     for name in ("nowhere", "nowhere.csv", "deep/nowhere"):
         with pytest.raises((ValueError, gs.DataError), match=r"no such file|does not exist"):
             gs.advise(str(tmp_path / name) if "/" in name else name)
-        with pytest.raises(gs.DataError, match="does not exist"):
+        with pytest.raises(gs.DataError, match="does not exist"):  # rather than that it has no suffix
             gs.edges.sparsify_file(tmp_path / name, tmp_path / "out.csv", rules={"keep": 0.5})

@@ -12,7 +12,6 @@ import torch
 from graphsparse.graphs.columns import end_columns, weight_name
 from graphsparse.graphs.formats.graph_content import GraphContent, lost_in_a_list, typed
 from graphsparse.graphs.formats.graph_file import Array, GraphFile
-from graphsparse.graphs.inner_form import coded_edges
 from graphsparse.graphs.labels import label_codes
 
 MANY_ROWS = 1 << 26  # a table may always have so many, and beyond them 64 for each byte
@@ -55,7 +54,7 @@ class ArrowFile(GraphFile):
             if len(self.labels) and int(self.labels.min()) < 1:
                 raise ValueError(f"it names node {int(self.labels.min())}, and ids that count from 1 begin there")
             self.labels = self.labels - 1
-        self.edges = coded_edges(self.codes, self.labels, undirected, values)
+        self.list_edges(self.codes, self.labels, undirected, values)
 
     @abstractmethod
     def names(self) -> list[str]:
@@ -67,7 +66,7 @@ class ArrowFile(GraphFile):
 
     def place(self, edge: int) -> str:
         """The row, from 0."""
-        return f"row {edge}"
+        return f"row {edge if self.both_ways is None else self.both_ways.first[edge]}"
 
     def content(self) -> GraphContent:
         """All columns of plain values."""

@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
-from operator import methodcaller
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,8 +16,8 @@ import numpy as np
 from graphsparse.graphs.columns import end_columns, weight_name
 from graphsparse.graphs.formats.content import read_content, write_content
 from graphsparse.graphs.formats.graph_content import GraphContent, lost_in_a_list, number
-from graphsparse.graphs.formats.graph_file import FORMATS
-from graphsparse.graphs.formats.text_lines import TextLines, decoded
+from graphsparse.graphs.formats.graph_file import FORMATS, Mask
+from graphsparse.graphs.formats.text_lines import NO_HEADER, TextLines, decoded, plain_cells
 
 DELIMITERS = ",\t;| "  # in this order; the first one by which the header names both ends is the table's
 
@@ -62,14 +61,17 @@ class TextTable(TextLines):
         labels = self.labels
         alike = 0 if isinstance(labels, np.ndarray) else len(labels) - len({str(label).strip() for label in labels})
         self.weights = "" if self.weight is None else f"the column {self.weight!r}"
-        self.note = f"{alike:,} labels differ from others by blanks only, and are nodes of their own" if alike else ""
-        if self.headless and header is None:
-            self.note = "; ".join(["the first line is an edge and no header (found so)", *filter(None, [self.note])])
+        notes = ["the first line is an edge and no header (found so)"] if self.headless and header is None else []
+        notes += [f"{alike:,} labels differ from others by blanks only, and are nodes of their own"] if alike else []
+        self.note = "; ".join([*notes, *filter(None, [self.note])])
 
     def _header(self, src: str | None, dst: str | None, header: bool | None) -> tuple[int, str, list[str]]:
         """The line of the first record, the delimiter, and the names of the columns."""
         errors: list[ValueError] = []
         self.headless = False
+        self.guessed = header is None
+        if header is None and self.lines and self.lines[0].startswith(NO_HEADER):
+            header = self.guessed = False
         for delimiter in DELIMITERS:
             with _collected(errors):
                 for start, stop, names in _records(self.lines, 0, delimiter):
@@ -90,7 +92,7 @@ class TextTable(TextLines):
         """Collect the ends, weights and lines of the records."""
         (src, dst), width = self.at, len(names)
         value = None if weight is None else names.index(weight)
-        cells = _plain_cells(self.lines[first:], delimiter, width)
+        cells = plain_cells(self.lines[first:], delimiter, width)
         if cells is not None and "" not in (tails := cells[src::width]) and "" not in (heads := cells[dst::width]):
             self.ends, self.cells = (tails, heads), [] if value is None else cells[value::width]
             self.starts = np.arange(first, len(self.lines))
@@ -123,6 +125,15 @@ class TextTable(TextLines):
                 self.cells.append(cells[value])
         self.ends = tails, heads
         self.starts, self.stops = np.array(starts, np.int64), np.array(stops, np.int64)
+
+    def mark(self, keep: Mask) -> str:
+        """Above a first edge that could be taken for a header, a line that says that there is none."""
+        if not (self.headless and self.guessed) or not keep.any():
+            return ""
+        first = self.starts[keep.argmax()], self.stops[keep.argmax()]
+        with _long_cells():
+            cells = next(cells for _, _, cells in _records(self.lines[: first[1]], int(first[0]), self.separator))
+        return "" if _is_edge(cells) else f"{NO_HEADER}\n"
 
     def content(self) -> GraphContent:
         """All columns, as text."""
@@ -164,20 +175,6 @@ def _is_edge(cells: list[str]) -> bool:
     """Whether a first record cannot be a header: it is an edge of whole numbers, with numbers beside."""
     ends = cells[:2]
     return all(cell.strip().isdecimal() for cell in ends) and not any(math.isnan(number(cell)) for cell in cells[2:])
-
-
-def _plain_cells(lines: list[str], delimiter: str, width: int) -> list[str] | None:
-    """All cells, row by row, of lines that are records without quotes; None where there is anything else."""
-    text = "".join(lines)
-    if '"' in text or text.startswith("#") or "\n#" in text:
-        return None
-    if "\r" in text:
-        text = text.replace("\r\n", "\n")
-        if "\r" in text:
-            return None
-    if {*map(methodcaller("count", delimiter), lines)} - {width - 1}:
-        return None
-    return text.removesuffix("\n").replace("\n", delimiter).split(delimiter) if lines else []
 
 
 def _records(

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +15,8 @@ import numpy as np
 from graphsparse.graphs.columns import end_columns, weight_name
 from graphsparse.graphs.formats.content import read_content, write_content
 from graphsparse.graphs.formats.graph_content import GraphContent, lost_in_a_list
-from graphsparse.graphs.formats.graph_file import FORMATS
-from graphsparse.graphs.formats.text_lines import TextLines, decoded
+from graphsparse.graphs.formats.graph_file import FORMATS, Mask
+from graphsparse.graphs.formats.text_lines import NO_HEADER, TextLines, decoded, plain_cells
 
 _COMMENTS = ("#", "%")
 _DATA = "{"  # where networkx writes the attributes of an edge as a dictionary
@@ -26,9 +30,11 @@ class EdgeListText(TextLines):
     """Two ids or words a line, and perhaps more; lines that begin with ``#`` or ``%`` are comments, and stay.
 
     There is a header where the first line names ``src`` and ``dst`` (or ``source`` and ``target``, or the columns that
-    are asked for), and where it alone has words among whole numbers: then its first two columns are the ends. Else the
-    ends are in the columns 1 and 2, and weights where they are asked for by their column's number. Lines may be
-    separated by commas or semicolons, too, if all are.
+    are asked for). A first line of two other words is one where all the other lines have whole numbers in their place,
+    and it reads like names of columns (``FromNodeId ToNodeId``); its first two columns are the ends then. Where it does
+    not, it is an edge. The report says which was found. Else the ends are in the columns 1 and 2, and weights where
+    they are asked for by their column's number. After a line ``# no header`` there is none. Lines may be separated by
+    commas or semicolons, too, if all are.
     """
 
     def __init__(
@@ -43,39 +49,45 @@ class EdgeListText(TextLines):
     ) -> None:
         self.lines = list(io.StringIO(decoded(read_content(path)), newline="\n"))
         self.delimiter: str | None = None
-        places, rows = self._rows()
+        self.guessed = header is None and not (self.lines and self.lines[0].startswith(NO_HEADER))
+        rows = self._rows()
+        first, note = rows.row(0) if rows else [], ""
         if not rows:
             self.names = ["1", "2"]
-        elif header or (header is None and _names_ends(rows[0], src, dst)):
-            self.names = rows.pop(0)
-            del places[0]
-        elif header is None and src is None and dst is None and _names_over_numbers(rows):
-            self.names = rows.pop(0)
-            del places[0]
-            src, dst = self.names[:2]
-            self.note = f"the first line is a header, and {src} and {dst} are the ends (found so)"
+        elif header or (self.guessed and _names_ends(first, src, dst)):
+            self.names, rows = first, rows.after_first()
+        elif self.guessed and src is None and dst is None and _words_above_numbers(rows):
+            if _looks_like_names(first):
+                self.names, rows = first, rows.after_first()
+                src, dst = first[:2]
+                note = f"the first line is a header, and {src} and {dst} are the ends (found so)"
+            else:
+                self.names = _numbered(first)
+                note = "the first line is an edge and no header (found so)"
         else:
-            self.names = [str(at + 1) for at in range(len(rows[0]))]
+            self.names = _numbered(first)
+        self.header = self.names is first
+        if self.names and not self.header:
             src, dst = src or "1", dst or "2"
-        self.at = end_columns(self.names, src, dst) if rows or self.names != ["1", "2"] else (0, 1)
+        self.at = end_columns(self.names, src, dst) if rows or self.header else (0, 1)
         self.weight = weight_name(self.names, weight, "column")
-        width = len(self.names)
-        for at, cells in zip(places, rows, strict=True):
-            if len(cells) != width:
-                raise ValueError(self._ragged(at, cells, width))
+        rows.check_width(len(self.names), self._ragged)
         self.rows = rows
-        self.starts = np.array(places, np.int64)
+        self.starts = np.array(rows.places, np.int64)
         self.stops = self.starts + 1
-        tails, heads = ([cells[end] for cells in self.rows] for end in self.at)
-        value = None if self.weight is None else self.names.index(self.weight)
-        weights = None if value is None else [cells[value] for cells in self.rows]
+        tails, heads = (rows.column(end) for end in self.at)
+        weights = None if self.weight is None else rows.column(self.names.index(self.weight))
         self.set_edges(tails, heads, weights, undirected, one_based)
         self.weights = "" if self.weight is None else f"the column {self.weight!r}"
+        self.note = "; ".join(filter(None, [note, self.note]))
 
-    def _rows(self) -> tuple[list[int], list[list[str]]]:
+    def _rows(self) -> _Rows:
         """The lines that are edges or a header, and their cells."""
+        begin = next((at for at, line in enumerate(self.lines) if not _no_edge(line, at)), len(self.lines))
+        if (fast := self._plain_rows(begin)) is not None:
+            return fast
         lines = [line.removeprefix("\ufeff") if at == 0 else line for at, line in enumerate(self.lines)]
-        places = [at for at, line in enumerate(lines) if not (line.startswith(_COMMENTS) or line.isspace())]
+        places = [at for at, line in enumerate(lines) if not _no_edge(line, at)]
         lines = [lines[at] for at in places]
         first = lines[0].partition(_DATA)[0] if lines else ""
         self.delimiter = next((sign for sign in ",;|" if sign in first), None)
@@ -84,7 +96,23 @@ class EdgeListText(TextLines):
         for at, cells in zip(places, rows, strict=True):
             if len(cells) < 2 or not cells[0] or not cells[1]:
                 raise ValueError(self._ragged(at, cells, 2))
-        return places, rows
+        return _ListedRows(places, rows)
+
+    def _plain_rows(self, begin: int) -> _Rows | None:
+        """The same at once, where each line has as many cells as the first, with one tab or one blank between."""
+        lines = self.lines[begin:]
+        if not lines or lines[0].startswith("\ufeff"):
+            return None
+        sign = "\t" if "\t" in lines[0] else " "
+        width = lines[0].count(sign) + 1
+        cells = plain_cells(lines, sign, width, "".join(_COMMENTS)) if width > 1 else None
+        if cells is None or "" in cells:
+            return None
+        text = "".join(lines)
+        other = " " if sign == "\t" else "\t"
+        if any(letter in text for letter in (other, _DATA, *",;|\v\f\x1c\x1d\x1e\x1f\x85\xa0")) or not text.isascii():
+            return None
+        return _PlainRows(range(begin, len(self.lines)), cells, width)
 
     def _cells(self, text: str) -> list[str]:
         plain, brace, data = text.partition(_DATA)
@@ -101,6 +129,13 @@ class EdgeListText(TextLines):
         first = "an edge has two ends" if width == 2 and len(cells) < 2 else f"the first has {width}"
         return f"line {at + 1} has {len(cells)} cells, and {first}; they are separated by {sign} as in the first line"
 
+    def mark(self, keep: Mask) -> str:
+        """Above a first edge that would be taken for a header, a line that says that there is none."""
+        if self.header or not self.guessed or not keep.any():
+            return ""
+        ends = (list(compress(self.rows.column(at), keep.tolist())) for at in (0, 1))
+        return _mark(list(map(list, zip(*ends, strict=True))))
+
     def content(self) -> GraphContent:
         """All columns, as text; the attributes that networkx writes as a dictionary are not taken apart."""
         columns: dict[str, Any] = {}
@@ -108,7 +143,7 @@ class EdgeListText(TextLines):
         for at, name in enumerate(self.names):
             if at in self.at:
                 continue
-            values = [cells[at] for cells in self.rows]
+            values = self.rows.column(at)
             if values and all(value.startswith(_DATA) for value in values):
                 lost.append("the dictionaries of the edges")
             else:
@@ -135,16 +170,119 @@ class EdgeListText(TextLines):
                 lost.append(f"the column {name!r}, which holds blanks")
         head = "\t".join(["# src", "dst", *(name.replace("\t", " ") for name in columns)])
         ends = [names[at] for at in content.ends[0]], [names[at] for at in content.ends[1]]
-        lines = ["\t".join(row) for row in zip(*ends, *columns.values(), strict=True)]
-        write_content(path, ["".join(f"{line}\n" for line in [head, *lines]).encode()])
+        rows = list(zip(*ends, *columns.values(), strict=True))
+        lines = ["\t".join(row) for row in rows]
+        mark = _mark([list(row[:2]) for row in rows])
+        write_content(path, [f"{mark}{head}\n".encode(), "".join(f"{line}\n" for line in lines).encode()])
         return lost
 
 
-def _names_over_numbers(rows: list[list[str]]) -> bool:
-    """Whether the first line has words where all the others have whole numbers."""
-    first, others = rows[0][:2], rows[1:]
-    words = len(set(first)) == 2 and not any(word.lstrip("-").isdecimal() for word in first)
-    return words and bool(others) and all(cell.isdecimal() for cells in others for cell in cells[:2])
+class _Rows(ABC):
+    """Lines and their cells."""
+
+    def __init__(self, places: Sequence[int]) -> None:
+        self.places = places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @abstractmethod
+    def row(self, at: int) -> list[str]:
+        """The cells of a line."""
+
+    @abstractmethod
+    def column(self, at: int) -> list[str]:
+        """The cells that stand in the same place of all lines."""
+
+    @abstractmethod
+    def after_first(self) -> _Rows:
+        """All lines but the first."""
+
+    @abstractmethod
+    def check_width(self, width: int, error: Callable[[int, list[str], int], str]) -> None:
+        """Raise a ValueError unless every line has so many cells."""
+
+
+class _ListedRows(_Rows):
+    """Cells of each line by itself."""
+
+    def __init__(self, places: Sequence[int], rows: list[list[str]]) -> None:
+        super().__init__(places)
+        self.rows = rows
+
+    def row(self, at: int) -> list[str]:
+        return self.rows[at]
+
+    def column(self, at: int) -> list[str]:
+        return [cells[at] for cells in self.rows]
+
+    def after_first(self) -> _ListedRows:
+        return _ListedRows(self.places[1:], self.rows[1:])
+
+    def check_width(self, width: int, error: Callable[[int, list[str], int], str]) -> None:
+        for at, cells in zip(self.places, self.rows, strict=True):
+            if len(cells) != width:
+                raise ValueError(error(at, cells, width))
+
+
+class _PlainRows(_Rows):
+    """All cells in one list, ``width`` of them a line."""
+
+    def __init__(self, places: Sequence[int], cells: list[str], width: int) -> None:
+        super().__init__(places)
+        self.cells, self.width = cells, width
+
+    def row(self, at: int) -> list[str]:
+        return self.cells[at * self.width : (at + 1) * self.width]
+
+    def column(self, at: int) -> list[str]:
+        return self.cells[at :: self.width]
+
+    def after_first(self) -> _PlainRows:
+        return _PlainRows(self.places[1:], self.cells[self.width :], self.width)
+
+    def check_width(self, width: int, error: Callable[[int, list[str], int], str]) -> None:
+        if len(self) and width != self.width:
+            raise ValueError(error(self.places[0], self.row(0), width))
+
+
+def _no_edge(line: str, at: int) -> bool:
+    """Whether a line is a comment or blank; the first one may begin with a byte order mark."""
+    text = line.removeprefix("\ufeff") if at == 0 else line
+    return text.startswith(_COMMENTS) or not text.strip()
+
+
+def _numbered(first: list[str]) -> list[str]:
+    """Names of columns that have none: 1, 2 and so on."""
+    return [str(at + 1) for at in range(len(first))]
+
+
+def _words_above_numbers(rows: _Rows) -> bool:
+    """Whether the first line has two words, and all the others whole numbers in their place."""
+    first, others = rows.row(0)[:2], rows.after_first()
+    if len(set(first)) < 2 or any(word.lstrip("-").isdecimal() for word in first):
+        return False
+    return bool(others) and all(cell.isdecimal() for at in (0, 1) for cell in others.column(at))
+
+
+def _mark(edges: list[list[str]]) -> str:
+    """What must stand above edges without a header, whose first would else be taken for one."""
+    if not edges:
+        return ""
+    rows = _ListedRows(range(len(edges)), edges)
+    alike = _names_ends(edges[0], None, None) or (_words_above_numbers(rows) and _looks_like_names(edges[0]))
+    return f"{NO_HEADER}\n" if alike else ""
+
+
+def _looks_like_names(cells: list[str]) -> bool:
+    """Whether two words are what columns of ends are called: the sides of an edge, or an id of each."""
+    return all(_COLUMN.fullmatch(cell.lower().strip("\"'")) for cell in cells[:2])
+
+
+_COLUMN = re.compile(
+    r"(from|to|source|target|src|dst|head|tail|start|end|left|right|origin|destination|parent|child|citing|cited|"
+    r"follower|followee|[uvijab]|[xy]|n[12]|.*node.*|.*vertex.*|.*(^|[^a-z])id[12]?|.*_id.*|id.*|.*id|user.*|item.*)"
+)
 
 
 def _names_ends(cells: list[str], src: str | None, dst: str | None) -> bool:

@@ -12,11 +12,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from graphsparse.errors import DataError
+from graphsparse.graphs.both_ways import BothWays, edges_of_lines
 from graphsparse.graphs.formats.content import PACKINGS, inner_suffix, zstd_library
 from graphsparse.graphs.formats.graph_content import GraphContent
-from graphsparse.graphs.inner_form import EdgeList
+from graphsparse.graphs.inner_form import EdgeList, coded_edges
 from graphsparse.registry import Registry
 from graphsparse.untrusted import reading
 
@@ -36,6 +39,7 @@ class GraphFile(ABC):
         weights: where its weights come from, in words; empty without weights.
         note: what a reader of the report should know besides; usually empty.
         labels: what the file calls its nodes, by their numbers; None where it calls them by these.
+        both_ways: which lines are one edge, where some edges stand in both directions; else a line is an edge.
         needs: a library that is not among the required ones, and that this kind cannot do without.
         packed: whether a file of this kind may be packed (``.csv.gz``, ``.csv.zst``).
         says_direction: whether a file of this kind says itself that its edges are undirected.
@@ -46,6 +50,7 @@ class GraphFile(ABC):
     weights: str = ""
     note: str = ""
     labels: Sequence[Hashable] | Array | None = None
+    both_ways: BothWays | None = None
     needs: ClassVar[str] = ""
     packed: ClassVar[bool] = False
     says_direction: ClassVar[bool] = False
@@ -56,7 +61,25 @@ class GraphFile(ABC):
 
     @abstractmethod
     def write(self, keep: Mask, path: Path) -> None:
-        """Write the file anew to ``path``, without the edges where ``keep`` ``[E]`` is false; all else stays."""
+        """Write the file anew to ``path``, without the lines where ``keep`` ``[E]`` is false; all else stays."""
+
+    def list_edges(
+        self, codes: Array, labels: Sequence[Hashable] | Array, undirected: bool | None, weights: Tensor | None
+    ) -> None:
+        """Make ``edges`` of a list of ends ``[2, E]``; of the weights of an edge's two lines the larger one counts."""
+        if undirected and (both := edges_of_lines(codes)) is not None:
+            self.both_ways, codes = both, codes[:, both.first]
+            if weights is not None:
+                found = np.full(len(both.first), -np.inf)
+                np.maximum.at(found, both.edge_of, weights.numpy())  # NaN stays NaN
+                weights = torch.from_numpy(found)
+        self.edges = coded_edges(codes, labels, undirected, weights, pairs_once=self.both_ways is not None)
+        if self.both_ways is not None:
+            self.note = self.both_ways.said
+
+    def lines_of(self, keep: Mask) -> Mask:
+        """Which lines stay ``[E]``, where ``keep`` says so of the edges."""
+        return keep if self.both_ways is None else keep[self.both_ways.edge_of]
 
     def place(self, edge: int) -> str:
         """Where the file holds an edge, for errors."""

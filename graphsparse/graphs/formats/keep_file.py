@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
+
 from graphsparse.atomic_write import atomic_write
 from graphsparse.graphs.formats.graph_file import FORMATS, GraphFile, Mask, check_packing, format_of
 
@@ -59,9 +61,14 @@ def write_kept(file: GraphFile, keep: Mask, target: Path, kind: type[GraphFile])
     try:
         with atomic_write(target) as partial:  # it has the target's suffix: writers go by it
             if same:
-                file.write(keep, partial)
+                file.write(file.lines_of(keep), partial)
                 return ""
-            lost = [*content.lost, *kind.build(content.kept(keep), partial)]
+            lines = file.lines_of(keep)
+            lost = list(content.lost)
+            if (both := file.both_ways) is not None:
+                lines &= np.isin(np.arange(len(lines)), both.first)
+                lost += ["the second line of edges that stand in both directions"]
+            lost += kind.build(content.kept(lines), partial)
     except ValueError as error:
         raise ValueError(f"{target}: {error}") from error
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from itertools import compress
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ import torch
 from graphsparse.graphs.formats.content import write_content
 from graphsparse.graphs.formats.graph_content import GraphContent, number
 from graphsparse.graphs.formats.graph_file import Array, GraphFile, Mask
-from graphsparse.graphs.inner_form import coded_edges
 from graphsparse.graphs.labels import label_codes
 
 
@@ -49,7 +49,7 @@ class TextLines(GraphFile):
         self.codes, self.labels = _whole_codes(tails, heads) or label_codes(tails, heads)
         if one_based:
             self.labels = self._counted_from_zero(self.labels)
-        self.edges = coded_edges(self.codes, self.labels, undirected, values)
+        self.list_edges(self.codes, self.labels, undirected, values)
 
     def _counted_from_zero(self, labels: Any) -> Any:
         if not isinstance(labels, np.ndarray):
@@ -66,11 +66,17 @@ class TextLines(GraphFile):
         gone[self.starts[~keep]] += 1
         gone[self.stops[~keep]] -= 1
         stay = np.cumsum(gone[:-1], dtype=np.int8) == 0
-        write_content(path, ["".join(compress(self.lines, stay.tolist())).encode()])
+        text = "".join(compress(self.lines, stay.tolist()))
+        write_content(path, [f"{self.mark(keep)}{text}".encode()])
+
+    def mark(self, keep: Mask) -> str:
+        """What must stand above the lines that stay, so that they are read back as they were; usually nothing."""
+        return ""
 
     def place(self, edge: int) -> str:
         """The first line of the edge's record."""
-        return f"line {self.starts[edge] + 1}"
+        line = edge if self.both_ways is None else self.both_ways.first[edge]
+        return f"line {self.starts[line] + 1}"
 
     def found(self, columns: dict[str, Any], weight: str | None, lost: list[str]) -> GraphContent:
         """The content, with what is beside the ends."""
@@ -85,6 +91,26 @@ class TextLines(GraphFile):
             weight,
             tuple(lost),
         )
+
+
+NO_HEADER = "# no header"  # a first line that says so: what comes first is an edge, whatever it looks like
+
+
+def plain_cells(lines: list[str], delimiter: str, width: int, comments: str = "#") -> list[str] | None:
+    """All cells, row by row, of lines that hold ``width`` cells each and nothing to be looked at more closely.
+
+    None where a line has another number of delimiters, a quote or a carriage return, or begins a comment.
+    """
+    text = "".join(lines)
+    if '"' in text or any(text.startswith(sign) or f"\n{sign}" in text for sign in comments):
+        return None
+    if "\r" in text:
+        text = text.replace("\r\n", "\n")
+        if "\r" in text:
+            return None
+    if {*map(methodcaller("count", delimiter), lines)} - {width - 1}:
+        return None
+    return text.removesuffix("\n").replace("\n", delimiter).split(delimiter) if lines else []
 
 
 def decoded(content: bytes) -> str:

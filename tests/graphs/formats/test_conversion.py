@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 
 import networkx as nx
 import numpy as np
@@ -250,6 +251,132 @@ def test_tables_without_a_header_are_seen_where_it_is_certain(tmp_path, text):
         open_file(tmp_path / "mixed.csv")
     with pytest.raises(ValueError, match="src is no option of a file in the format graphml"):
         open_file(tmp_path / "x.graphml", src="a")
+
+
+BOTH_WAYS = [(0, 1), (1, 0), (1, 2), (0, 1), (2, 2), (3, 1)]  # {0, 1} twice, once in both directions
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "txt", "parquet"])
+def test_edges_in_both_directions_and_in_one_are_taken_together_as_undirected(tmp_path, suffix):
+    source, out = tmp_path / f"in.{suffix}", tmp_path / f"out.{suffix}"
+    weights = [1.0, 5.0, 2.0, 3.0, 9.0, 4.0]
+    rows = [(f"n{u}", f"n{v}", w) for (u, v), w in zip(BOTH_WAYS, weights, strict=True)]
+    frame = pd.DataFrame(rows, columns=["src", "dst", "weight"])
+    if suffix == "parquet":
+        frame.to_parquet(source, index=False)
+    else:
+        frame.to_csv(source, index=False, sep={"csv": ",", "tsv": "\t", "txt": " "}[suffix])
+    file = open_file(source, undirected=True)
+    assert (file.edges.num_countable, file.edges.num_edges) == (4, 5)  # and a loop
+    assert file.edges.weight.tolist() == [5, 2, 3, 9, 4]  # of an edge's two lines the larger
+    assert file.both_ways.edge_of.tolist() == [0, 0, 1, 2, 3, 4]
+    said = sparsify_file(source, out, "random", undirected=True, rules={"keep": 0.5})
+    assert "kept 2 of 4 undirected edges" in said
+    assert "1 edge stands in both directions, and is one edge" in said
+    for keep in (np.array([True, False, False, True, False]), np.array([False, True, True, True, True])):
+        file.write(file.lines_of(keep), out)
+        back = open_file(out, undirected=True)
+        assert back.edges.num_countable == keep.sum() - keep[3]  # a loop is not counted
+        assert back.edges.weight.max() == 9
+    said = sparsify_file(source, tmp_path / "out.graphml", undirected=True, rules={"keep": 1})
+    assert "does not hold the second line of edges that stand in both directions" in said
+    assert open_file(tmp_path / "out.graphml").edges.num_countable == 4
+    assert open_file(source).edges.undirected is False  # nobody says that a line is an edge
+    same = open_file(source, undirected=True).edges
+    turned = frame.iloc[::-1]
+    turned.to_csv(tmp_path / "turned.csv", index=False)
+    other = open_file(tmp_path / "turned.csv", undirected=True).edges
+    assert sorted(map(sorted, _named(same))) == sorted(map(sorted, _named(other)))
+
+
+def _named(edges):
+    return [tuple(edges.names[[u, v]].tolist()) for u, v in edges.edge_index.t().tolist()]
+
+
+def _texts(file):
+    return [(str(file.labels[u]), str(file.labels[v])) for u, v in file.edges.edge_index.t().tolist()]
+
+
+def test_an_error_names_the_line_of_an_edge_that_stands_in_both_directions(tmp_path):
+    (tmp_path / "a.csv").write_text("src,dst,weight\n0,1,1\n1,0,2\n1,2,x\n")
+    file = open_file(tmp_path / "a.csv", undirected=True)
+    assert file.place(1) == "line 4"
+
+
+WORDS = ["from", "to", "src", "dst", "u", "alice", "bob", "1", "2", "30"]
+
+
+@pytest.mark.parametrize("suffix", ["txt", "csv"])
+def test_what_is_written_without_a_header_is_read_back_the_same(tmp_path, suffix):
+    """Whatever lines stay, the first of them is not taken for a header, and no header for an edge."""
+    drawn = np.random.default_rng(0)
+    source, out, tried = tmp_path / f"in.{suffix}", tmp_path / f"out.{suffix}", 0
+    for trial in range(160):
+        names = WORDS if trial % 2 else WORDS[-3:]
+        pairs = [(drawn.choice(names), drawn.choice(names)) for _ in range(drawn.integers(1, 14))]
+        first = [("alice", "bob"), ("u", "to"), ("1", "2"), ("src", "dst")][trial % 4]
+        pairs = [first, *pairs] if trial % 3 else [("1", "2"), first, *pairs]
+        source.write_text("".join(f"{u},{v}\n" if suffix == "csv" else f"{u} {v}\n" for u, v in pairs))
+        try:
+            file = open_file(source)
+        except DataError:
+            continue
+        keep = drawn.random(file.edges.num_edges) < 0.4
+        if not keep.any():
+            continue
+        tried += 1
+        file.write(keep, out)
+        assert _texts(open_file(out)) == list(itertools.compress(_texts(file), keep)), out.read_text()
+    assert tried > 40
+
+
+@pytest.mark.parametrize(
+    ("text", "header"),
+    [
+        ("from to\n0 1\n1 2\n", True),
+        ("FromNodeId\tToNodeId\n0\t1\n", True),
+        ("alice bob\n0 1\n1 2\n", False),
+        ("alice bob\n" + "0 1\n" * 10, False),
+        ("# no header\nfrom to\n0 1\n", False),
+        ("from to\nx y\n", False),
+        ("from 1\n0 1\n", False),
+    ],
+)
+def test_a_first_line_of_words_is_a_header_where_it_reads_like_one_and_it_is_told(tmp_path, text, header):
+    (tmp_path / "a.txt").write_text(text)
+    file = open_file(tmp_path / "a.txt")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    assert file.edges.num_edges == len(lines) - header
+    guessed = not text.startswith("#") and all(cell.isdecimal() for line in lines[1:] for cell in line.split())
+    words = not any(cell.isdecimal() for cell in lines[0].split())
+    assert ("(found so)" in file.note) is (guessed and words)
+    assert ("is a header" in file.note) is header
+
+
+def test_plain_lists_are_read_at_once_as_they_are_line_by_line(tmp_path, monkeypatch):
+    from graphsparse.graphs.formats.edge_list_text import EdgeListText
+
+    texts = [
+        "0 1\n1 2\n", "0\t1\n1\t2\n", "# c\n\n0 1 5\n1 2 6", "0 1\n# c\n1 2\n", "0  1\n1 2\n", "a b\n b c\n",
+        "0 1 \n1 2 \n", "0 1\r\n1 2\r\n", "é 1\n1 2\n", "0\x0b1 2\n3 4\n", "x y z\nz y x\n", "\ufeff0 1\n1 2\n",
+        "0 1\n\n1 2\n", "a\tb c\nd\te f\n", '"a" b\nc d\n', "0 1 {}\n1 2 {}\n", "a,b c\nd,e f\n", "from to\n0 1\n",
+        "0 1\n1 2\n\n", "% k\n0 1\n1 0\n",
+    ]  # fmt: skip
+    quick = EdgeListText._plain_rows
+    at_once = 0
+    for text in texts:
+        (tmp_path / "a.txt").write_bytes(text.encode())
+        found = []
+        for fast in (True, False):
+            monkeypatch.setattr(EdgeListText, "_plain_rows", quick if fast else lambda *_: None)
+            try:
+                file = open_file(tmp_path / "a.txt")
+                at_once += type(file.rows).__name__ == "_PlainRows"
+                found.append((_texts(file), file.names, file.starts.tolist(), file.note, file.content().columns))
+            except DataError as error:
+                found.append(str(error))
+        assert found[0] == found[1], text
+    assert at_once >= 7
 
 
 GEXF = """<?xml version="1.0"?>
