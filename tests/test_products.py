@@ -17,7 +17,7 @@ from graphsparse.products import multiply, quick_linear, remember_transpose
 
 
 def csr(rows, columns, density=0.1, dtype=torch.float32, seed=0, index=torch.int64):
-    matrix = scipy.sparse.random_array((rows, columns), density=density, format="csr", rng=seed)
+    matrix = scipy.sparse.random(rows, columns, density=density, format="csr", random_state=seed)
     kind = np.float32 if dtype == torch.float32 else np.float64
     arrays = (torch.from_numpy(part).to(index) for part in (matrix.indptr, matrix.indices))
     return torch.sparse_csr_tensor(*arrays, torch.from_numpy(matrix.data.astype(kind)), (rows, columns))

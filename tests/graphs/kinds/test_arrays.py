@@ -48,7 +48,7 @@ def name_of(graph):
         ([("a", "b"), ("b", "c")], "EdgePairs"),
         ([[0, 1, 0, 0]] * 4, "Adjacency"),
         ([RING, RING], "ManyGraphs"),
-        ([scipy.sparse.eye_array(3)], "ManyGraphs"),
+        ([scipy.sparse.csr_array(np.eye(3))], "ManyGraphs"),
     ],
 )
 def test_which_kind_it_is(graph, kind):
