@@ -129,7 +129,8 @@ def run_one(contender: str, size: Size, options: argparse.Namespace) -> dict[str
     task = NodeTask(data)
     if contender == "batches":
         task = task.in_batches(Batches(options.batch_size, tuple(options.neighbors), steps=options.steps))
-    problem = Problem(net, data, task, Training(epochs=options.epochs, lr=0.003, weight_decay=0.0), progress=False)
+    training = Training(epochs=options.epochs, lr=0.003, weight_decay=0.0)
+    problem = Problem(net.to(options.device), data, task, training, progress=False)
     loaded = peak_gb()
     dense = train_dense(problem)
     figures = {"load_s": loading, "load_gb": loaded, "dense_epoch_s": dense.seconds / options.epochs}
@@ -218,6 +219,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="steps of an epoch; by default all nodes once")
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="where the networks are trained")
     parser.add_argument("--repeats", type=int, default=15, help="batches that the sampler is timed on")
     parser.add_argument("--full-batch", action=argparse.BooleanOptionalAction, default=None)
     parser.add_argument("--ticket", action=argparse.BooleanOptionalAction, default=True)

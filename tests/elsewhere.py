@@ -47,11 +47,13 @@ class Elsewhere(TorchFunctionMode):
     def claimed(self, value):
         try:
             return any(part.untyped_storage().data_ptr() in self.addresses for part in parts(value))
-        except RuntimeError:  # while a network is traced they have no memory
+        except RuntimeError:  # what a trace has left has no memory
             return False
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
+        if torch.compiler.is_compiling():  # while a network is traced nothing has memory
+            return func(*args, **kwargs)
         if func == Tensor.device.__get__:
             return ELSEWHERE if self.claimed(args[0]) else func(*args)
         if func == Tensor.is_cpu.__get__:

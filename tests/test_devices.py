@@ -17,7 +17,7 @@ import graphsparse as gs
 SIZES = {"edge_keep": 0.7, "weight_keep": 0.6, "epochs": 2}
 FINDERS = [
     *("teddy", "ugs", "wd-glt", "reliance", "reliance-blind", "imp", "random-weights", "no-edges"),
-    *("magnitude", "mixture", "denoise", "dense-student"),
+    *("mixture", "denoise", "dense-student"),
 ]
 
 
@@ -167,6 +167,17 @@ class TestTickets:
         small = ticket.apply_to(moved(net, place))
         assert next(small.parameters()).device == place
         ticket.verify(blocks, model=net)
+
+    @pytest.mark.parametrize(
+        "options",
+        [{"batch_size": 32, "neighbors": (5, 5)}, {"pattern": "units"}, {"weight_distribution": "erk"}],
+        ids=["batches", "units", "erk"],
+    )
+    def test_batches_units_and_distributions(self, blocks, place, options):
+        ticket = gs.find_ticket(moved(gcn(), place), blocks, method="teddy", **SIZES, **options)
+        assert ticket.logits.device == CPU
+        ticket.verify(blocks, model=gcn())
+        assert next(ticket.apply_to(moved(gcn(), place)).parameters()).device == place
 
 
 class TestRuns:
