@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from graphsparse.edges.keep import Guard
+from graphsparse.edges.score_table import score_edges
 from graphsparse.edges.transform import edge_mask
 from graphsparse.errors import TicketError
 from graphsparse.fit import BaseTask, Distill, FitResult, GraphTask, LinkTask, MessageTask, NodeTask, fit
@@ -189,10 +190,19 @@ class Problem:
         return model
 
     def edge_mask(self, method: str | Callable[..., Tensor], keep: Fraction) -> Tensor:
-        """The exact mask ``[E]`` that keeps the fraction ``keep`` of each graph's edges by the score ``method``."""
+        """The exact mask ``[E]`` that keeps the fraction ``keep`` of each graph's edges by the score ``method``.
+
+        Edges are scored once, for all levels that are tried.
+        """
         options = dict(self.edge_options)
         rules = {"keep": keep} | {name: options.pop(name) for name in ("guard", "forest") if name in options}
-        return edge_mask(open_graph(self.data).edges, method, self.seed, rules, options, self.task.graph_of)
+        name = f"edge scores by {method if isinstance(method, str) else id(method)}"
+        if name not in self.memory:
+            edges = open_graph(self.data).edges
+            scores, _ = score_edges(edges, method, self.seed, options)
+            self.memory[name] = edges, scores, method  # the method, so that no other one gets its id
+        edges, scores, _ = self.memory[name]
+        return edge_mask(edges, scores, self.seed, rules, {}, self.task.graph_of)
 
     def train(self, model: nn.Module, task: BaseTask, name: str, **options: Any) -> FitResult:
         """Train ``model`` in place on ``task`` with the problem's settings; ``name`` labels its checkpoint."""

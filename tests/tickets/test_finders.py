@@ -67,6 +67,27 @@ def test_finders_are_listed_with_every_edge_score():
     )
 
 
+def test_edges_are_scored_once_for_all_levels(blocks, make_plain):
+    calls = []
+
+    def counted(edges):
+        calls.append(edges)
+        return gs.edges.SCORES["teddy"](edges)
+
+    problem, finder = problem_of(blocks, make_plain(blocks), epochs=1), OneShot(counted)
+    finder.check(problem)
+    dense = train_dense(problem)
+    found = [finder(problem, dense, *level_keeps(level)) for level in (1, 5)]
+    assert len(calls) == 1
+    for level, ticket in zip((1, 5), found, strict=True):
+        assert torch.equal(ticket.edge_mask, gs.edges.keep_mask(
+            gs.edges.score(blocks, "teddy"), blocks.edge_index, keep=level_keeps(level)[0], num_nodes=blocks.num_nodes
+        ))  # fmt: skip
+    other = dataclasses.replace(problem, seed=1)  # another problem scores anew
+    finder.check(other)
+    assert len(calls) == 2
+
+
 OWN = """
 from graphsparse.tickets import OneShot
 
