@@ -1,4 +1,4 @@
-"""Numba kernels on the simple graph: triangles of every pair, and the waves of the rank-degree walk.
+"""Numba kernels of scores: triangles of every pair, places among neighbours, and the waves of the rank-degree walk.
 
 Import this module only when it is used: it imports numba.
 """
@@ -29,6 +29,35 @@ def _triangles(indptr: Any, heads: Any) -> Any:
         for i in range(indptr[u], indptr[u + 1]):
             arc_to[heads[i]] = -1
     return counts
+
+
+def _places(at: Any, other: Any, place: Any, width: Any, logs: Any, positions: Any, out: Any) -> None:
+    next_slot = np.zeros(len(place) + 1, np.int64)
+    for i in range(len(at)):  # unsigned positions: no test for a negative one, several at a time
+        next_slot[np.uint64(place[np.uint64(other[i])] + 1)] += at[i] != other[i]
+    for b in range(len(place)):
+        next_slot[b + 1] += next_slot[b]
+    ends = np.empty(next_slot[-1], np.uint32)  # with ``positions``: each arc's end, by the other end's place
+    for i in range(len(at)):
+        if at[i] != other[i]:
+            rank = np.uint64(place[np.uint64(other[i])])
+            slot = np.uint64(next_slot[rank])
+            next_slot[rank] += 1
+            ends[slot], positions[slot] = at[i], i
+    state = np.zeros(
+        (len(place), 4), np.int32
+    )  # of each node: neighbours so far, the last group, the rank of its first
+    group, end = 0, next_slot[0]
+    for i in range(len(ends)):  # best neighbours first
+        while i >= end:
+            group += 1
+            end = next_slot[group]
+        a = np.uint64(ends[i])
+        own = state[a]
+        if own[1] != group + 1:
+            own[1], own[2] = group + 1, own[0]
+        own[0] += 1
+        out[np.uint64(positions[i])] = 1.0 - logs[own[2]] / width[a]
 
 
 def _waves(indptr: Any, heads: Any, pair: Any, restarts: Any, batch: int, share: Any) -> Any:
@@ -88,6 +117,11 @@ def _waves(indptr: Any, heads: Any, pair: Any, restarts: Any, batch: int, share:
 
 triangles: Callable[..., Any] = njit(nogil=True, cache=True)(_triangles)
 """Count the triangles over every arc ``[m]`` of an acyclic orientation in CSR form (the forward algorithm)."""
+
+places: Callable[..., Any] = njit(nogil=True, cache=True)(_places)
+"""Write ``1 - logs[rank] / width[a]`` for each arc ``[m]`` at its end a, where the other end ranks by its place.
+
+``positions`` ``[m]`` is room to work in."""
 
 waves: Callable[..., Any] = njit(nogil=True, cache=True)(_waves)
 """Wave (1, 2, ...) in which the rank-degree walk picks each pair ``[P]``; both arcs listed, best neighbours first."""

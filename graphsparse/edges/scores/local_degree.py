@@ -6,10 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphsparse.edges.pairs import Floats, Ints, by_degree, endpoints
+from graphsparse.edges.pairs import Floats, Ints, by_degree
 from graphsparse.edges.score_table import register
 from graphsparse.graphs import arcs
 from graphsparse.graphs.inner_form import EdgeList
+from graphsparse.parallel import over_slices, slices
+
+COMPILE_FROM = 1 << 14  # edges; below, the loop is done before its compiler would be
 
 
 @register("local_degree")
@@ -42,33 +45,33 @@ def local_degree(graph: EdgeList, *, seed: int = 0) -> Tensor:
         tensor([1., 1., 1.], dtype=torch.float64)
     """
     deg_out, deg_in = (degrees.cpu().numpy() for degrees in arcs.incident_degrees(graph))
-    tail, head = endpoints(graph)
-    real = tail != head
-    u, v = tail[real], head[real]
-    to_heads = by_degree(deg_in, graph.names, seed)[v]
+    tails, heads = graph.edge_index.detach().cpu().numpy()
+    to_heads = by_degree(deg_in, graph.names, seed)
+    to_tails = to_heads if graph.undirected else by_degree(deg_out, graph.names, seed)
     if graph.undirected and not graph.mirrored:
-        to_tails = by_degree(deg_in, graph.names, seed)[u]
-        both = _exponents(np.concatenate([u, v]), np.concatenate([to_heads, to_tails]), deg_in)
-        at_tail, at_head = both[: len(u)], both[len(u) :]
+        both = _exponents(np.concatenate([tails, heads]), np.concatenate([heads, tails]), to_heads, deg_in)
+        scores = np.maximum(both[: len(tails)], both[len(tails) :])
     else:
-        to_tails = by_degree(deg_out, graph.names, seed)[u]
-        at_tail, at_head = _exponents(u, to_heads, deg_out), _exponents(v, to_tails, deg_in)
-    scores = np.full(len(tail), np.inf)
-    scores[real] = np.maximum(at_tail, at_head)
+        sides = ((tails, heads, to_heads, deg_out), (heads, tails, to_tails, deg_in))
+        parts = min(2, len(slices(len(tails))))
+        found = over_slices(lambda a, b: [_exponents(*side) for side in sides[a:b]], 2, parts)
+        scores, other = (side for part in found for side in part)
+        np.maximum(scores, other, out=scores)
     return torch.from_numpy(scores).to(graph.edge_index.device)
 
 
-def _exponents(at: Ints, place: Ints, degrees: Ints) -> Floats:
-    """``1 - log(rank) / log(degree)`` of each edge ``[m]`` at its end ``at``, ranked there by the other end's place."""
-    keys = at * len(degrees) + place
-    order = np.argsort(keys)
-    ordered = keys[order]
-    position = np.arange(len(keys))
-    copies = ordered[1:] == ordered[:-1]
-    position[1:][copies] = 0
-    rank = np.empty(len(keys), np.int64)
-    rank[order] = np.maximum.accumulate(position)  # copies have the place of the first
-    rank -= (np.cumsum(degrees) - degrees)[at]
+def _exponents(at: Ints, other: Ints, place: Ints, degrees: Ints) -> Floats:
+    """``1 - log(rank) / log(degree)`` of each edge ``[m]`` at its end ``at``, ranked there by the other end's place.
+
+    Edges are grouped by the place of the other end and dealt out to their own ends in that order: a node gets its best
+    neighbour first, and nothing is sorted but nodes. Copies have the place of the first; loops have infinity.
+    """
+    from graphsparse.edges.pair_kernels import places
+
     logs = np.log(np.arange(1, degrees.max(initial=1) + 1))  # looked up, so that equal ranks score equal bits
     width = np.where(degrees > 1, logs[np.maximum(degrees, 1) - 1], 1.0)
-    return np.asarray(1.0 - logs[rank] / width[at])
+    exponents = np.full(len(at), np.inf)
+    loop = places if len(at) >= COMPILE_FROM else places.py_func  # type: ignore[attr-defined]
+    positions = np.empty(len(at), np.uint32 if len(at) < 1 << 32 else np.int64)
+    loop(at, other, place, width, logs, positions, exponents)
+    return exponents
