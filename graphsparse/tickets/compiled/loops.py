@@ -29,10 +29,18 @@ def gather(
         else:
             for j in range(width):
                 row[j] = bias[j]
-        for e in range(starts[i], starts[i + 1]):
+        e, last = starts[i], starts[i + 1]
+        while width >= 16 and e + 4 <= last:  # four at once: a sum is read and written once for four products
+            a, b, c, d = values[e], values[e + 1], values[e + 2], values[e + 3]
+            one, two, three, four = x[columns[e]], x[columns[e + 1]], x[columns[e + 2]], x[columns[e + 3]]
+            for j in range(width):
+                row[j] += a * one[j] + b * two[j] + c * three[j] + d * four[j]
+            e += 4
+        while e < last:
             value, source = values[e], x[columns[e]]
             for j in range(width):
                 row[j] += value * source[j]
+            e += 1
         if relu:
             for j in range(width):
                 if row[j] < 0:  # noqa: PLR1730  (NaN stays)
@@ -45,27 +53,40 @@ def by_sparse_weights(
 ) -> None:
     """x W^T for x ``[n, m]`` and W ``[w, m]`` in compressed rows; 64 rows of x at a time, so that lanes are rows."""
     width, height = len(starts) - 1, x.shape[1]
-    turned = np.empty((height, 64), x.dtype)
-    sums = np.empty(64, x.dtype)
+    turned, sums = np.empty((height, 64), x.dtype), np.empty((16, 64), x.dtype)
     for first in range(start, stop, 64):
         rows = min(64, stop - first)
-        for i in range(rows):
-            for k in range(height):
-                turned[k, i] = x[first + i, k]
-        for j in range(width):
-            for i in range(64):
-                sums[i] = bias[j]
-            for e in range(starts[j], starts[j + 1]):
-                value, lane = values[e], turned[columns[e]]
-                for i in range(64):
-                    sums[i] += value * lane[i]
+        for low in range(0, height, 16):  # small squares, so that what is read and written stays in the first cache
             for i in range(rows):
-                total = sums[i]
-                if add:
-                    total += out[first + i, j]
-                if relu and total < 0:
-                    total = 0
-                out[first + i, j] = total
+                for k in range(low, min(low + 16, height)):
+                    turned[k, i] = x[first + i, k]
+        for low in range(0, width, 16):
+            high = min(low + 16, width)
+            for j in range(low, high):
+                row = sums[j - low]
+                for i in range(64):
+                    row[i] = bias[j]
+                e, last = starts[j], starts[j + 1]
+                while e + 4 <= last:
+                    a, b, c, d = values[e], values[e + 1], values[e + 2], values[e + 3]
+                    one, two = turned[columns[e]], turned[columns[e + 1]]
+                    three, four = turned[columns[e + 2]], turned[columns[e + 3]]
+                    for i in range(64):
+                        row[i] += a * one[i] + b * two[i] + c * three[i] + d * four[i]
+                    e += 4
+                while e < last:
+                    value, lane = values[e], turned[columns[e]]
+                    for i in range(64):
+                        row[i] += value * lane[i]
+                    e += 1
+            for i in range(rows):
+                for j in range(low, high):
+                    total = sums[j - low, i]
+                    if add:
+                        total += out[first + i, j]
+                    if relu and total < 0:
+                        total = 0
+                    out[first + i, j] = total
 
 
 @njit(nogil=True, cache=True, fastmath=_FUSED)
