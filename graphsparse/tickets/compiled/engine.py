@@ -98,6 +98,8 @@ class Engine:
 
     Attributes:
         notes: the forms that were taken, in words, with the times of those that were tried.
+        multiplications: of all products in the forms taken.
+        traffic: bytes that are read and written at least: each matrix once where it is used, each result once.
     """
 
     def __init__(self, program: Program, x: Tensor | None, *, threads: int = 1, reorder: bool = False) -> None:
@@ -112,6 +114,7 @@ class Engine:
         self.last_use = {source: number for number, (step, _) in enumerate(self.steps) for source in step.sources}
         self.held: dict[int, Value] = {step.out: self._hold(step) for step, _ in self.steps if isinstance(step, Held)}
         self.ways: dict[tuple[int, int], Way] = {}
+        self.multiplications = self.traffic = 0
         self.features = None if x is None else self.prepare(x)
         if isinstance(self.features, Rows):
             self.notes.append(f"features in compressed rows ({self.features.density:.1%} of them are not zero)")
@@ -163,22 +166,25 @@ class Engine:
         values: dict[int, Any] = {0: self.features, **self.held}
         for step, relu in self.steps:
             for place, term in enumerate(step.terms if isinstance(step, Mix) else ()):
-                self.ways[step.out, place] = self._fastest(step.out, term, values[term.source])
+                cost, self.ways[step.out, place] = self._fastest(step.out, term, values[term.source])
+                self.multiplications += int(cost)
+                self.traffic += _bytes(term.graph) + _bytes(term.weight)
             if not isinstance(step, Held):
                 values[step.out] = self._value(step, relu, values)
+                self.traffic += _bytes(values[step.out]) + sum(_bytes(values[source]) for source in step.sources)
 
-    def _fastest(self, number: int, term: Term, value: Value) -> Way:
+    def _fastest(self, number: int, term: Term, value: Value) -> tuple[float, Way]:
         ways = self._ways(term, value)
         work = {name: cost for name, (cost, _) in ways.items()}
         least = min(work.values())
         names = [name for name in work if work[name] <= 8 * least or work[name] < _TRIED_FROM]
         if len(names) == 1 or least < _TRIED_FROM:
-            return ways[min(names, key=lambda name: work[name])][1]
+            return ways[min(names, key=lambda name: work[name])]
         times = inference_ms([partial(ways[name][1], value, None, None, False) for name in names], 3, 0.02)
         best = min(range(len(names)), key=lambda place: times[place])
         said = ", ".join(f"{name} {ms:.2f} ms" for name, ms in zip(names, times, strict=True))
         self.notes.append(f"product {number}: {names[best]} (tried: {said})")
-        return ways[names[best]][1]
+        return ways[names[best]]
 
     def _ways(self, term: Term, value: Value) -> dict[str, tuple[float, Way]]:
         """Each form with its multiplications."""
@@ -292,6 +298,14 @@ class Engine:
         last = (shift.numpy(), out.numpy(), add, relu)
         over_slices(lambda start, stop: loop(*arrays, *last, start, stop), count, threads)
         return out
+
+
+def _bytes(held: Value | Graph | None) -> int:
+    """What a matrix takes, in compressed rows or dense."""
+    if held is None:
+        return 0
+    parts = (held,) if isinstance(held, Tensor) else (held.starts, held.columns, held.values)
+    return sum(part.numel() * part.element_size() for part in parts)
 
 
 def _fill(x: Tensor) -> float:

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -38,12 +38,14 @@ class Candidate:
         prepare: features [N, F] in the form that `run` takes.
         run: outputs of prepared features; of None: of the graph's own.
         notes: what it does, in words.
+        work: ``multiplications`` and ``bytes`` of a pass, where they are known.
     """
 
     name: str
     prepare: Callable[[Tensor], Any]
     run: Callable[[Any], Tensor]
     notes: tuple[str, ...] = ()
+    work: Mapping[str, int] = field(default_factory=dict)
 
 
 class Prepared:
@@ -65,6 +67,7 @@ class CompiledTicket(nn.Module):
         plan: what it does, line by line; ``print(fast.explain())`` shows it.
         milliseconds: median time of a pass of each candidate when it was made, by its name, and of the plain model.
         error: the largest difference from the plain model's outputs that was seen then.
+        work: ``multiplications`` and least ``bytes`` read and written of a pass; empty where the model is run as it is.
         model: the ticket's model, zeros where weights went.
     """
 
@@ -198,7 +201,7 @@ class CompiledTicket(nn.Module):
                     (alone,) = inference_ms([runs[best]], 5, 0.2)
                 if alone <= times[best]:
                     self.threads = 1
-        self._prepare, self._run = taken.prepare, taken.run
+        self._prepare, self._run, self.work = taken.prepare, taken.run, taken.work
         self.milliseconds = {candidate.name: ms for (candidate, _), ms in zip(good, times, strict=True)}
         timed = ", ".join(f"{name} {ms:.2f} ms" for name, ms in self.milliseconds.items())
         self.plan = (
@@ -269,7 +272,8 @@ class CompiledTicket(nn.Module):
         threads = torch.get_num_threads()
         engine = Engine(program, self.arguments.x, threads=threads, reorder=reorder)
         name = "loops over rows, nodes numbered anew" if reorder else "loops over rows"
-        return Candidate(name, engine.prepare, engine, (*_said(program), *engine.notes))
+        work = {"multiplications": engine.multiplications, "bytes": engine.traffic}
+        return Candidate(name, engine.prepare, engine, (*_said(program), *engine.notes), work)
 
     def _compiled(self) -> Candidate:
         plain = self._sorted()
