@@ -79,6 +79,9 @@ def ticket(
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 3,
     points: Annotated[int, typer.Option(min=1, help="Points of the plotted curve; the ticket is the last.")] = 4,
     out: Annotated[Path, typer.Option(help="Folder for the ticket, the plot and the figures.")] = Path("ticket"),
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Compile the best ticket, too, and tell how long a pass takes then.")
+    ] = False,
     dry_run: DryRun = False,
     device: Device = "cpu",
     tensorboard: Tensorboard = None,
@@ -111,6 +114,7 @@ def ticket(
         points=points,
         device=device,
         tensorboard=tensorboard,
+        compile=compile,
         batches=_batches(batch_size, neighbors, replace, workers, steps),
     )
     if dry_run:

@@ -1,6 +1,7 @@
 """The compiled ticket: equal to the plain model whatever was pruned, and clear about what it cannot do."""
 
 import copy
+import json
 
 import pytest
 import torch
@@ -22,8 +23,10 @@ from torch_geometric.nn import (
     SGConv,
     TransformerConv,
 )
+from typer.testing import CliRunner
 
 import graphsparse as gs
+from graphsparse.cli import app
 from graphsparse.errors import GraphsparseError, TicketError, TraceError
 from graphsparse.fit.edge_data import EdgeData
 from graphsparse.fit.graph_call import GraphCall
@@ -352,6 +355,27 @@ def test_onnx_without_its_packages_says_what_to_install(ticket, blocks, model, t
     monkeypatch.setattr("graphsparse.tickets.compiled.export.find_spec", lambda name: None)
     with pytest.raises(GraphsparseError, match=r"ONNX needs onnx and onnxscript: pip install 'graphsparse\[onnx\]'"):
         ticket.compile(model, blocks).export(tmp_path / "net.onnx")
+
+
+def test_a_ticket_of_units_compiles_to_the_smaller_model(blocks, model):
+    ticket = gs.find_ticket(model, blocks, edge_keep=0.5, weight_keep=0.3, pattern="units", epochs=3)
+    fast = ticket.compile(model, blocks)
+    assert fast.model.first.lin.weight.size(0) < 16
+    torch.testing.assert_close(fast(), ticket.logits, rtol=1e-4, atol=1e-5)
+
+
+def test_the_command_compiles_and_its_page_shows_the_time(tmp_path):
+    words = ["ticket", "--compile", "--seeds", "1", "--epochs", "2", "--hidden", "8", "--points", "1"]
+    done = CliRunner().invoke(app, [*words, "--method", "random", "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert "Compiled, a pass takes" in done.output
+    times = json.loads((tmp_path / "metrics.json").read_text())["compiled"]
+    assert 0 < times["ms"] <= times["plain_ms"] * 2
+    page = (tmp_path / "report.html").read_text()
+    assert "one forward pass, compiled, ms" in page
+    assert times["plan"][-1] in page.replace("&#x27;", "'")
+    assert "graphsparse ticket --dataset" in page
+    assert "--compile" in page
 
 
 def test_data_is_not_changed(ticket, blocks, model):

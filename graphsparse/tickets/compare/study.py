@@ -30,6 +30,7 @@ from graphsparse.tickets.compare.estimate import memory_mb, seconds_of
 from graphsparse.tickets.compare.search import LEVELS, best_on_validation, sparsest_within, summarise
 from graphsparse.tickets.compare.setup import node_classes, problem_of
 from graphsparse.tickets.compare.ticket_page import ticket_run
+from graphsparse.tickets.compiled.figures import compiled_figures
 from graphsparse.tickets.find import check_problem, read_keeps
 from graphsparse.tickets.finders.table import check_rules, finder_name
 from graphsparse.tickets.make import BATCH_SETTINGS, make_ticket
@@ -89,6 +90,7 @@ class Study:
     device: str
     tensorboard: Path | None = None
     batches: Batches | None = None
+    compile: bool = False
 
     def run(self, out: Path, console: Console, *, spare_threads: bool = False) -> Ticket:
         """Find the tickets, print the table, and write ``metrics.json``, the plot and the best ticket into ``out``.
@@ -213,7 +215,7 @@ class Study:
 
     def _fingerprint(self) -> str:
         """Names the checkpoints of this study: another question never resumes from them."""
-        apart = ("seeds", "points", "tensorboard", "batches")
+        apart = ("seeds", "points", "tensorboard", "batches", "compile")
         asked = {name: value for name, value in vars(self).items() if name not in apart}
         if self.batches is not None:
             asked["batches"] = self.batches.fingerprint()
@@ -236,6 +238,8 @@ class Study:
         summary["controls"] = {
             method: {k: v for k, v in each.items() if k != "seeds"} for method, each in controls.items()
         }
+        if self.compile:
+            summary["compiled"] = compiled_figures(best, self._problem(data, best.config["seed"], None, None))
         write_json(out / "metrics.json", plain(summary))
         plot = plot_sparsity(
             out / "accuracy.png",
@@ -255,6 +259,12 @@ class Study:
             table(_title(self, summary), ["", "dense", "ticket", *beside], _rows(summary, *controls.values()))
         )
         say(console, f"{standing.sentence[:1].upper()}{standing.sentence[1:]}.")
+        if self.compile:
+            times = summary["compiled"]
+            say(
+                console,
+                f"Compiled, a pass takes {times['ms']:.3g} ms; the dense model takes {times['dense_ms']:.3g} ms.",
+            )
         say(console, f"ticket: {out}/ticket.json  plot: {plot}  figures: {out}/metrics.json  page: {page}")
         return best
 

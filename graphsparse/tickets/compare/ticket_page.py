@@ -224,6 +224,14 @@ def _costs(summary: Mapping[str, Any], cut: bool) -> Section:
         return [title, dense, sparse, figure(_ratio(summary, key), scale=100, digits=1)]
 
     rows = [row("MACs, million", "macs", scale=1e-6), row("one forward pass, ms", "inference_ms")]
+    times = summary.get("compiled")
+    if times:
+        ours, theirs = times["ms"], times["dense_ms"]
+        names.append("measured time, compiled")
+        shares.append(100 * ours / theirs if theirs else None)
+        words.append(f"{ours:,.3g} of {theirs:,.3g} ms")
+        cells: list[Cell | str] = ["one forward pass, compiled, ms", figure(theirs), figure(ours)]
+        rows.append([*cells, figure(ours / theirs if theirs else None, scale=100, digits=1)])
     smaller = (
         "on the smaller network that is left once units are cut out" if cut else "which skip edges but not weights"
     )
@@ -240,7 +248,8 @@ def _costs(summary: Mapping[str, Any], cut: bool) -> Section:
         note=note,
     )
     sheet = Sheet("MACs beside measured time", ["cost", "dense", "ticket", "of dense, %"], rows)
-    return Section("MACs beside measured time", [chart, sheet])
+    plan = [Prose(f"Compiled: {'; '.join(times['plan'])}.")] if times else []
+    return Section("MACs beside measured time", [chart, sheet, *plan])
 
 
 def _ratio(summary: Mapping[str, Any], key: str) -> float | None:
@@ -283,7 +292,6 @@ def _command(record: Mapping[str, Any]) -> str | None:
     """The command with all its options, where none was typed."""
     if not record.get("options"):
         return None
-    words = [
-        (f"--{name.replace('_', '-')}", str(value)) for name, value in record["options"].items() if value is not None
-    ]
+    given = {name: value for name, value in record["options"].items() if value is not None and value is not False}
+    words = [(f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])) for name, value in given.items()]
     return " ".join(["graphsparse ticket", *(shlex.join(pair) for pair in words)])
