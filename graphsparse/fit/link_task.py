@@ -218,10 +218,9 @@ class LinkTask(MessageTask):
         return Distill(z, weight=weight, outputs="labels", decode=partial(self.decode, teacher))
 
     def start(self, model: nn.Module, device: torch.device, distill: Distill | None = None) -> Session:
-        if self.samples:
+        if self.samples and self.batches is not None and not self.batches.are_all(self.training_links.size(1)):
             from graphsparse.fit.batches.links import SampledLinks
 
-            assert self.batches is not None
             return SampledLinks(self, self.batches, model, device, distill)
         return LinkSession(self.to(device), model, distill)
 

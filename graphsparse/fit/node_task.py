@@ -220,7 +220,7 @@ class NodeTask(MessageTask):
             return exact_outputs(model, arguments)
 
     def start(self, model: nn.Module, device: torch.device, distill: Distill | None = None) -> Session:
-        if self.batches is not None:
+        if self.batches is not None and not self.batches.are_all(self.num_nodes):
             return SampledNodes(self, self.batches, model, device, distill)
         return _FullBatch(self.to(device), model, distill)
 

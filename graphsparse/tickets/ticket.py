@@ -377,7 +377,10 @@ class Ticket:
         task = task_class(kind).of(
             data, protocol=self.config["protocol"], split=self.config["split"], metric=self.metrics["metric"]
         )
-        batches = Batches.of_config(self.config)
+        try:
+            batches = Batches.of_config(self.config)
+        except (TypeError, ValueError) as error:
+            raise TicketError(f"the ticket's config says nothing readable of mini-batches: {error}") from error
         return task if batches is None else task.in_batches(batches)
 
 

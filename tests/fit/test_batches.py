@@ -29,11 +29,14 @@ from torch_geometric.nn import (
     SAGEConv,
     TransformerConv,
 )
-from torch_geometric.sampler import NodeSamplerInput
+from torch_geometric.sampler import NodeSamplerInput, SamplerOutput
 
 import graphsparse as gs
 from graphsparse.fit import Batches, Distill, GraphTask, LinkTask, NeighborhoodSampler, NodeTask, fit
 from graphsparse.fit.batches.chunks import in_chunks
+from graphsparse.fit.batches.links import SampledLinks
+from graphsparse.fit.batches.loader import Neighborhoods
+from graphsparse.fit.batches.nodes import SampledNodes
 from graphsparse.fit.batches.sampler import Incoming
 from graphsparse.fit.batches.seeds import new_epoch
 
@@ -205,6 +208,17 @@ NETS = {
 }
 
 
+class Drawn(NodeTask):
+    """A task whose batches are cut out of the graph, even if they take all of it."""
+
+    def start(self, model: nn.Module, device: torch.device, distill: Distill | None = None) -> Any:
+        return (
+            SampledNodes(self, self.batches, model, device, distill)
+            if self.batches
+            else super().start(model, device, distill)
+        )
+
+
 def new(name: str) -> nn.Module:
     torch.manual_seed(0)
     return NETS[name]()
@@ -221,7 +235,7 @@ def test_one_batch_of_all_is_the_whole_graph(data: Data, name: str, protocol: An
     """Also where only the labelled nodes are seeds, and their batch is a part of the graph with other degrees."""
     data.edge_index = torch.cat([data.edge_index, torch.tensor([[3, 7], [3, 7]])], dim=1)
     distill = Distill(torch.randn(60, 3, generator=torch.Generator().manual_seed(1))) if distilled else None
-    task = NodeTask(data, protocol=protocol)
+    task = Drawn(data, protocol=protocol)
     small = task.in_batches(Batches(60, (-1, -1)))
     one, other = (fit(new(name), each, epochs=4, distill=distill) for each in (task, small))
     assert largest_difference(one.state, other.state) < 1e-4
@@ -236,12 +250,23 @@ def test_edge_data_and_labels_go_along(data: Data) -> None:
     data.y = torch.nn.functional.one_hot(data.y, 3).float()
     data.y[::7, 1] = torch.nan
     data.metric = None
-    task = NodeTask(data)
+    task = Drawn(data)
     one, other = (fit(new("gcn"), each, epochs=3) for each in (task, task.in_batches(Batches(60, (-1, -1)))))
     assert largest_difference(one.state, other.state) < 1e-5
     del data.edge_weight
-    without = fit(new("gcn"), NodeTask(data).in_batches(Batches(60, (-1, -1))), epochs=3)
+    without = fit(new("gcn"), Drawn(data).in_batches(Batches(60, (-1, -1))), epochs=3)
     assert largest_difference(one.state, without.state) > 1e-3
+
+
+def test_all_nodes_and_neighbours_are_the_whole_graph_to_the_bit(data: Data) -> None:
+    """Dropout draws the same, too; one neighbour less, or one node, is a batch."""
+    task = NodeTask(data, protocol="inductive")
+    net = gs.nn.GCN(40, 8, 3)
+    whole, batch = (fit(copy.deepcopy(net), each, epochs=3) for each in (task, task.in_batches(Batches(60, (-1, -1)))))
+    assert whole.history == batch.history
+    assert largest_difference(whole.state, batch.state) == 0.0
+    for some in (Batches(59, (-1, -1)), Batches(60, (-1, 99))):
+        assert fit(copy.deepcopy(net), task.in_batches(some), epochs=3).history != whole.history
 
 
 def test_the_loss_of_small_batches_is_that_of_the_whole_graph_in_the_mean(data: Data) -> None:
@@ -426,13 +451,14 @@ def test_a_batch_of_all_links_is_the_step_of_the_whole_graph(monkeypatch: pytest
     """The same links and negatives give the same loss and gradients, from neighbourhoods as from the whole graph."""
     task = LinkTask(link_data(), metric="hits@5", batch_size=None)
     small = task.in_batches(Batches(10**6, (-1, -1)))
+    cpu = torch.device("cpu")
     monkeypatch.setattr(task.negatives, "draw", lambda count: (torch.arange(2 * count) * 7 % 80).view(2, count))
     found = []
     for each in (task, small):
         torch.manual_seed(0)
         net = GCN(6, 8, num_layers=2, out_channels=4)
         teacher = each.teach(copy.deepcopy(net), torch.empty(0), 1.0)
-        session = each.start(net, torch.device("cpu"), teacher)
+        session = each.start(net, cpu, teacher) if each is task else SampledLinks(each, each.batches, net, cpu, teacher)
         (loss,) = session.losses()
         found.append((loss.detach(), *torch.autograd.grad(loss, list(net.parameters()))))
         assert each.predict(net).shape == (140,)
@@ -467,3 +493,32 @@ def test_graphs_are_taken_whole() -> None:
     assert task.in_batches(Batches(3)).batch_size == 3
     with pytest.raises(ValueError, match="a batch of graphs takes each of them whole: leave neighbors out"):
         task.in_batches(Batches(3, (5, 5)))
+
+
+class FromTheGlobalGenerator:
+    """PyG's sampler as its libraries have it: every draw is from torch's global generator."""
+
+    edge_permutation = None
+
+    def __init__(self, data: Data, neighbors: list[int], replace: bool) -> None:
+        self.num_edges = data.num_edges
+
+    def sample_from_nodes(self, index: NodeSamplerInput) -> SamplerOutput:
+        edge = torch.randint(self.num_edges, (3,))
+        none = torch.empty(0, dtype=torch.long)
+        return SamplerOutput(index.node, none, none, edge, metadata=(index.input_id, None))
+
+
+def test_pygs_sampler_draws_by_seed_and_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With pyg-lib or torch-sparse PyG draws; the result depends on the seed, and the global generator stays."""
+    monkeypatch.setattr("graphsparse.fit.batches.loader.NeighborSampler", FromTheGlobalGenerator)
+    monkeypatch.setattr("torch_geometric.typing.WITH_PYG_LIB", True)
+    around = Neighborhoods(random_arcs(30, 500), 30, Batches(4, (2,)))
+    steps = [torch.arange(4), torch.arange(4, 8)]
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    found = [[batch.e_id.tolist() for batch in around.around(steps, stream)] for stream in (1, 1, 2)]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert found[0] == found[1] != found[2]
+    assert found[0][0] != found[0][1]
+    assert found[0][1:] == [batch.e_id.tolist() for batch in around.around(steps[1:], 1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,12 @@ def sage() -> GraphSAGE:
     return GraphSAGE(64, 16, num_layers=2, out_channels=10)
 
 
-def test_a_ticket_of_one_batch_is_that_of_the_whole_graph(data: Any) -> None:
+def test_a_ticket_of_one_batch_is_that_of_the_whole_graph(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     options: dict[str, Any] = {"edge_keep": 0.6, "weight_keep": 0.3, "epochs": 3, "guard": "cover"}
     whole = gs.find_ticket(sage(), data, **options)
+    ticket = gs.find_ticket(sage(), data, batch_size=data.num_nodes, neighbors=(-1, -1), **options)
+    assert ticket.hash == whole.hash
+    monkeypatch.setattr(Batches, "are_all", lambda self, number: False)  # cut out of the graph all the same
     ticket = gs.find_ticket(sage(), data, batch_size=data.num_nodes, neighbors=(-1, -1), **options)
     assert torch.equal(whole.edge_mask, ticket.edge_mask)
     assert all(torch.equal(mask, ticket.weight_masks[name]) for name, mask in whole.weight_masks.items())
@@ -108,3 +112,17 @@ def test_the_command(tmp_path: Path) -> None:
     done = command("ticket", "--neighbors", "4,4", "--out", tmp_path / "other")
     assert done.returncode == 1
     assert done.stderr == "error: --neighbors says how mini-batches are made: give --batch-size, too\n"
+
+
+def test_units_are_cut_in_batches(data: Any) -> None:
+    ticket = gs.find_ticket(
+        sage(), data, edge_keep=0.6, weight_keep=0.5, pattern="units", epochs=1, batch_size=600, neighbors=(4, 3)
+    )
+    assert ticket.verify(data, model=sage())["test"] == ticket.metrics["test"]
+
+
+def test_a_config_that_was_damaged_is_told(data: Any) -> None:
+    ticket = gs.find_ticket(sage(), data, edge_keep=0.6, epochs=1, batch_size=900, neighbors=(2, 2))
+    wrong = dataclasses.replace(ticket, config={**ticket.config, "neighbors": "many"})
+    with pytest.raises(gs.TicketError, match="says nothing readable of mini-batches"):
+        wrong.verify(data)

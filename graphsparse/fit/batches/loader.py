@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch_geometric import typing
 from torch_geometric.data import Data
 from torch_geometric.loader import NodeLoader
 from torch_geometric.sampler import BaseSampler, EdgeSamplerInput, NeighborSampler, NodeSamplerInput, SamplerOutput
@@ -22,10 +22,9 @@ def sampled_by() -> str:
     """Who draws neighbours on this machine: ``"pyg-lib"`` or ``"torch-sparse"`` where they are installed, else
     ``"graphsparse"``.
     """
-    for module, name in (("pyg_lib", "pyg-lib"), ("torch_sparse", "torch-sparse")):
-        if importlib.util.find_spec(module) is not None:
-            return name
-    return "graphsparse"
+    if typing.WITH_PYG_LIB:
+        return "pyg-lib"
+    return "torch-sparse" if typing.WITH_TORCH_SPARSE else "graphsparse"
 
 
 class Neighborhoods:

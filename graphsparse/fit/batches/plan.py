@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from graphsparse import ranks
 from graphsparse.keep_rule import whole_number
 
 
@@ -57,10 +58,13 @@ class Batches:
             raise ValueError("say how many neighbours a batch draws at each layer: neighbors=(15, 10)")
         return self.neighbors
 
-    @property
-    def takes_all(self) -> bool:
-        """Whether every neighbour comes along."""
-        return self.neighbors is not None and max(self.neighbors) < 0
+    def are_all(self, number: int) -> bool:
+        """Whether a step takes so many nodes (links), all there are, with all neighbours: then it is the whole graph.
+
+        Several processes share a step out, so that none of them takes all.
+        """
+        takes_all = self.neighbors is not None and max(self.neighbors) < 0
+        return takes_all and self.size >= number and ranks.count() == 1
 
     def fingerprint(self) -> str:
         """What the result depends on."""
