@@ -311,6 +311,49 @@ def test_the_command_makes_pages_of_one_run_and_of_several(ticket_folder, tmp_pa
     assert f">{second}<" in text
 
 
+@pytest.fixture
+def of_three_kinds(ticket_folder, pruned, table, tmp_path):
+    """A page that compares a sparsified file, a ticket and pruned networks."""
+    few, shown, cut = tmp_path / "few.csv", tmp_path / "sparse.html", tmp_path / "cut"
+    sparsify_file(table, few, undirected=True, rules={"keep": "0.5"}, report=shown)
+    cut.mkdir()
+    (cut / "metrics.json").write_text(json.dumps(pruning(pruned)))
+    done = invoke(shown, ticket_folder, cut, "--out", tmp_path / "all.html")
+    assert done.exit_code == 0, done.output
+    return tmp_path / "all.html"
+
+
+def test_runs_of_three_kinds_are_compared_on_one_page(of_three_kinds):
+    text = of_three_kinds.read_text()
+    for kind in ("sparsify", "ticket", "meta prune"):
+        assert f'<span class="kind">{kind}</span>' in text
+    table = text.partition("The runs beside each other")[2].partition("</table>")[0]
+    for column in ("edges kept, %", "weights kept, %", "nodes without a neighbour"):
+        assert column in table
+    assert table.count("<tr") == 4
+    assert "no test is made between them" in text
+
+
+def test_a_page_of_three_kinds_fits_a_phone_and_draws_everything(of_three_kinds, browser):
+    tab = browser.new_page(viewport={"width": 390, "height": 844})
+    said = []
+    tab.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.goto(of_three_kinds.as_uri())
+    while (folded := tab.locator("details:not([open]) > summary")).count():
+        folded.first.click()
+    for box in tab.locator(".chart").all():
+        box.scroll_into_view_if_needed()
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    assert tab.locator("article").count() == 3
+    assert (
+        tab.evaluate("[...document.querySelectorAll('.chart')].filter((box) => !box.querySelector('.main-svg')).length")
+        == 0
+    )
+    assert said == []
+    tab.close()
+
+
 def test_the_command_refuses_before_it_reads(ticket_folder, tmp_path):
     for words in (["--out", tmp_path / "a.txt"], ["--out", tmp_path / "no" / "a.html"]):
         assert isinstance(invoke(ticket_folder, *words).exception, ValueError)

@@ -77,6 +77,23 @@ def test_every_run_is_a_line_with_all_that_repeats_it(made):
     assert not list((out / "checkpoints").glob("*"))
 
 
+def test_the_page_draws_what_the_best_method_leaves_of_the_graph(made):
+    from graphsparse.report.parts import Neighbourhoods
+    from graphsparse.report.runs import read_run
+
+    out, _ = made
+    assert len(list((out / "graphs").iterdir())) == 2  # of each method one, at its sparsest level
+    sections = {section.title: section for section in read_run(out).sections}
+    (title,) = (title for title in sections if title.startswith("The graph before and after"))
+    assert title.endswith("teddy at the sparsest level, first seed")
+    (drawn,) = (block for block in sections[title].blocks if isinstance(block, Neighbourhoods))
+    row = next(r for r in rows_of(out) if (r["method"], r["level"], r["seed"]) == ("teddy", 20, 0))
+    assert drawn.graph["kept"].count("1") / len(drawn.graph["kept"]) == pytest.approx(row["edges_kept"], abs=1e-3)
+    shutil.copytree(out, out.parent / "older")
+    shutil.rmtree(out.parent / "older" / "graphs")
+    assert not [s for s in read_run(out.parent / "older").sections if s.title.startswith("The graph before")]
+
+
 def test_it_ends_with_tables_a_summary_and_a_plot(made):
     out, found = made
     assert [method["method"] for method in found[0]["methods"]] == ["teddy", "no-edges"]

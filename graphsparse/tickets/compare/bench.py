@@ -25,7 +25,7 @@ from graphsparse.report import Curve, plot_curves, provenance, say, versions, wr
 from graphsparse.report.runs import PAGE, RECORD, write_report
 from graphsparse.tickets.compare.bench_page import bench_run
 from graphsparse.tickets.compare.plan import SETTING, Experiment, Trial, base_of, read_runs, row_key, trials_of
-from graphsparse.tickets.compare.runs import ROWS, Failure, Work, made_by, make_runs, missing_work, shared_out
+from graphsparse.tickets.compare.runs import GRAPHS, ROWS, Failure, Work, made_by, make_runs, missing_work, shared_out
 from graphsparse.tickets.compare.verdict import pages, verdicts
 from graphsparse.workers import WorkerError, in_processes
 
@@ -67,7 +67,9 @@ class Bench:
             BusyError: another process works in ``out``.
             OSError: ``out`` cannot be written, which is told before anything is trained, or its disk is full.
         """
-        with only_one(out, files=(ROWS, "summary.json", "tables.md", FAILED, RECORD, PAGE), folders=("checkpoints",)):
+        with only_one(
+            out, files=(ROWS, "summary.json", "tables.md", FAILED, RECORD, PAGE), folders=("checkpoints", GRAPHS)
+        ):
             return self._run(out, console)
 
     def _run(self, out: Path, console: Console) -> list[dict[str, Any]]:

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from graphsparse.report.charts import lines, points
-from graphsparse.report.graph_parts import degree_chart
+from graphsparse.report.graph_parts import degree_chart, graph_section
 from graphsparse.report.parts import Block, Cell, Prose, Run, Section, Sheet, Trend, figure
 from graphsparse.report.runs import RECORD, RUNS, how_made, name_of, read_record
 from graphsparse.tickets.compare.plan import SETTING, read_runs
+from graphsparse.tickets.compare.runs import GRAPHS, ROWS, graph_file
 from graphsparse.tickets.compare.search import level_keeps
 from graphsparse.tickets.compare.verdict import FEWEST, verdicts
 from graphsparse.tickets.shown import Unit
 
-ROWS, SUMMARY = "rows.jsonl", "summary.json"
+SUMMARY = "summary.json"
+DRAWN = 3  # settings of which the graph is shown: more would make the page slow
 LEVEL_AXIS = "weights removed by level, %"
 CONTROLS = ("no-edges", "all-edges", "dense-student")  # they ignore a keep: no tickets of that sparsity
 
@@ -41,6 +43,8 @@ def bench_run(folder: Path) -> Run | None:
     sections += [
         _setting(each, degrees, folded=count > 2 and at > 0, alone=count == 1) for at, each in enumerate(found)
     ]
+    if len(found) <= DRAWN:
+        sections += [part for each in found for part in _graph(folder, each)]
     return Run(
         name=name_of(folder),
         kind="bench tickets",
@@ -53,6 +57,7 @@ def bench_run(folder: Path) -> Run | None:
 
 _FILES = (
     (ROWS, "every run, a JSON object in a line"),
+    (GRAPHS, "what the page draws of graphs"),
     (SUMMARY, "means, intervals, differences and p values"),
     ("tables.md", "the same as Markdown"),
 )
@@ -173,6 +178,16 @@ def _overview(found: Sequence[Verdict]) -> Section:
     columns = ["setting", "metric", "dense", "sparsest level", "best method there", "its figure"]
     columns += ["minus dense", "p (Holm)"]
     return Section("All settings", [Sheet("Settings, and the best method at the sparsest level", columns, rows)])
+
+
+def _graph(folder: Path, verdict: Verdict) -> list[Section]:
+    """What the best ticket's method leaves of the graph at the sparsest level, where the folder holds it."""
+    for name, cell in _tickets(verdict):
+        record = read_record(graph_file(folder, verdict["setting"], name, cell.get("trial") or {}, cell["level"]))
+        if record:
+            heading = f"The graph before and after: {title(verdict)}, {name} at the sparsest level, first seed"
+            return [graph_section(record, heading)]
+    return []
 
 
 def _key(setting: Mapping[str, Any], cell: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,25 @@ from graphsparse.data import DATASETS, load
 from graphsparse.fit import FitResult
 from graphsparse.graphs.anatomy import anatomy
 from graphsparse.graphs.interop import open_graph
-from graphsparse.graphs.picture import degree_counts
-from graphsparse.report import append_row, commit, plain, unchanged, versions
-from graphsparse.tickets.compare.plan import Experiment, Trial, base_of, method_of, pattern_of, plain_name, row_key
+from graphsparse.graphs.picture import degree_counts, picture
+from graphsparse.report import append_row, commit, plain, unchanged, versions, write_json
+from graphsparse.tickets.compare.plan import (
+    SETTING,
+    Experiment,
+    Trial,
+    base_of,
+    method_of,
+    pattern_of,
+    plain_name,
+    row_key,
+)
 from graphsparse.tickets.compare.search import level_keeps
 from graphsparse.tickets.compare.setup import node_classes, problem_of
 from graphsparse.tickets.finders.table import FINDERS
 from graphsparse.tickets.make import as_ticket
 from graphsparse.tickets.problem import Problem, Training, train_dense
 
-ROWS = "rows.jsonl"
+ROWS, GRAPHS = "rows.jsonl", "graphs"
 Run = tuple[str, Trial, int]  # method, trial, level
 
 
@@ -164,6 +173,9 @@ def make_runs(work: Work, out: Path, device: str = "cpu", tensorboard: Path | No
                     _forget(folder, trials.keys() - failed)
                     trials = {own: _of_trial(problem, method, trial, folder / own)}  # the one before has done its work
                 figures = sparse_figures(trials[own], dense, method, trial, level)
+                mask = figures.pop("edge_mask")
+                if work.seed == 0 and level == max(run[2] for run in work.runs if run[:2] == (method, trial)):
+                    _draw(problem, mask, graph_file(out, work.experiment.setting, method, trial, level))
             append_row(out / ROWS, plain(row | figures | about | source))
         except Exception as error:
             if isinstance(error, OSError) and error.errno in DISK:
@@ -173,6 +185,18 @@ def make_runs(work: Work, out: Path, device: str = "cpu", tensorboard: Path | No
         else:
             yield None
     _forget(folder, trials.keys() - failed)
+
+
+def graph_file(out: Path, setting: Mapping[str, Any], method: str, trial: Trial, level: int) -> Path:
+    """Where a comparison keeps what its page draws of a graph: what a method left of it at its sparsest level."""
+    named = [*(setting[name] for name in SETTING), method, dict(trial), level]
+    return out / GRAPHS / f"{_short(named)}.json"
+
+
+def _draw(problem: Problem, mask: Tensor, file: Path) -> None:
+    file.parent.mkdir(exist_ok=True)
+    drawn = picture(open_graph(problem.data).edges, mask, y=node_classes(problem.data))
+    write_json(file, plain(drawn), dense=True)
 
 
 def _forget(folder: Path, trials: Iterable[str]) -> None:
@@ -187,7 +211,7 @@ def _short(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _problem(experiment: Experiment, seed: int, device: str) -> Problem:
+def _problem(experiment: Experiment, seed: int, device: str = "cpu") -> Problem:
     data = load(
         experiment.dataset,
         split=experiment.split,
@@ -218,7 +242,7 @@ def _of_trial(problem: Problem, method: str, trial: Trial, folder: Path) -> Prob
 
 
 def sparse_figures(problem: Problem, dense: FitResult, method: str, trial: Trial, level: int) -> dict[str, Any]:
-    """Run a finder at a level: the ticket's figures, the time, and what is left of the graph."""
+    """Run a finder at a level: the ticket's figures, the time, what is left of the graph, and ``edge_mask`` ``[E]``."""
     finder, _ = method_of(method, trial)
     keeps = level_keeps(level)
     found = finder(problem, dense, *keeps)
@@ -229,6 +253,7 @@ def sparse_figures(problem: Problem, dense: FitResult, method: str, trial: Trial
         dict(ticket.metrics)
         | left
         | {"seconds": seconds, "ticket": ticket.hash, "maximize": problem.task.metric.maximize}
+        | {"edge_mask": found.edge_mask}
     )
 
 
