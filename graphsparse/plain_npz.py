@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import zipfile
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from graphsparse.errors import DataError
-from graphsparse.untrusted import most_unpacked
+from graphsparse.untrusted import most_unpacked, reading
 
 
 def read_npz(path: Path, keys: Iterable[str] | None = None) -> dict[str, np.ndarray[Any, Any]]:
@@ -29,9 +28,9 @@ def read_npz(path: Path, keys: Iterable[str] | None = None) -> dict[str, np.ndar
         ...     read_npz(Path(folder) / "a.npz", ["ids"])
         {'ids': array([0, 1, 2])}
     """
-    if path.exists() and not path.is_file():
-        raise DataError(f"{path} is a folder or a device, no file.")
-    try:
+    with reading(path, DataError, wrong="is damaged or no .npz file of plain arrays"):
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path} is a folder or a device, no file.")
         with zipfile.ZipFile(path) as packed:
             found = {info.filename.removesuffix(".npy"): info for info in packed.infolist()}
             wanted = list(found if keys is None else keys)
@@ -42,10 +41,6 @@ def read_npz(path: Path, keys: Iterable[str] | None = None) -> dict[str, np.ndar
                 _check_size(packed, found[key])
         with np.load(path, allow_pickle=False) as archive:
             return {key: archive[key] for key in wanted}
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, KeyError) as error:
-        raise DataError(f"{path} is damaged or no .npz file of plain arrays ({error}).") from error
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, MemoryError) as error:
-        raise DataError(f"{path} is damaged or no .npz file of plain arrays ({error}).") from error
 
 
 def _check_size(packed: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:

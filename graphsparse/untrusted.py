@@ -21,7 +21,11 @@ _TIGHTEST = 200  # times smaller than its content; real data of this size are no
 
 @contextmanager
 def reading(
-    source: str | os.PathLike[str], error: type[GraphsparseError], what: str = "a readable file"
+    source: str | os.PathLike[str],
+    error: type[GraphsparseError],
+    what: str = "a readable file",
+    *,
+    wrong: str | None = None,
 ) -> Iterator[None]:
     """Whatever goes wrong inside while a file is read and understood becomes one ``error`` that names it.
 
@@ -33,6 +37,7 @@ def reading(
         source: the file's path, or in words what is read.
         error: the kind of error that the caller promises.
         what: what the file should have been, with its article.
+        wrong: what it is instead, as the end of a sentence; by default that it is not ``what``.
 
     Raises:
         error: for any other exception inside.
@@ -53,7 +58,7 @@ def reading(
         name = os.fspath(source) if cause.filename is None else cause.filename
         raise error(f"cannot read {name}: {cause.strerror or cause}") from cause
     except Exception as cause:
-        raise error(f"{os.fspath(source)} is not {what}: {_reason(cause)}") from cause
+        raise error(f"{os.fspath(source)} {wrong or f'is not {what}'}: {_reason(cause)}") from cause
 
 
 def _reason(cause: Exception) -> str:
@@ -63,7 +68,7 @@ def _reason(cause: Exception) -> str:
         return "it is nested too deeply"
     if isinstance(cause, MemoryError):
         return "it asks for more memory than there is"
-    said = " ".join(str(cause).split())
+    said = " ".join(str(cause).split()) or type(cause).__name__
     return said if len(said) <= 300 else f"{said[:300]} ..."
 
 

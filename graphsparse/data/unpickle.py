@@ -11,6 +11,7 @@ from typing import Any
 
 from graphsparse.data.pickle_reader import PickleReader, Refused, SparseParts, TorchReader
 from graphsparse.errors import DataError
+from graphsparse.untrusted import read_bytes, reading
 
 _LEGACY_TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 
@@ -79,22 +80,14 @@ def _read_torch(content: bytes) -> Any:
 
 
 def _guarded(path: Path, read: Callable[[bytes], Any]) -> Any:
-    """Run ``read`` on the bytes of the file and turn whatever a damaged pickle raises into one DataError."""
-    try:
+    """Run ``read`` on the bytes of the file; whatever a damaged pickle raises becomes one DataError."""
+    with reading(path, DataError, wrong="is damaged or no pickle"):
         if path.exists() and not path.is_file():
             raise DataError(f"{path} is a folder or a device, no file.")
-        return read(path.read_bytes())
-    except DataError:
-        raise
-    except Refused as refused:
-        raise DataError(f"{path} asks for {refused}, which no data file needs; it was not loaded.") from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror or error}).") from error
-    except MemoryError as error:
-        raise DataError(f"{path} is damaged: it claims more memory than there is.") from error
-    except Exception as error:
-        # A damaged pickle can raise almost anything: EOFError, KeyError, ValueError, TypeError, AttributeError ...
-        raise DataError(f"{path} is damaged or no pickle ({type(error).__name__}: {error}).") from error
+        try:
+            return read(read_bytes(path))
+        except Refused as refused:
+            raise DataError(f"{path} asks for {refused}, which no data file needs; it was not loaded.") from None
 
 
 def to_csr(parts: Any, path: str | os.PathLike[str]) -> Any:
