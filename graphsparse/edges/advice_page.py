@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from graphsparse.report.charts import lines
+from graphsparse.report.graph_parts import FIGURES, short
 from graphsparse.report.parts import Block, Cell, Command, Prose, Run, Section, Sheet, Trend, figure
 from graphsparse.report.runs import RUNS, how_made, name_of, read_record
 
@@ -42,7 +43,7 @@ def advice_run(folder: Path) -> Run | None:
         figures={
             "recommended": Cell(best["method"], best["method"]),
             KEEP_AXIS: figure(best["keep"], scale=100),
-            "nodes without a neighbour": figure(best["isolated_nodes"], digits=0),
+            FIGURES["isolated_nodes"][0]: figure(best["isolated_nodes"], digits=0),
             "components": figure(best["components"], digits=0),
             "clustering": figure(best["clustering"], digits=4),
             **({} if metric is None else {f"validation {metric}, %": figure(best["mean"], scale=100)}),
@@ -53,7 +54,7 @@ def advice_run(folder: Path) -> Run | None:
 
 _CHARTS = (  # whether it needs no network, the figure, its name
     (False, "mean", "validation metric, %"),
-    (True, "largest_component", "nodes in the largest component, %"),
+    (True, "largest_component", FIGURES["largest_component"][0]),
 )
 
 
@@ -110,8 +111,8 @@ def _sheet(record: Mapping[str, Any], metric: str | None) -> Sheet:
             ]
         )
     trained_heads = [] if metric is None else [f"validation {metric}, %", "minus whole"]
-    heads = ["method", KEEP_AXIS, *trained_heads, "isolated nodes", "components", "largest component, %"]
-    heads += ["degrees off", "clustering", "homophily, %", "score, ms"]
+    heads = ["method", KEEP_AXIS, *trained_heads, *map(short, ("isolated_nodes", "components", "largest_component"))]
+    heads += ["degrees off", short("clustering"), short("homophily"), "score, ms"]
     return Sheet("Sparsifiers", heads, rows, [WHOLE, *(row["method"] for row in record["rows"])])
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor, nn
@@ -110,5 +113,23 @@ def _and(names: list[str]) -> str:
     return " and ".join(names)
 
 
+_TOLD: ContextVar[set[str] | None] = ContextVar("told", default=None)
+
+
+@contextmanager
+def telling_once(told: set[str]) -> Iterator[None]:
+    """Inside, what is in the set is not said again, and what is said comes into it: for runs that train many times."""
+    token = _TOLD.set(told)
+    try:
+        yield
+    finally:
+        _TOLD.reset(token)
+
+
 def _say(what: str) -> None:
+    told = _TOLD.get()
+    if told is not None:
+        if what in told:
+            return
+        told.add(what)
     warnings.warn(f"{what}: the result is that of the same edges without", stacklevel=5)

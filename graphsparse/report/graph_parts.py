@@ -8,16 +8,21 @@ from typing import Any
 from graphsparse.report.charts import points
 from graphsparse.report.parts import Block, Cell, Chart, Neighbourhoods, Prose, Section, Sheet, figure
 
-_FIGURES = (  # key, words, factor, decimals
-    ("edges", "edges", 1, 0),
-    ("mean_degree", "mean degree", 1, 2),
-    ("largest_degree", "largest degree", 1, 0),
-    ("isolated_nodes", "nodes without a neighbour", 1, 0),
-    ("components", "connected components", 1, 0),
-    ("largest_component", "nodes in the largest component, %", 100, 2),
-    ("clustering", "mean local clustering", 1, 4),
-    ("homophily", "homophily: edges within a class, %", 100, 2),
-)
+FIGURES: dict[str, tuple[str, str, float, int]] = {  # key -> words, words of a column, factor, decimals
+    "edges": ("edges", "edges", 1, 0),
+    "mean_degree": ("mean degree", "mean degree", 1, 2),
+    "largest_degree": ("largest degree", "largest degree", 1, 0),
+    "isolated_nodes": ("nodes without a neighbour", "isolated nodes", 1, 0),
+    "components": ("connected components", "components", 1, 0),
+    "largest_component": ("nodes in the largest component, %", "largest component, %", 100, 2),
+    "clustering": ("mean local clustering", "clustering", 1, 4),
+    "homophily": ("homophily: edges within a class, %", "homophily, %", 100, 2),
+}
+
+
+def short(key: str) -> str:
+    """What the column of a figure of a graph is called."""
+    return FIGURES[key][1]
 
 
 def graph_section(graph: Mapping[str, Any], title: str = "The graph before and after") -> Section:
@@ -30,7 +35,7 @@ def graph_section(graph: Mapping[str, Any], title: str = "The graph before and a
     before, after = graph["before"], graph["after"]
     kind = "undirected" if graph["undirected"] else "directed"
     rows: list[list[Cell | str]] = []
-    for key, words, scale, digits in _FIGURES:
+    for key, (words, _, scale, digits) in FIGURES.items():
         one, other = before.get(key), after.get(key)
         if one is None and other is None:
             continue

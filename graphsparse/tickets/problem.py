@@ -20,6 +20,7 @@ from graphsparse.edges.score_table import score_edges
 from graphsparse.edges.transform import edge_mask
 from graphsparse.errors import TicketError
 from graphsparse.fit import BaseTask, Distill, FitResult, GraphTask, LinkTask, MessageTask, NodeTask, fit
+from graphsparse.fit.edge_probe import telling_once
 from graphsparse.fit.features import clear_graph_caches
 from graphsparse.fit.measure import device_of, find_device
 from graphsparse.graphs.interop import open_graph
@@ -150,6 +151,7 @@ class Problem:
         progress: show progress bars.
         tensorboard: where TensorBoard's logs go, a folder for each training run; None writes none.
         about: what the ticket records of the task: its name, protocol and split.
+        told: what was said of the model's use of the data; a replaced problem has the same set, so it is said once.
         memory: what finders found in earlier calls and need again, by names of their own; a replaced problem has none.
 
     Raises:
@@ -166,6 +168,7 @@ class Problem:
     progress: bool | None = None
     tensorboard: Path | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
+    told: set[str] = field(default_factory=set, repr=False, compare=False)
     memory: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -207,19 +210,20 @@ class Problem:
     def train(self, model: nn.Module, task: BaseTask, name: str, **options: Any) -> FitResult:
         """Train ``model`` in place on ``task`` with the problem's settings; ``name`` labels its checkpoint."""
         checkpoint = None if self.folder is None else self.folder / name
-        return fit(
-            model,
-            task,
-            epochs=self.training.epochs,
-            lr=self.training.lr,
-            weight_decay=self.training.weight_decay,
-            seed=self.seed,
-            device=self.training.device,
-            checkpoint=checkpoint,
-            progress=self.progress,
-            tensorboard=None if self.tensorboard is None else self.tensorboard / name,
-            **options,
-        )
+        with telling_once(self.told):
+            return fit(
+                model,
+                task,
+                epochs=self.training.epochs,
+                lr=self.training.lr,
+                weight_decay=self.training.weight_decay,
+                seed=self.seed,
+                device=self.training.device,
+                checkpoint=checkpoint,
+                progress=self.progress,
+                tensorboard=None if self.tensorboard is None else self.tensorboard / name,
+                **options,
+            )
 
     def check_without_edges(self, who: str) -> None:
         """Raise an error if the model cannot be run on its graph without edges, self-loops excepted, as ``who`` must.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -214,3 +215,17 @@ def test_real_bonds_reach_a_network_of_graphs_by_name(need):
         expected = ticket.apply_to(net).eval()(small.x, small.edge_index, small.batch, edge_attr=small.edge_attr)
     torch.testing.assert_close(ticket.logits, expected, rtol=1e-3, atol=1e-3)
     ticket.verify(data, model=net)
+
+
+@pytest.mark.parametrize("method", ["ugs", "imp", "teddy"])
+def test_what_a_model_ignores_is_said_once_however_often_it_is_trained(method):
+    data = gs.data.load("digits-knn")
+    data.edge_attr = torch.rand(data.num_edges, 3)
+    net = gs.nn.GCN(data.num_features, 4, data.num_classes)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        gs.find_ticket(net, data, method=method, edge_keep=0.8, weight_keep=0.7, epochs=1)
+    said = [str(each.message) for each in caught if "edge_attr" in str(each.message)]
+    assert len(said) == 1
+    with pytest.warns(UserWarning, match="edge_attr"):  # another call says it again
+        gs.find_ticket(net, data, method="random", edge_keep=0.8, weight_keep=0.7, epochs=1)

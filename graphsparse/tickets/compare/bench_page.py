@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from graphsparse.report.charts import lines, points
-from graphsparse.report.graph_parts import degree_chart, graph_section
+from graphsparse.report.graph_parts import degree_chart, graph_section, short
 from graphsparse.report.parts import Block, Cell, Prose, Run, Section, Sheet, Trend, figure
 from graphsparse.report.runs import RECORD, RUNS, how_made, name_of, read_record
 from graphsparse.tickets.compare.plan import SETTING, read_runs
@@ -319,11 +319,11 @@ _COSTS = (
     ("inference_ms", "inference, ms", 1, 2),
     ("inference_of_dense", "of dense, %", 100, 0),
     ("seconds", "training, s", 1, 1),
-    ("components", "components", 1, 0),
-    ("largest_component", "largest component, %", 100, 1),
-    ("clustering", "clustering", 1, 3),
-    ("homophily", "homophily, %", 100, 1),
-    ("isolated_nodes", "isolated nodes", 1, 0),
+    ("components", short("components"), 1, 0),
+    ("largest_component", short("largest_component"), 100, 1),
+    ("clustering", short("clustering"), 1, 3),
+    ("homophily", short("homophily"), 100, 1),
+    ("isolated_nodes", short("isolated_nodes"), 1, 0),
 )
 
 
