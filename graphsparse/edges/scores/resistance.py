@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 import scipy.sparse as sp
+import torch
 from scipy.sparse import csgraph
 from scipy.sparse import linalg as spla
 from torch import Tensor
@@ -20,10 +22,11 @@ from graphsparse.edges.score_table import register
 from graphsparse.errors import GraphsparseError
 from graphsparse.graphs.inner_form import EdgeList
 from graphsparse.keep_rule import mix64
+from graphsparse.parallel import over_slices
 
 BLOCK = 256  # small components are solved together, up to about this many nodes at a time
 BAND = 5 * 10**7  # a matrix whose band has at most this many entries is factorised, else solved by iteration
-BATCH = 1 << 24  # signs that are drawn at a time
+BATCH = 1 << 24  # numbers of a vector of all columns that are solved together on a thread
 WORD = 64  # signs in one hash
 FOSTER = 1e-6  # allowed relative error of the sum of c R, which by Foster's theorem is nodes - components
 ILL_CONDITIONED = "the edge weights differ by too many orders of magnitude for resistances to be solved in float64"
@@ -89,7 +92,7 @@ def effective_resistance(
     conductance = _conductances(graph, simple)
     names = graph.names if graph.names is not None else np.arange(graph.num_nodes)
     resistance = np.empty(len(conductance))
-    for block in _blocks(simple, conductance):
+    for block in _blocks(simple, conductance, exact_up_to):
         if block.largest <= exact_up_to:
             resistance[block.pairs] = _exact(block)
             continue
@@ -121,11 +124,9 @@ class _Signs:
         self.first, self.second, self.seed = np.minimum(a, b), np.maximum(a, b), seed
         self.turn = np.where(a <= b, 1.0, -1.0)  # an orientation by name, too
 
-    def draw(self, start: int, stop: int) -> Floats:
-        """Signs ``[pairs, stop - start]`` of the projections ``start..stop-1``, which share one word of the hash."""
-        words = mix64(self.seed, self.first, self.second, np.full(1, start // WORD))
-        bits = (words[:, None] >> np.arange(start % WORD, start % WORD + stop - start, dtype=np.uint64)) & np.uint64(1)
-        return np.asarray((2.0 * bits - 1.0) * self.turn[:, None])
+    def words(self, number: int) -> npt.NDArray[np.uint64]:
+        """The signs ``[pairs]`` of the projections ``64 number`` to ``64 number + 63``, a bit each."""
+        return mix64(self.seed, self.first, self.second, np.full(1, number))
 
 
 def _check_options(epsilon: float, num_projections: int | None, tolerance: float) -> None:
@@ -153,8 +154,8 @@ def _conductances(graph: EdgeList, simple: SimpleGraph) -> Floats:
     return total if graph.undirected and not graph.mirrored else total / 2
 
 
-def _blocks(simple: SimpleGraph, conductance: Floats) -> Iterator[_Block]:
-    """Cut the graph into its connected components, small ones put together."""
+def _blocks(simple: SimpleGraph, conductance: Floats, exact_up_to: int) -> Iterator[_Block]:
+    """Cut the graph into its connected components, small ones that are solved exactly put together."""
     n = simple.num_nodes
     if not len(simple.low):
         return
@@ -163,7 +164,7 @@ def _blocks(simple: SimpleGraph, conductance: Floats) -> Iterator[_Block]:
     by_size = np.argsort(size, kind="stable")
     start = np.empty(len(size), np.int64)  # of a component, when nodes are put in order by component
     start[by_size] = np.cumsum(size[by_size]) - size[by_size]
-    opens = (size[by_size] >= BLOCK) | (np.diff(start[by_size] // BLOCK, prepend=-1) > 0)
+    opens = (size[by_size] >= min(BLOCK, exact_up_to + 1)) | (np.diff(start[by_size] // BLOCK, prepend=-1) > 0)
     block = np.empty(len(size), np.int64)
     block[by_size] = np.cumsum(opens) - 1
     place = np.empty(n, np.int64)
@@ -199,28 +200,53 @@ def _exact(block: _Block) -> Floats:
 
 
 def _estimate(block: _Block, signs: _Signs, k: int, tolerance: float) -> Floats:
-    """Resistances ``[P]`` from ``k`` random projections."""
-    n, m = block.num_nodes, len(block.pairs)
-    root, arange = np.sqrt(block.conductance), np.arange(m)
-    ends = np.concatenate([block.low, block.high]), np.concatenate([arange, arange])
-    flow = sp.csr_array((np.concatenate([root, -root]), ends), shape=(n, m))  # B^T W^(1/2)
-    solve = _solver((flow @ flow.T).tocsr(), block, tolerance)
-    step = min(WORD, max(1, BATCH // m))
-    squares = np.zeros(m)
-    for word in range(0, k, WORD):
-        for start in range(word, min(k, word + WORD), step):
-            potential = solve(flow @ signs.draw(start, min(k, word + WORD, start + step)))
-            squares += ((potential[block.low] - potential[block.high]) ** 2).sum(axis=1)
-    return squares / k
+    """Resistances ``[P]`` from ``k`` random projections, some at a time on each thread."""
+    from graphsparse.edges.resistance_kernels import add_squares, signed_flows
+
+    root, solve = np.sqrt(block.conductance), _solver(block, tolerance)
+    step = min(WORD, max(1, BATCH // block.num_nodes))
+    jobs = [(a, min(k, a + step, (a // WORD + 1) * WORD)) for word in range(0, k, WORD)
+            for a in range(word, min(k, word + WORD), step)]  # fmt: skip
+
+    def one(some: list[tuple[int, int]], at: int, _: int) -> Floats:
+        start, stop = some[at]
+        columns, squares = np.zeros((block.num_nodes, stop - start)), np.zeros(len(root))
+        signed_flows(block.low, block.high, root, signs.turn, signs.words(start // WORD), start % WORD, columns)
+        add_squares(block.low, block.high, solve(columns), squares)
+        return squares
+
+    threads = max(1, torch.get_num_threads())
+    total = np.zeros(len(root))
+    for first in range(0, len(jobs), threads):
+        some = jobs[first : first + threads]
+        for squares in over_slices(partial(one, some), len(some), len(some)):
+            total += squares  # in one order, whatever the number of threads
+    return total / k
 
 
-def _solver(laplacian: sp.csr_array, block: _Block, tolerance: float) -> Callable[[Floats], Floats]:
-    """A function that solves ``L z = y`` for the columns of y ``[n, b]``, which sum to 0."""
-    order = csgraph.reverse_cuthill_mckee(laplacian, symmetric_mode=True)
+def _solver(block: _Block, tolerance: float) -> Callable[[Floats], Floats]:
+    """A function that solves ``L z = y`` for the columns of y ``[n, b]``, which sum to 0 and are used up."""
+    n, ends = block.num_nodes, (block.low, block.high)
+    weights = sp.coo_array((block.conductance, ends), shape=(n, n)).tocsr()
+    weights = (weights + weights.T).tocsr()
+    diagonal: Floats = np.asarray(weights.sum(axis=1)).ravel()
+    order = csgraph.reverse_cuthill_mckee(weights, symmetric_mode=True)
     place = np.argsort(order)
     band = int(np.abs(place[block.low] - place[block.high]).max())
-    if block.num_nodes * (2 * band + 1) > BAND:
-        return lambda columns: _conjugate_gradients(laplacian, columns, tolerance)
+    if n * (2 * band + 1) > BAND:
+        from graphsparse.edges.resistance_kernels import conjugate_gradients
+
+        def iterate(columns: Floats) -> Floats:
+            potential = np.empty_like(columns)
+            matrix = weights.indptr, weights.indices, weights.data, diagonal
+            if not conjugate_gradients(*matrix, columns, tolerance, ITERATIONS * n, potential):
+                raise GraphsparseError(
+                    f"conjugate gradients did not reach the tolerance {tolerance}; raise it, or exact_up_to"
+                )
+            return potential
+
+        return iterate
+    laplacian = (sp.diags_array(diagonal) - weights).tocsr()
     free = order[order != block.grounds[0]]
     factor = spla.splu(
         laplacian[free][:, free].tocsc(), permc_spec="NATURAL", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
@@ -232,36 +258,6 @@ def _solver(laplacian: sp.csr_array, block: _Block, tolerance: float) -> Callabl
         return potential
 
     return solve
-
-
-def _conjugate_gradients(laplacian: sp.csr_array, columns: Floats, tolerance: float) -> Floats:
-    """Conjugate gradients with a Jacobi preconditioner on all columns at once.
-
-    scipy's own takes one column at a time; a product of the sparse matrix with many columns reads it once. The
-    Laplacian is singular, but the columns lie in its range.
-    """
-    jacobi = 1.0 / laplacian.diagonal()[:, None]
-    solution, residual = np.zeros_like(columns), columns.copy()
-    direction = jacobi * residual
-    energy = np.einsum("ij,ij->j", residual, direction)
-    goal = tolerance**2 * np.einsum("ij,ij->j", columns, columns)
-    for _ in range(ITERATIONS * len(columns)):
-        if (np.einsum("ij,ij->j", residual, residual) <= goal).all():
-            return solution
-        flow = laplacian @ direction
-        step = _ratio(energy, np.einsum("ij,ij->j", direction, flow))
-        solution += step * direction
-        residual -= step * flow
-        flow = jacobi * residual
-        before, energy = energy, np.einsum("ij,ij->j", residual, flow)
-        direction *= _ratio(energy, before)
-        direction += flow
-    raise GraphsparseError(f"conjugate gradients did not reach the tolerance {tolerance}; raise it, or exact_up_to")
-
-
-def _ratio(above: Floats, below: Floats) -> Floats:
-    """``above / below``, 0 for a column that is solved to the last bit."""
-    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
 
 
 def _levelled(values: Floats) -> Floats:

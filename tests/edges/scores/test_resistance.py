@@ -135,6 +135,17 @@ class TestEstimate:
         monkeypatch.setattr(resistance, "BATCH", 1)  # one projection at a time
         torch.testing.assert_close(compute(edges, METHOD, **options), factorised, rtol=1e-5, atol=0)
 
+    @pytest.mark.parametrize("band", [0, 10**9])
+    def test_small_components_beside_one_that_is_estimated(self, band: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(resistance, "BAND", band)
+        graph = nx.disjoint_union(nx.barabasi_albert_graph(60, 3, seed=2), nx.cycle_graph(5))
+        graph.add_nodes_from([100, 101])  # isolated
+        edges = plain(nx.convert_node_labels_to_integers(graph))
+        exact = compute(edges, METHOD)
+        rough = compute(edges, METHOD, exact_up_to=10, num_projections=300)
+        torch.testing.assert_close(rough[-5:], exact[-5:], rtol=1e-9, atol=0)
+        assert float((rough / exact - 1).abs().max()) < 0.5
+
     def test_more_projections_come_closer(self) -> None:
         edges = plain(nx.gnp_random_graph(150, 0.08, seed=3))
         exact = compute(edges, METHOD)
