@@ -1,9 +1,10 @@
 """A ticket in mini-batches on stand-ins of ogbn-arxiv and ogbn-products: seconds an epoch, peak memory, draws a second.
 
     python benchmarks/batches.py                      # the size of ogbn-arxiv, beside full batch
+    python benchmarks/batches.py --size wordnet       # a real graph with a seeded split
     python benchmarks/batches.py --size products      # 2.4 M nodes, 62 M edges, 100 features; full batch on request
 
-The stand-in is generated, written in OGB's raw layout, and read by OGB's own class: its sizes are the data set's, its
+A stand-in is generated, written in OGB's raw layout, and read by OGB's own class: its sizes are the data set's, its
 figures of accuracy mean nothing. Every contender runs in a process of its own, so that its peak of memory is its own.
 """
 
@@ -35,21 +36,23 @@ import graphsparse as gs
 
 @dataclass(frozen=True)
 class Size:
-    """How large a stand-in is, and where OGB looks for its split."""
+    """How large a stand-in is, and where OGB looks for its split; without edges, a real graph that is loaded."""
 
     name: str
     nodes: int
     edges: int
     features: int
     classes: int
-    split: str
-    parts: tuple[int, int]  # nodes of the training and of the validation part
+    split: str = ""
+    parts: tuple[int, int] = (0, 0)  # nodes of the training and of the validation part
     year: bool = False
 
 
 SIZES = {
     "tiny": Size("ogbn-arxiv", 5_000, 40_000, 128, 40, "time", (2_700, 900), year=True),
     "arxiv": Size("ogbn-arxiv", 169_343, 1_166_243, 128, 40, "time", (90_941, 29_799), year=True),
+    "wordnet": Size("wordnet", 117_659, 0, 1_000, 45),
+    "debian": Size("debian", 63_436, 0, 512, 58),
     "products": Size("ogbn-products", 2_449_029, 61_859_140, 100, 47, "sales_ranking", (196_615, 39_323)),
 }
 _PIECE = 1 << 22
@@ -58,7 +61,7 @@ _PIECE = 1 << 22
 def generate(size: Size, root: Path) -> None:
     """Write a graph of communities with a heavy tail of degrees, features near the centre of their class."""
     folder = root / "ogb" / size.name.replace("-", "_")
-    if (folder / "raw/num-edge-list.csv.gz").exists():
+    if not size.edges or (folder / "raw/num-edge-list.csv.gz").exists():
         return
     rng = np.random.default_rng(0)
     y = np.sort(rng.integers(size.classes, size=size.nodes))
@@ -113,6 +116,11 @@ def peak_gb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
+def load(size: Size, options: argparse.Namespace) -> Any:
+    """The graph: a stand-in by OGB's class, a real one from ``GRAPHSPARSE_DATA``."""
+    return gs.data.load(size.name, root=options.folder / "data" if size.edges else None)
+
+
 def run_one(contender: str, size: Size, options: argparse.Namespace) -> dict[str, Any]:
     """Load, train the dense model, find the ticket; in this process."""
     from torch_geometric.nn import GraphSAGE
@@ -123,7 +131,7 @@ def run_one(contender: str, size: Size, options: argparse.Namespace) -> dict[str
     from graphsparse.tickets.make import make_ticket
     from graphsparse.tickets.problem import train_dense
 
-    data, loading = timed(lambda: gs.data.load(size.name, root=options.folder / "data"))
+    data, loading = timed(lambda: load(size, options))
     torch.manual_seed(0)
     net = GraphSAGE(size.features, options.hidden, num_layers=2, out_channels=size.classes)
     task = NodeTask(data)
@@ -150,7 +158,7 @@ def run_sampler(size: Size, options: argparse.Namespace) -> dict[str, Any]:
 
     from graphsparse.fit import NeighborhoodSampler
 
-    data = gs.data.load(size.name, root=options.folder / "data")
+    data = load(size, options)
     sampler, arranging = timed(lambda: NeighborhoodSampler(data.edge_index, size.nodes, options.neighbors))
     contenders: dict[str, Any] = {"graphsparse": sampler}
     if importlib.util.find_spec("pyg_lib") or importlib.util.find_spec("torch_sparse"):
@@ -185,7 +193,7 @@ def in_a_process(part: str, options: argparse.Namespace) -> dict[str, Any]:
 
 def show(found: dict[str, Any], options: argparse.Namespace) -> None:
     """Print the tables."""
-    table = Table(title=f"stand-in of ogbn-{options.size}, GraphSAGE-{options.hidden}, {options.epochs} epochs")
+    table = Table(title=f"{options.size}, GraphSAGE-{options.hidden}, {options.epochs} epochs")
     names = [name for name in ("batches", "full") if name in found]
     for heading in ("", *names):
         table.add_column(heading, justify="right" if heading else "left")

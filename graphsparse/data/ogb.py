@@ -143,13 +143,16 @@ def read_ogb_node(name: str, root: str | os.PathLike[str] | None) -> RawGraph:
     Raises:
         DataError: as :func:`load_ogb`, or nodes without features or with several labels.
     """
-    from torch_geometric.utils import to_undirected
+    from torch_geometric.utils import coalesce, to_undirected
 
     task = load_ogb(name, root=root)
     data = task.data
     if data.x is None or data.y.shape != (data.num_nodes, 1):
         raise DataError(f"{name} has no features, or not one label per node; take it from load_ogb.")
-    edge_index = to_undirected(data.edge_index, num_nodes=data.num_nodes)
+    mirrored = (
+        classes_of("node").master[name]["add_inverse_edge"] == "True"
+    )  # to mirror it once more doubles the memory
+    edge_index = (coalesce if mirrored else to_undirected)(data.edge_index, num_nodes=data.num_nodes)
     return RawGraph(data.x.float(), edge_index, data.y.view(-1).long(), _masks(task))
 
 

@@ -129,6 +129,10 @@ class GraphTask(MessageTask):
         return not self.metric.maximize
 
     @property
+    def shares_out(self) -> bool:
+        return self.batches is not None
+
+    @property
     def one_class(self) -> bool:
         """Whether each graph is of one of T classes."""
         return self.metric.name == "accuracy"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from graphsparse import ranks
-from graphsparse.errors import GraphsparseError
+from graphsparse.errors import DataError, GraphsparseError
 from graphsparse.fit import rng
 from graphsparse.fit.checkpoint import checkpoint_file, load_checkpoint, save_checkpoint
 from graphsparse.fit.distill import Distill
@@ -162,6 +162,8 @@ def fit(
             if checkpoint is not None:
                 run["callbacks"] = tree_hash([[name_of(c), c.state_dict()] for c in callbacks])
                 ranks.wait()  # else one that is ahead might have written what another has not looked for yet
+                if ranks.number_of_first(Path(checkpoint).exists(), where) and not Path(checkpoint).exists():
+                    raise DataError(f"{checkpoint} is there for the first process and not for all: use a shared folder")
                 if Path(checkpoint).exists():
                     with checkpoint_file(checkpoint):
                         trainer.load(load_checkpoint(checkpoint, run))
@@ -287,10 +289,10 @@ def _check(model: nn.Module, epochs: int, checkpoint_every: int) -> None:
 
 
 def _check_processes(task: BaseTask) -> None:
-    if ranks.count() > 1 and getattr(task, "batches", None) is None:
+    if ranks.count() > 1 and not getattr(task, "shares_out", False):
         raise ValueError(
-            f"{ranks.count()} processes share out mini-batches, and this training takes none: give batch_size= (on the "
-            "command line --batch-size), or start one process"
+            f"{ranks.count()} processes share out mini-batches, and this training takes none: give batch_size= "
+            "and (but for graphs) neighbors=, on the command line --batch-size and --neighbors, or start one process"
         )
 
 

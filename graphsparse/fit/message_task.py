@@ -118,6 +118,11 @@ class MessageTask(BaseTask):
         """Whether training sees sampled neighbourhoods."""
         return self.batches is not None and self.batches.neighbors is not None
 
+    @property
+    def shares_out(self) -> bool:
+        """Whether several processes can share out its steps."""
+        return self.samples
+
     def excerpt(self: T) -> T:
         """A task on a piece of the graph that is small enough to try a model on; its figures mean nothing.
 

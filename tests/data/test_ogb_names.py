@@ -61,6 +61,22 @@ def test_proteins(root: Path) -> None:
     assert NodeTask(data).num_classes == 112
 
 
+def test_products(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OGB adds the mirrors; copies are merged, and the list is not mirrored once more."""
+    folder = root / "ogb/ogbn_products"
+    write(folder / "raw/edge.csv.gz", [[0, 1], [1, 2], [3, 2], [1, 0]])
+    write(folder / "raw/num-node-list.csv.gz", [6])
+    write(folder / "raw/num-edge-list.csv.gz", [4])
+    write(folder / "raw/node-feat.csv.gz", np.ones((6, 100)))
+    write(folder / "raw/node-label.csv.gz", np.arange(6) % 3)
+    for part, ids in {"train": [0, 1], "valid": [2, 3], "test": [4, 5]}.items():
+        write(folder / f"split/sales_ranking/{part}.csv.gz", ids)
+    monkeypatch.setattr("torch_geometric.utils.to_undirected", None)
+    data = load("ogbn-products", root=root)
+    assert data.edge_index.tolist() == [[0, 1, 1, 2, 2, 3], [1, 0, 2, 1, 3, 2]]
+    assert (data.x.shape, data.metric) == ((6, 100), "accuracy")
+
+
 def test_mag_is_refused_by_what_it_is(root: Path) -> None:
     with pytest.raises(ValueError, match=r"ogbn-mag is no data set for tickets: it has four types.*OGB_MAG"):
         load("ogbn-mag", root=root)

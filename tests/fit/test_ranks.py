@@ -118,8 +118,9 @@ def one_of_two(rank: int, port: int, folder: Path) -> None:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
+    import graphsparse as gs
     from graphsparse import ranks
-    from graphsparse.fit import NodeTask, fit
+    from graphsparse.fit import Batches, GraphTask, LinkTask, NodeTask, fit
 
     ranks.join()
     own = folder / f"checkpoints-{rank}"
@@ -129,6 +130,21 @@ def one_of_two(rank: int, port: int, folder: Path) -> None:
         fit(nn.Linear(6, 3), NodeTask(nodes()), epochs=1)
     except ValueError as error:
         found["refused"] = str(error)
+    try:
+        fit(nn.Linear(6, 3), LinkTask(links(), metric="hits@5").in_batches(Batches(8)), epochs=1)
+    except ValueError as error:
+        found["refused links"] = str(error)
+    if rank == 0:
+        (folder / "first").write_bytes(b"")
+    try:
+        fit(
+            nn.Linear(6, 3),
+            GraphTask(graphs(), metric="rocauc").in_batches(Batches(8)),
+            epochs=1,
+            checkpoint=folder / ("first" if rank == 0 else "second"),
+        )
+    except (gs.DataError, RuntimeError) as error:
+        found["not shared"] = str(error)
     found["written"] = sorted(path.name for path in own.iterdir())
     torch.save(found, folder / f"rank-{rank}.pt")
 
@@ -166,7 +182,9 @@ def test_the_first_writes_and_the_whole_graph_is_refused(found: list[dict[str, A
     _, first, second = found
     assert first["written"] == ["all", "graphs", "links", "sampled"]
     assert second["written"] == []
-    assert "2 processes share out mini-batches, and this training takes none" in first["refused"]
+    for name in ("refused", "refused links"):
+        assert "2 processes share out mini-batches, and this training takes none" in first[name]
+    assert "is there for the first process and not for all: use a shared folder" in second["not shared"]
 
 
 def test_alone_nothing_is_shared() -> None:

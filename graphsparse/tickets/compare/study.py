@@ -122,7 +122,7 @@ class Study:
         ranks.join(self.device)
         if self.batches is None:
             raise ValueError(
-                f"{ranks.count()} processes share out mini-batches: give --batch-size, or start one process"
+                f"{ranks.count()} processes share out mini-batches: give --batch-size and --neighbors, or start one"
             )
         if not ranks.is_first():
             with silent():
