@@ -24,7 +24,7 @@ from graphsparse.registry import spelling
 from graphsparse.tickets.canonical import with_ordered_copies
 from graphsparse.tickets.compare.search import LEVELS, level_keeps, sparsest_within
 from graphsparse.tickets.finders.controls import IGNORED
-from graphsparse.tickets.finders.table import EDGE_RULES, check_batches, check_rules, finder_of
+from graphsparse.tickets.finders.table import EDGE_RULES, check_batches, check_rules, finder_name, finder_of
 from graphsparse.tickets.make import make_ticket
 from graphsparse.tickets.problem import KINDS, Problem, Training, train_dense
 from graphsparse.tickets.ticket import Ticket
@@ -178,7 +178,7 @@ def check_problem(problem: Problem, method: str, weight_keep: Fraction | None) -
     Args:
         problem: the problem.
         method: the finder's name.
-        weight_keep: what is to be kept of the weights; None: a level of the paper.
+        weight_keep: what is to be kept of the weights; None: what some level of the paper leaves.
 
     Raises:
         ValueError, TypeError, TraceError: what they say.
@@ -186,8 +186,8 @@ def check_problem(problem: Problem, method: str, weight_keep: Fraction | None) -
     check_batches(method, problem.task)
     if hasattr(finder := finder_of(method), "check"):
         finder.check(problem)
-    if problem.training.pattern == "units" and "weight_keep" not in IGNORED.get(method, ()):
-        pattern = units_pattern(problem, level_keeps(max(LEVELS))[1] if weight_keep is None else weight_keep)
+    if problem.training.pattern == "units" and "weight_keep" not in IGNORED.get(finder_name(method), ()):
+        pattern = units_pattern(problem, level_keeps(min(LEVELS))[1] if weight_keep is None else weight_keep)
         pattern.check(prunable(problem.model))
 
 

@@ -223,5 +223,30 @@ def test_what_cannot_be_cut_is_refused():
         cut_out(layer, {"weight": {(0, 1): torch.eye(3, 4) + torch.tensor([1.0, 0, 0, 0]) > 0}})
 
 
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.out = nn.Linear(5, 8), nn.Linear(8, 3)
+        self.convs = nn.ModuleList(pyg.GCNConv(8, 8) for _ in range(2))
+        self.convs[1].lin.weight = self.convs[0].lin.weight
+
+    def forward(self, x, edge_index):
+        x = self.stem(x)
+        for conv in self.convs:
+            x = torch.tanh(conv(x, edge_index))
+        return self.out(x)
+
+
+def test_tied_layers_stay_tied():
+    model, inputs = Tied().double().eval(), (torch.randn(6, 5, dtype=torch.float64), ARCS)
+    units = find_units(NetworkGraph.from_module(model, inputs))
+    keep = torch.arange(units.map.count) % 2 == 0
+    small = cut_out(model, units.cuts(keep))
+    assert small.convs[0].lin.weight is small.convs[1].lin.weight
+    assert small.convs[0].lin.weight.shape == (4, 4)
+    with torch.no_grad():
+        torch.testing.assert_close(small(*inputs), zeroed(model, units, keep)[0](*inputs), rtol=1e-9, atol=1e-9)
+
+
 def test_networks_without_hidden_units_have_none():
     assert find_units(NetworkGraph.from_module(pyg.SGConv(5, 3, 2), (torch.randn(6, 5), ARCS))).map.count == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from fractions import Fraction
 
 import pytest
 import torch
@@ -228,6 +229,13 @@ def test_a_ticket_that_cuts_away_what_it_keeps_does_not_verify(blocks, make_plai
     assert other.hash != ticket.hash
     with pytest.raises(TicketError, match=r"cuts away weights of first\.bias that its mask keeps"):
         other.verify(blocks)
+
+
+def test_a_tolerance_passes_over_levels_that_leave_less_than_a_unit(blocks):
+    """Of 76 weights a unit and what is of none are 13: 0.9^17 is the sparsest level that leaves as many."""
+    ticket = gs.find_ticket(GCN(4, 8, 4), blocks, tolerance=1.0, epochs=1, pattern="units", progress=False)
+    assert ticket.metrics["num_units_kept"] == 1
+    assert ticket.config["weight_keep"] == str(Fraction(9, 10) ** 17)
 
 
 def test_matrices_alone_may_count(blocks):

@@ -79,17 +79,20 @@ def cut_out(module: M, cuts: Mapping[str, Cut]) -> M:
         Linear(in_features=4, out_features=2, bias=True)
     """
     small = copy.deepcopy(module)
-    before = {name: value.shape for name, value in _tensors(small)}
-    done: dict[int, Tensor] = {}
-    for name, value in list(_tensors(small)):
-        if name in cuts:
-            path, _, attribute = name.rpartition(".")
-            if id(value) not in done:
-                done[id(value)] = _sliced(name, value, cuts[name])
-            _replace(small.get_submodule(path), attribute, done[id(value)])
+    whole = dict(_tensors(small))
+    before = {name: value.shape for name, value in whole.items()}
     unknown = [name for name in cuts if name not in before]
     if unknown:
         raise ShrinkError(f"{type(module).__name__} has no tensor {unknown[0]!r}")
+    by_tensor = {id(whole[name]): cut for name, cut in cuts.items()}
+    cuts = {name: by_tensor[id(value)] for name, value in whole.items() if id(value) in by_tensor}  # tied ones, too
+    done: dict[int, Tensor] = {}
+    for name, cut in cuts.items():
+        path, _, attribute = name.rpartition(".")
+        old = whole[name]
+        if id(old) not in done:
+            done[id(old)] = _like(old, _sliced(name, old, cut))
+        setattr(small.get_submodule(path), attribute, done[id(old)])
     for path, part in [*small.named_modules()]:
         weight = f"{path}.weight" if path else "weight"
         if isinstance(part, _OVER_CHANNELS) and weight in cuts and path and len(before[weight]) == 1:
@@ -138,11 +141,8 @@ def _sizes(name: str, kept: Tensor) -> tuple[int, ...]:
     return (len(left), *left[0])
 
 
-def _replace(part: nn.Module, attribute: str, value: Tensor) -> None:
-    old = getattr(part, attribute)
-    if isinstance(old, nn.Parameter):
-        value = nn.Parameter(value, requires_grad=old.requires_grad) if not isinstance(value, nn.Parameter) else value
-    setattr(part, attribute, value)
+def _like(old: Tensor, new: Tensor) -> Tensor:
+    return nn.Parameter(new, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else new
 
 
 def _resize(part: nn.Module, changes: list[tuple[torch.Size, torch.Size, Cut]]) -> None:

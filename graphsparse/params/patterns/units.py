@@ -332,7 +332,7 @@ def _ranks(units: UnitMap, score: Tensor, shares: Shares, alive: Tensor | None) 
         if not len(ids):
             continue
         step, key = _steps(score[ids], units.lane[ids])
-        local[ids] = step + sum(len(other) for other in keys)
+        local[ids] = torch.where(step < 0, step, step + sum(len(other) for other in keys))
         if shares == "uniform":
             key = -torch.arange(len(key), dtype=torch.float64) / len(key)
         key = key.clamp(max=torch.finfo(torch.float64).max)
@@ -348,7 +348,7 @@ def _ranks(units: UnitMap, score: Tensor, shares: Shares, alive: Tensor | None) 
 
 
 def _steps(score: Tensor, lane: Tensor) -> tuple[Tensor, Tensor]:
-    """The step in which each unit of a group enters, from 0, and the key of each step, which never rises."""
+    """The step in which each unit of a group enters, from 0 (-1: never), and the key of each step; keys never rise."""
     best = score.argsort(descending=True, stable=True)
     lanes, number = torch.unique(lane[best], return_inverse=True)
     if len(lanes) == 1:
@@ -356,10 +356,12 @@ def _steps(score: Tensor, lane: Tensor) -> tuple[Tensor, Tensor]:
         step[best] = torch.arange(len(best))
         return step, score[best].clone()
     rows = [best[number == one] for one in range(len(lanes))]
+    narrowest = min(map(len, rows))  # what a mask leaves of lanes may differ: they keep equally many
+    rows = [row[:narrowest] for row in rows]
     strength = torch.stack([score[row].mean() for row in rows])
     table = torch.stack([rows[one] for one in strength.argsort(descending=True, stable=True).tolist()])
     height, width = table.shape
-    step = torch.empty_like(best)
+    step = torch.full_like(best, -1)
     step[table[:, 0]] = torch.arange(height)  # whole lanes, one unit each
     step[table[:, 1:]] = height + torch.arange(width - 1).expand(height, -1)
     key = torch.cat([score[table[:, 0]], score[table[:, 1:]].mean(0)])

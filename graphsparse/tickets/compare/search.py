@@ -8,9 +8,13 @@ from typing import Any
 
 from graphsparse.errors import TicketError
 from graphsparse.fit import FitResult, mean_ci
+from graphsparse.params import prunable
+from graphsparse.tickets.finders.controls import IGNORED
+from graphsparse.tickets.finders.table import finder_name
 from graphsparse.tickets.make import make_ticket
 from graphsparse.tickets.problem import Problem
 from graphsparse.tickets.ticket import Ticket
+from graphsparse.tickets.units import units_pattern
 
 LEVELS = range(1, 21)
 
@@ -29,11 +33,15 @@ def level_keeps(level: int) -> tuple[Fraction, Fraction]:
 def sparsest_within(problem: Problem, dense: FitResult, method: str, tolerance: float) -> Ticket:
     """Try the paper's levels from the sparsest down; return the first within ``tolerance`` of the dense validation.
 
+    Of units, a level that leaves less than one of every layer is passed over.
+
     Raises:
         TicketError: if none is; it names the closest level.
     """
     closest: tuple[float, int] | None = None
     for level in reversed(LEVELS):
+        if not _leaves_units(problem, method, level_keeps(level)[1]):
+            continue
         ticket = make_ticket(problem, dense, method, *level_keeps(level))
         worse = dense.val - ticket.metrics["val"]
         if not problem.task.metric.maximize:
@@ -46,6 +54,17 @@ def sparsest_within(problem: Problem, dense: FitResult, method: str, tolerance: 
         f"no level of {method} is within {tolerance:g} of the dense validation {problem.task.metric.name} "
         f"{dense.val:.4f}; the closest is level {closest[1]}, {closest[0]:.4f} worse"
     )
+
+
+def _leaves_units(problem: Problem, method: str, keep: Fraction) -> bool:
+    """Whether so many weights can be kept: of units not where that is less than one of every layer."""
+    if problem.training.pattern != "units" or "weight_keep" in IGNORED.get(finder_name(method), ()):
+        return True
+    try:
+        units_pattern(problem, keep).check(prunable(problem.model))
+    except ValueError:
+        return False
+    return True
 
 
 def summarise(tickets: Mapping[int, Ticket]) -> dict[str, Any]:
