@@ -248,5 +248,12 @@ def test_tied_layers_stay_tied():
         torch.testing.assert_close(small(*inputs), zeroed(model, units, keep)[0](*inputs), rtol=1e-9, atol=1e-9)
 
 
+def test_a_model_that_was_called_before_is_traced_all_the_same():
+    """It remembers a matrix of the graph, which no hash of dense tensors takes."""
+    model = gs.nn.GCN(5, 4, 3)
+    model(torch.randn(6, 5), ARCS)
+    assert find_units(NetworkGraph.from_module(model, (torch.randn(6, 5), ARCS))).map.count == 4
+
+
 def test_networks_without_hidden_units_have_none():
     assert find_units(NetworkGraph.from_module(pyg.SGConv(5, 3, 2), (torch.randn(6, 5), ARCS))).map.count == 0

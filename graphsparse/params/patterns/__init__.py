@@ -5,7 +5,8 @@ from graphsparse.params.patterns.groups import Groups
 from graphsparse.params.patterns.l0 import L0
 from graphsparse.params.patterns.n_of_m import NofM
 from graphsparse.params.patterns.pattern import Pattern
-from graphsparse.params.patterns.units import Claim, UnitMap, Units, stays
+from graphsparse.params.patterns.unit_map import Claim, UnitMap, stays
+from graphsparse.params.patterns.units import Units
 
 __all__ = ["L0", "Claim", "Fixed", "Groups", "NofM", "Pattern", "UnitMap", "Units", "stays"]
 
