@@ -157,6 +157,26 @@ def test_whatever_is_pruned_the_outputs_stay(name, seed, arcs, keep, few):
     check_equal(net, x, edge_index, weight)
 
 
+@pytest.mark.parametrize(
+    "name", ["gcn", "gin", "sage", "gat", "transformer", "pyg gin", "pyg sage, jumping", "appnp", "sgc"]
+)
+def test_known_layers_are_not_run_as_they_are(name):
+    x, (edge_index, _) = torch.randn(N, F), graph_of(0, 20)
+    net = NETS[name]().eval()
+    program = simplify(read_program(net, arguments_of(net, x, edge_index)))
+    assert set(program.opaque) <= {"attention", "mean of heads"}
+    assert name in ("gat", "transformer") or not program.opaque
+
+
+def test_a_layer_that_somebody_looks_into_is_run_as_it_is():
+    x, (edge_index, _) = torch.randn(N, F), graph_of(0, 20)
+    net, seen = gs.nn.GCN(F, 8, 3).eval(), []
+    net.convs[0].register_message_forward_hook(lambda *told: seen.append(len(told)))
+    program = check_equal(net, x, edge_index)
+    assert program.opaque == ("MatrixGCNConv",)
+    assert seen
+
+
 def test_double_precision_stays_double():
     net = gs.nn.GCN(F, 8, 3).double().eval()
     x = torch.randn(N, F, dtype=torch.double) * (torch.rand(N, F) < 0.1)

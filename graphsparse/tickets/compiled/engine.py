@@ -16,6 +16,7 @@ from torch import Tensor
 from graphsparse.fit.features import MAX_DENSITY_OF_LOOPS
 from graphsparse.fit.measure import inference_ms
 from graphsparse.parallel import over_slices
+from graphsparse.tickets.compiled.attention import Attention
 from graphsparse.tickets.compiled.portable import plain_value
 from graphsparse.tickets.compiled.program import Call, Graph, Held, Map, Mix, Program, Step, Term
 
@@ -133,6 +134,7 @@ class Engine:
         rows = rows if live is None and self.order is None else rows.take(self.order, live)
         return rows if self.sparse else rows.dense()
 
+    @torch.no_grad()
     def __call__(self, features: Value | None) -> Tensor:
         """Outputs [N, C] of features that `prepare` gave; None: of the graph's own."""
         values: dict[int, Any] = {0: self.features if features is None else features, **self.held}
@@ -150,6 +152,8 @@ class Engine:
         return Rows.of(step.value) if sparse else step.value.contiguous()
 
     def _value(self, step: Step, relu: bool, values: Mapping[int, Any]) -> Tensor:
+        if isinstance(step, Call) and isinstance(step.function, Attention):
+            return step.function.by_loops(self.threads, *(values[number] for number in step.sources))
         if not isinstance(step, Mix):
             return plain_value(step, values)
         out: Tensor | None = None
@@ -162,6 +166,7 @@ class Engine:
 
     # Forms of products, and which of them is the fastest
 
+    @torch.no_grad()
     def _tune(self) -> None:
         values: dict[int, Any] = {0: self.features, **self.held}
         for step, relu in self.steps:

@@ -293,7 +293,7 @@ def _once(run: Callable[[], Any]) -> float:
 
 
 def _said(program: Program) -> tuple[str, ...]:
-    opaque = sorted(set(program.opaque))
+    opaque = sorted(set(program.opaque) - {"attention", "mean of heads"})
     return (*program.notes, *([f"run as they are: {', '.join(opaque)}"] if opaque else []))
 
 

@@ -144,3 +144,81 @@ def fill_rows(x: Any, starts: Any, columns: Any, values: Any) -> None:
                 columns[at] = j
                 values[at] = x[i, j]
                 at += 1
+
+
+@njit(nogil=True, cache=True, fastmath=_FUSED)
+def attend(
+    starts: Any,
+    columns: Any,
+    near: Any,
+    far: Any,
+    values: Any,
+    out: Any,
+    heads: int,
+    slope: float,
+    start: int,
+    stop: int,
+) -> None:
+    """Rows of zeros become means of what arrives, weighted by the softmax of LeakyReLU(near_i + far_j) in each head."""
+    width = values.shape[1] // heads
+    for i in range(start, stop):
+        for h in range(heads):
+            row = out[i][h * width : (h + 1) * width]
+            highest = -np.inf
+            for e in range(starts[i], starts[i + 1]):
+                score = near[i, h] + far[columns[e], h]
+                highest = max(highest, score if score > 0 else slope * score)
+            total = 0.0
+            for e in range(starts[i], starts[i + 1]):
+                score = near[i, h] + far[columns[e], h]
+                weight = values.dtype.type(np.exp((score if score > 0 else slope * score) - highest))
+                source = values[columns[e]][h * width : (h + 1) * width]
+                total += weight
+                for j in range(width):
+                    row[j] += weight * source[j]
+            share = values.dtype.type(1 / (total + 1e-16))
+            for j in range(width):
+                row[j] *= share
+
+
+@njit(nogil=True, cache=True, fastmath=_FUSED)
+def attend_by_keys(
+    starts: Any,
+    columns: Any,
+    queries: Any,
+    keys: Any,
+    values: Any,
+    out: Any,
+    heads: int,
+    scale: float,
+    start: int,
+    stop: int,
+) -> None:
+    """The same with scores q_i . k_j times ``scale``."""
+    width = values.shape[1] // heads
+    longest = 0
+    for i in range(start, stop):
+        longest = max(longest, starts[i + 1] - starts[i])
+    scores = np.empty(longest, values.dtype)
+    for i in range(start, stop):
+        first = starts[i]
+        for h in range(heads):
+            row, query = out[i][h * width : (h + 1) * width], queries[i][h * width : (h + 1) * width]
+            highest = -np.inf
+            for e in range(first, starts[i + 1]):
+                key = keys[columns[e]][h * width : (h + 1) * width]
+                score = values.dtype.type(0)
+                for j in range(width):
+                    score += query[j] * key[j]
+                scores[e - first] = score * scale
+                highest = max(highest, scores[e - first])
+            total = 0.0
+            for e in range(first, starts[i + 1]):
+                weight = values.dtype.type(np.exp(scores[e - first] - highest))
+                source = values[columns[e]][h * width : (h + 1) * width]
+                total += weight
+                for j in range(width):
+                    row[j] += weight * source[j]
+            share = values.dtype.type(1 / (total + 1e-16))
+            for j in range(width):
+                row[j] *= share

@@ -23,6 +23,7 @@ from graphsparse.errors import TraceError
 from graphsparse.fit.features import clear_graph_caches
 from graphsparse.fit.graph_call import Arguments
 from graphsparse.nn import Backbone
+from graphsparse.tickets.compiled import attention as _  # noqa: F401  (its layers join the table)
 from graphsparse.tickets.compiled.layers import LAYERS, Form, Place, hooked
 from graphsparse.tickets.compiled.portable import mixed
 from graphsparse.tickets.compiled.program import Call, Graph, Held, Join, Map, Mix, Program, Ref, Scale, Step, Term
