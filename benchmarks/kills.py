@@ -23,8 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
+import pyarrow as pa
 from common import RESULTS, provenance, write_json
+from pyarrow import parquet
 from rich.console import Console
 from rich.markdown import Markdown
 from safetensors import safe_open
@@ -131,15 +134,27 @@ JOBS = {
     "sparsify": Job(
         command("sparsify", "{made}/edges.csv", "{out}/fewer.csv", "--keep", "0.5", "--undirected"), digest("fewer.csv")
     ),
+    "out of core": Job(
+        command("sparsify", "{made}/parts", "{out}/fewer", "--keep", "0.5", "--undirected"), digest("fewer/*.parquet")
+    ),
+    "out of core, in processes": Job(
+        command("sparsify", "{made}/parts", "{out}/fewer", "--keep", "0.5", "--undirected", "--workers", "2"),
+        digest("fewer/*.parquet"),
+    ),
 }
 
 
 def prepare(made: Path) -> None:
-    """A table of 400,000 edges for the job that sparsifies."""
+    """A table of 400,000 edges for the job that sparsifies, and the same in ten parts."""
     draw = random.Random(0)
     drawn = ((draw.randrange(50_000), draw.randrange(50_000)) for _ in range(400_000))
     pairs = dict.fromkeys((min(pair), max(pair)) for pair in drawn if pair[0] != pair[1])
     (made / "edges.csv").write_text("src,dst\n" + "".join(f"{a},{b}\n" for a, b in pairs))
+    (made / "parts").mkdir()
+    ends = np.array(list(pairs))
+    for number, part in enumerate(np.array_split(ends, 10)):
+        table = pa.table({"src": part[:, 0], "dst": part[:, 1]})
+        parquet.write_table(table, made / "parts" / f"part-{number}.parquet", row_group_size=10_000)
 
 
 def start(job: Job, out: Path, made: Path) -> subprocess.Popen[str]:
@@ -196,6 +211,8 @@ def whole(file: Path) -> bool:
                 with safe_open(file, "pt") as held:
                     for name in held.keys():  # noqa: SIM118  (it is no dict)
                         held.get_tensor(name)
+            case ".parquet":
+                parquet.read_table(file)
             case ".csv":
                 return file.read_bytes().endswith(b"\n")
             case ".png":

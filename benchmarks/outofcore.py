@@ -166,10 +166,10 @@ def pandas_(source: Path, target: Path, memory: str) -> None:
 
 JOBS = {
     "pyarrow": rewrite,
-    "pyarrow, plain": rewrite_plain,
+    "pyarrow plain": rewrite_plain,
     "graphsparse": ours,
-    "graphsparse, 1 process": one_worker,
-    "graphsparse, 2 processes": two_workers,
+    "graphsparse 1 process": one_worker,
+    "graphsparse 2 processes": two_workers,
     "duckdb": duckdb_,
     "polars": polars_,
     "pandas": pandas_,
@@ -262,7 +262,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         here = {row["job"]: row for row in rows if row["edges"] == edges}
         seconds = {name: [run["seconds"] for run in row["runs"] if isinstance(run, dict)] for name, row in here.items()}
         medians = {name: statistics.median(found) for name, found in seconds.items() if found}
-        limit = min((medians[name] for name in ("pyarrow", "pyarrow, plain") if name in medians), default=float("nan"))
+        limit = min((medians[name] for name in ("pyarrow", "pyarrow plain") if name in medians), default=float("nan"))
         for name in [name for name in JOBS if name in here]:
             row = here[name]
             if name not in medians:
