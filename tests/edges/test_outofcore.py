@@ -96,6 +96,7 @@ def edge_lists(draw: st.DrawFn) -> tuple[Any, bool | None]:
     st.integers(1, 9),
     st.sampled_from([np.int32, np.int64]),
     st.booleans(),
+    st.booleans(),
     st.integers(0, 3),
 )
 def test_the_kept_edges_are_those_in_memory_bit_for_bit(
@@ -107,6 +108,7 @@ def test_the_kept_edges_are_those_in_memory_bit_for_bit(
     group: int,
     dtype: Any,
     tight: bool,
+    guessed: bool,
     seed: int,
 ) -> None:
     ends, undirected = listed
@@ -115,6 +117,11 @@ def test_the_kept_edges_are_those_in_memory_bit_for_bit(
     cuts = [min(at, ends.shape[1]) for at in cuts]
     write_parts(folder / "in", ends, cuts, group, dtype)
     with pytest.MonkeyPatch.context() as patch:
+        if guessed:  # where the cut is, from a part of the edges
+            patch.setattr(cut, "SAMPLED_FROM", 1)
+            patch.setattr(cut, "SAMPLED_PIECE", 2)
+            patch.setattr(cut, "SAMPLED_EDGE", 1)
+            patch.setattr(cut, "WIDEST", 0.3)
         if tight:  # no room: ties are settled by hashes, pairs take turns, bins are wide
             patch.setattr(cut, "FEWEST", 1)
             patch.setattr(cut, "EDGE_BYTES", 1 << 50)

@@ -44,15 +44,17 @@ class Passes:
         """Run ``task(tell, source, *item)`` for each item."""
         self.engine.each(task, [(self._source(), *item) for item in items], done, self.bar(called))
 
-    def total(self, task: Task, *words: Any, most: int | None = None) -> Any:
+    def total(self, task: Task, *words: Any, most: int | None = None, pieces: Sequence[Piece] | None = None) -> Any:
         """Add up what ``task(tell, source, pieces, rows, *words)`` finds in all shares of the edges.
 
         Args:
             task: returns numbers and arrays to be added, in tuples, or a list to be joined.
             *words: its other arguments.
             most: tasks that may hold a result at once, where results are large; by default one a worker.
+            pieces: those that are read, by default all.
         """
-        runs = shares(self.source.pieces(), min(self.engine.workers, most or self.engine.workers)) or [[]]
+        pieces = self.source.pieces() if pieces is None else pieces
+        runs = shares(pieces, min(self.engine.workers, most or self.engine.workers)) or [[]]
         arguments = [(self._source(), run, self.rows, *words) for run in runs]
         called = task.__name__.strip("_").replace("_", " ")
         return self.engine.total(task, arguments, _add, self.bar(called))
@@ -222,17 +224,47 @@ class Interval:
         return (scoring.tie_keys(batch)[where] if len(where) else np.zeros(0, np.int64)), where
 
 
+def sample(tell: Tell, source: Parts, pieces: list[Piece], rows: int, scoring: Scoring, step: int) -> list[Array]:
+    """The keys of one edge of ``step``; self-loops are left out."""
+    found = []
+    for batch in read(tell, source, pieces, rows):
+        keys = scoring.keys(batch)[::step]
+        found.append(keys[keys != INFINITE])
+    return found
+
+
 def histogram(
-    tell: Tell, source: Parts, pieces: list[Piece], rows: int, scoring: Scoring, among: Interval, base: int, shift: int
-) -> Array:
-    """The number of keys in each bin of ``2^shift`` from ``base`` on, among those of an interval."""
+    tell: Tell,
+    source: Parts,
+    pieces: list[Piece],
+    rows: int,
+    scoring: Scoring,
+    among: Interval,
+    base: int,
+    shift: int,
+    guess: Interval | None = None,
+    most: int = 0,
+) -> tuple[Array, list[Array]]:
+    """The number of keys in each bin of ``2^shift`` from ``base`` on, among those of an interval.
+
+    Edges in the interval ``guess`` are collected on the way, if they are at most ``most``; a row of -1 says that they
+    are more.
+    """
     from graphsparse.edges.outofcore.kernels import count_between
 
     counts = np.zeros(((among.last - base) >> shift) + 1, np.int64)
+    found: list[Array] = []
+    number = 0
     for batch in read(tell, source, pieces, rows):
-        keys, _ = among.keys(scoring, batch)
+        keys, where = among.keys(scoring, batch)
         count_between(keys, among.low, among.last, base, shift, counts)
-    return counts
+        if guess is not None and number <= most:
+            here = _inside(guess, batch, keys, where)
+            found += here
+            number += sum(edges.shape[1] for edges in here)
+    if number > most:
+        found = [np.full((4, 1), -1, np.int64)]
+    return counts, found
 
 
 def collect(
@@ -241,12 +273,16 @@ def collect(
     """The edges of an interval: for each batch position, tail, head and key, int64 ``[4, k]``."""
     found = []
     for batch in read(tell, source, pieces, rows):
-        keys, where = among.keys(scoring, batch)
-        inside = (keys >= among.low) & (keys <= among.last)
-        if inside.any():
-            at = where[inside]
-            found.append(np.stack([at + batch.first, batch.tails[at], batch.heads[at], keys[inside]]))
+        found += _inside(among, batch, *among.keys(scoring, batch))
     return found
+
+
+def _inside(among: Interval, batch: Batch, keys: Array, where: Array) -> list[Array]:
+    inside = (keys >= among.low) & (keys <= among.last)
+    if not inside.any():
+        return []
+    at = where[inside]
+    return [np.stack([at + batch.first, batch.tails[at], batch.heads[at], keys[inside]])]
 
 
 @dataclass(frozen=True)
