@@ -257,7 +257,7 @@ def test_diverging_says_so(graphs: GraphSet) -> None:
         ("train_mask", torch.zeros(60), TypeError, "must be boolean"),
         ("test_mask", torch.ones(60, dtype=torch.bool), ValueError, "graph 0 is in two of"),
         ("val_mask", torch.ones(61, dtype=torch.bool), ValueError, "one entry a graph"),
-        ("metric", "accuracy", ValueError, "there is no metric of graphs"),
+        ("metric", "precision", ValueError, "the metric of graphs must be .rocauc., .ap., .rmse. or .accuracy."),
         ("metric", None, ValueError, "say how graphs are judged"),
     ],
 )
