@@ -318,6 +318,25 @@ def test_a_form_with_other_outputs_is_not_taken(ticket, blocks, model, monkeypat
     torch.testing.assert_close(fast(), ticket.logits, rtol=1e-4, atol=1e-5)
 
 
+def test_a_form_that_fails_is_not_taken(ticket, blocks, model, monkeypatch):
+    def fails(self, *given, **named):
+        raise RuntimeError("no loops today")
+
+    monkeypatch.setattr(Engine, "__init__", fails)
+    fast = ticket.compile(model, blocks)
+    assert "a form was not taken, since it failed (RuntimeError: no loops today)" in fast.explain()
+    torch.testing.assert_close(fast(), ticket.logits, rtol=1e-4, atol=1e-5)
+
+
+def test_it_stays_in_evaluation_mode(blocks, make_plain):
+    net = make_plain(blocks)
+    fast = CompiledTicket(net, arguments_of(net, blocks.x, blocks.edge_index))
+    expected = fast()
+    fast.train()
+    assert not any(part.training for part in fast.modules())
+    assert torch.equal(fast(), expected)
+
+
 def test_links_without_features_compile_too():
     torch.manual_seed(0)
     net = gs.nn.make_link_net("sage", 160, 0, 8, seed=0).eval()

@@ -96,6 +96,10 @@ class CompiledTicket(nn.Module):
         with torch.no_grad(), one_thread(self.threads == 1):
             return self._run(None if x is None else self.prepare(x).value)
 
+    def train(self, mode: bool = True) -> CompiledTicket:
+        """It stays in evaluation mode, whatever a loop around it asks for."""
+        return super().train(False)
+
     def prepare(self, x: Tensor | Prepared) -> Prepared:
         """Features [N, F] in the form that the first product takes.
 
@@ -176,6 +180,10 @@ class CompiledTicket(nn.Module):
                         error = max(error, _difference(made.run(made.prepare(others)), again))
             except GraphsparseError as failure:
                 refused.append(str(failure))
+                continue
+            except Exception as failure:  # the plain model has run: what another form cannot do is no error
+                said = " ".join(f"{type(failure).__name__}: {failure}".split())[:200]
+                refused.append(f"a form was not taken, since it failed ({said})")
                 continue
             if error <= TOLERANCE:
                 good.append((made, error))
