@@ -76,7 +76,6 @@ class Study:
     edge_keep: str | None
     weight_keep: str | None
     weight_distribution: str
-    pattern: str
     tolerance: float | None
     distill: float
     protocol: str | None
@@ -88,6 +87,7 @@ class Study:
     seeds: int
     points: int
     device: str
+    pattern: str = "weights"
     tensorboard: Path | None = None
     batches: Batches | None = None
     compile: bool = False
