@@ -342,8 +342,8 @@ def test_a_finder_that_reports_figures_of_others_is_caught(ticket_of, boast):
 
 
 def test_an_unknown_finder_is_told_the_closest(blocks, make_plain):
-    with pytest.raises(ValueError, match=r"unknown finder 'wdglt' \(did you mean 'wd-glt'\?\)"):
-        gs.find_ticket(make_plain(blocks), blocks, method="wdglt", edge_keep=0.5)
+    with pytest.raises(ValueError, match=r"unknown finder 'wd-glp' \(did you mean 'wd-glt'\?\)"):
+        gs.find_ticket(make_plain(blocks), blocks, method="wd-glp", edge_keep=0.5)
 
 
 @pytest.mark.parametrize("method", SIZED)
