@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     examples=(
         "graphsparse ticket --dataset cora --edge-keep 60% --weight-keep 10%",
         "graphsparse ticket --dataset cora --tolerance 1% --seeds 5 --out runs/cora",
-        "graphsparse ticket --dataset ogbn-arxiv --model sage --batch-size 1024 --neighbors 15,10",
-        "torchrun --nproc-per-node 2 -m graphsparse ticket --dataset ogbn-arxiv --batch-size 512 --neighbors 15,10",
+        "graphsparse ticket --dataset ogbn-arxiv --batch-size 1024 --neighbors 15,10",
     ),
     writes="out",
 )
@@ -61,7 +60,11 @@ def ticket(
     ] = None,
     split: Annotated[int | None, typer.Option(help="Which split, where a data set has several.")] = None,
     batch_size: Annotated[
-        int | None, typer.Option(help="Train in mini-batches of so many nodes, links or graphs.", show_default="none")
+        int | None,
+        typer.Option(
+            help="Train in mini-batches of so many nodes, links or graphs; under torchrun, in each process.",
+            show_default="none",
+        ),
     ] = None,
     neighbors: Annotated[
         list[str] | None,
