@@ -502,3 +502,12 @@ def test_a_worker_that_is_killed_changes_nothing(tmp_path):
         thread.join()
         assert list(client.run(os.getpid).values()) != killed
     assert rows_of(tmp_path / "out") == in_memory(ends, "teddy", 0.4, True)
+
+
+def test_arcs_that_all_point_one_way_are_told_what_they_may_be(tmp_path, capfd):
+    ends = random_ends(40, 12)
+    folder = write_parts(tmp_path / "in", ends)
+    said = gs.sparsify_files(folder, tmp_path / "out", keep=0.5, progress=True)
+    assert "add --undirected (undirected=True) if each line is an edge" in said
+    assert not said.figures["undirected"]
+    assert "write parts" in capfd.readouterr().err
