@@ -141,7 +141,7 @@ def _names():
     masks = {f"{part}_mask": torch.arange(4) == at for at, part in enumerate(("train", "val", "test"))}
     data = Data(x=x, edge_index=torch.tensor([[0, 1], [1, 0]]), y=y, **masks)
     graph = _graph()
-    experiment = Experiment("Digits_kNN", "GCN", 8, "Transductive", ("TEDDY+Cover", "WD_GLT"), split="Random")
+    experiment = Experiment("Digits_kNN", "GCN", 8, "Transductive", ("TEDDY+Units+Cover", "WD_GLT"), split="Random")
     return {
         "protocol": (NodeTask(data, protocol="Inductive").protocol, "inductive"),
         "guard": (gs.sparsify(graph.edge_index, keep=0.5, guard="Cover").shape, (2, 2)),
@@ -149,7 +149,7 @@ def _names():
         "normalization": (gs.edges.score(graph.edge_index, "Teddy", normalization="Sqrt").shape, (4,)),
         "experiment": (
             (experiment.dataset, experiment.model, experiment.protocol, experiment.methods, experiment.split),
-            ("digits-knn", "gcn", "transductive", ("teddy+cover", "wd-glt"), "random"),
+            ("digits-knn", "gcn", "transductive", ("teddy+cover+units", "wd-glt"), "random"),
         ),
         "split": (load("Digits-KNN", split="Random").split[:6], "random"),
         "metrics": ((link_metric("Hits@20").name, graph_metric("RMSE").maximize), ("hits@20", False)),

@@ -13,6 +13,7 @@ TABLES: dict[str, tuple[str, str]] = {  # word of the command line -> what the e
     "finders": ("ticket finders besides the edge scores; --method of ticket, bench", "tickets.finders.table:FINDERS"),
     "guards": ("rules against nodes that lose all edges; --guard", "cli.known_names:GUARDS"),
     "protocols": ("what of the graph training may see; --protocol", "cli.known_names:PROTOCOLS"),
+    "patterns": ("what is removed of the weights; --pattern of ticket", "cli.known_names:PATTERNS"),
     "backbones": ("graph neural networks; --model", "nn.make_net:BACKBONES"),
     "distributions": ("how many weights each tensor keeps; --weight-distribution", "params.distribution:DISTRIBUTIONS"),
     "datasets": ("graphs by name; --dataset of ticket, bench, advise", "data.catalogue:DATASETS"),
@@ -27,6 +28,11 @@ TABLES: dict[str, tuple[str, str]] = {  # word of the command line -> what the e
 GUARDS = {
     "cover": "spend the count so that few nodes lose all edges, as far as it goes",
     "isolated": "no node loses all its edges, or an error says the smallest keep",
+}
+
+PATTERNS = {
+    "weights": "single weights, which become zeros",
+    "units": "whole hidden units, which are cut out of the network at the end",
 }
 
 PROTOCOLS = {

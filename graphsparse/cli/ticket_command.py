@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     app,
     "ticket",
     examples=(
-        "graphsparse ticket --dataset cora --edge-keep 60% --weight-keep 10%",
         "graphsparse ticket --dataset cora --tolerance 1% --seeds 5 --out runs/cora",
         "graphsparse ticket --dataset ogbn-arxiv --batch-size 1024 --neighbors 15,10",
     ),
@@ -47,7 +46,7 @@ def ticket(
     ] = "global",
     pattern: Annotated[
         str,
-        typer.Option(help="weights: kept one by one; units: whole hidden units, cut out of the network at the end."),
+        typer.Option(help="{patterns}: kept one by one, or whole hidden units, cut out of the network at the end."),
     ] = "weights",
     tolerance: Annotated[
         str | None,

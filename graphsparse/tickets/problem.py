@@ -25,7 +25,7 @@ from graphsparse.fit.features import clear_graph_caches
 from graphsparse.fit.measure import device_of, find_device
 from graphsparse.graphs.interop import open_graph
 from graphsparse.keep_rule import check_seed, whole_number
-from graphsparse.params import Distribution
+from graphsparse.params import DISTRIBUTIONS, Distribution
 from graphsparse.registry import one_of
 from graphsparse.tickets.memory_probe import check_forgets
 
@@ -100,7 +100,7 @@ class Training:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pattern", one_of(self.pattern, "pattern", PATTERNS))
-        if self.pattern == "units" and self.distribution not in SHARES:
+        if self.pattern == "units" and (DISTRIBUTIONS.spelled(str(self.distribution)) or "") not in SHARES:
             raise ValueError(
                 f"units are shared out {' or '.join(map(repr, SHARES))} among the layers, not {self.distribution!r:.50}"
             )

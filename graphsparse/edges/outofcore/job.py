@@ -25,6 +25,7 @@ from graphsparse.fit.progress import Bars
 from graphsparse.graphs.inner_form import MOST_NODES
 from graphsparse.keep_rule import Keep, check_seed, keep_fraction, kept_count
 from graphsparse.locking import only_one
+from graphsparse.registry import one_of
 
 Path_ = str | os.PathLike[str]
 
@@ -290,8 +291,8 @@ def _check_rules(
         raise TypeError("say how much to keep: keep=0.5 keeps half of the edges")
     keep_fraction(keep)
     check_options(method, options)
-    if options.get("normalization", "degree") not in ("degree", "sqrt"):
-        raise ValueError(f"normalization must be 'degree' or 'sqrt', got {options['normalization']!r:.50}")
+    if "normalization" in options:
+        options["normalization"] = one_of(options["normalization"], "normalization", ("degree", "sqrt"))
 
 
 def _hint(facts: Facts, rows: int, asked: bool | None) -> str | None:

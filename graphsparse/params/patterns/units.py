@@ -14,6 +14,7 @@ from graphsparse.params.largest import check_numbers
 from graphsparse.params.patterns.pattern import Pattern
 from graphsparse.params.patterns.unit_map import UnitMap
 from graphsparse.params.tensors import Named
+from graphsparse.registry import spelling
 
 Shares = Literal["global", "uniform"]
 
@@ -59,9 +60,11 @@ class Units(Pattern):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keep", keep_fraction(self.keep))
-        if self.shares not in get_args(Shares):
+        named = spelling(self.shares, get_args(Shares)) if isinstance(self.shares, str) else None
+        if named is None:
             known = " or ".join(map(repr, get_args(Shares)))
             raise ValueError(f"units are shared out {known}, not {self.shares!r:.50}")
+        object.__setattr__(self, "shares", named)
 
     @property
     def kept(self) -> Fraction:

@@ -104,8 +104,8 @@ def method_of(name: str, trial: Trial) -> tuple[Finder, dict[str, Any]]:
 
 
 def _spelled(method: str) -> str:
-    rules = method_of(method, {})[1]
-    return "+".join([finder_name(base_of(method)), *rules.values()])
+    marks = [*method_of(method, {})[1].values(), *(["units"] if pattern_of(method) == "units" else [])]
+    return "+".join([finder_name(base_of(method)), *marks])
 
 
 def _with_options(name: str, finder: Any, options: dict[str, Any]) -> Finder:
