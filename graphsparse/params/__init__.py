@@ -3,35 +3,70 @@
 from graphsparse.params.attach import L0Projection, Projection
 from graphsparse.params.counting import count, prunable, weights_kept
 from graphsparse.params.distribution import DISTRIBUTIONS, Distribution, allot, plain_distribution
+from graphsparse.params.grains import GRAINS, Blocks, Elements, Grain, Rows
+from graphsparse.params.mask_files import load_masks, masks_of, save_masks, to_torch_prune_
 from graphsparse.params.patterns import L0, Claim, Fixed, Groups, NofM, Pattern, UnitMap, Units, stays
 from graphsparse.params.project import project_groups_, project_l0_, project_mask, project_nm_
-from graphsparse.params.schedule import Constant, Cubic, Linear
+from graphsparse.params.recipes import METHODS, Recipe, methods, register
+from graphsparse.params.rules import RULES, DropGrow, Hold, Project, Rule, Shrink, StraightThrough
+from graphsparse.params.schedule import Constant, Cosine, Cubic, Linear, Stages
+from graphsparse.params.scores import SCORES, Evidence
+from graphsparse.params.scores.explore import Explore
+from graphsparse.params.semi_structured import to_semi_structured
+from graphsparse.params.sparsifier import Sparsifier
 
 __all__ = [
     "DISTRIBUTIONS",
+    "GRAINS",
     "L0",
+    "METHODS",
+    "RULES",
+    "SCORES",
+    "Blocks",
     "Claim",
     "Constant",
+    "Cosine",
     "Cubic",
     "Distribution",
+    "DropGrow",
+    "Elements",
+    "Evidence",
+    "Explore",
     "Fixed",
+    "Grain",
     "Groups",
+    "Hold",
     "L0Projection",
     "Linear",
     "NofM",
     "Pattern",
+    "Project",
     "Projection",
+    "Recipe",
+    "Rows",
+    "Rule",
+    "Shrink",
+    "Sparsifier",
+    "Stages",
+    "StraightThrough",
     "UnitMap",
     "Units",
     "allot",
     "count",
+    "load_masks",
+    "masks_of",
+    "methods",
     "plain_distribution",
     "project_groups_",
     "project_l0_",
     "project_mask",
     "project_nm_",
     "prunable",
+    "register",
+    "save_masks",
     "stays",
+    "to_semi_structured",
+    "to_torch_prune_",
     "weights_kept",
 ]
 

@@ -88,7 +88,11 @@ def plain_distribution(distribution: Distribution) -> str | dict[str, str]:
 
 
 def allot(
-    distribution: Distribution, shapes: Shapes, k: int, limits: Mapping[str, int] | None = None
+    distribution: Distribution,
+    shapes: Shapes,
+    k: int,
+    limits: Mapping[str, int] | None = None,
+    units: Mapping[str, int] | None = None,
 ) -> dict[str, int] | None:
     r"""How many of ``k`` kept weights each tensor keeps; exactly ``k`` in all.
 
@@ -102,6 +106,8 @@ def allot(
         shapes: of the tensors, by name.
         k: how many weights are kept, from 0 to all that ``limits`` allow.
         limits: how many each tensor can keep, if that is less than its size.
+        units: what is counted of each tensor, if not its weights one by one: its rows or blocks. Then ``k`` of those
+            are shared out, and densities are still those of the shapes.
 
     Returns:
         The count of each tensor by name; None for one pool, in which all tensors compete.
@@ -125,16 +131,16 @@ def allot(
     if differing:
         problem = "has no density for" if differing[0] in shapes else "has a density for an unknown tensor,"
         raise ValueError(f"the distribution {problem} {differing[0]!r}; the tensors are {list(shapes)[:8]}")
-    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+    sizes = {name: math.prod(shape) if units is None else units[name] for name, shape in shapes.items()}
     most = sizes if limits is None else {name: limits[name] for name in sizes}
     if not 0 <= k <= sum(most.values()):
         raise ValueError(f"{k} weights cannot be kept of {sum(most.values())}")
     parts = tuple(relative[name] * size for name, size in sizes.items())
-    return dict(zip(sizes, _share_out(parts, tuple(most.values()), k), strict=True))
+    return dict(zip(sizes, share_out(parts, tuple(most.values()), k), strict=True))
 
 
 @lru_cache(maxsize=64)
-def _share_out(parts: tuple[Fraction, ...], limits: tuple[int, ...], k: int) -> tuple[int, ...]:
+def share_out(parts: tuple[Fraction, ...], limits: tuple[int, ...], k: int) -> tuple[int, ...]:
     """Share ``k`` in proportion to ``parts``, nowhere above the limit."""
     counts = [0] * len(parts)
     left = [i for i, part in enumerate(parts) if part and limits[i]]

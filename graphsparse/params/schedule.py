@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -126,3 +127,70 @@ class Cubic(_Ramp):
 
     def _left(self, progress: Fraction) -> Fraction:
         return (1 - progress) ** 3
+
+
+@dataclass(frozen=True)
+class Cosine:
+    r"""A share that falls along half a cosine: of the kept weights, those that are exchanged at a step.
+
+    .. math:: f_t = \frac{f_0}{2} \Big(1 + \cos \frac{\pi t}{t_1}\Big) \;(t < t_1), \qquad 0 \;(t \ge t_1)
+
+    Args:
+        share: :math:`f_0`, in (0, 1].
+        end: :math:`t_1`, the first step at which nothing is exchanged.
+
+    Raises:
+        ValueError: for a share outside (0, 1], or an ``end`` below 1.
+
+    Source: Evci et al., "Rigging the lottery", ICML 2020, section 3.
+
+    Example:
+        >>> [round(Cosine(0.4, end=4)(step), 3) for step in range(5)]
+        [0.4, 0.341, 0.2, 0.059, 0.0]
+    """
+
+    share: float
+    end: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise ValueError(f"the share that is exchanged must lie in (0, 1], got {self.share}")
+        whole_number(self.end, "end", least=1)
+
+    def __call__(self, step: int) -> float:
+        """The share at a step."""
+        return self.share / 2 * (1 + math.cos(math.pi * step / self.end)) if step < self.end else 0.0
+
+
+@dataclass(frozen=True)
+class Stages:
+    """N:M patterns in turn, each for as many steps: dense ones first, so that the last cut is a small one.
+
+    Args:
+        patterns: as ``"7:8"``, the last one the wanted.
+        end: steps of all of them together; the last one stays after them.
+
+    Raises:
+        ValueError: for fewer steps than patterns, or what is no N:M pattern.
+
+    Source: Bambhaniya et al., "Progressive gradient flow for robust N:M sparsity training in transformers", 2024.
+
+    Example:
+        >>> stages = Stages(["3:4", "2:4", "1:4"], end=6)
+        >>> [stages.at(step) for step in (0, 1, 2, 4, 9)]
+        ['3:4', '3:4', '2:4', '1:4', '1:4']
+    """
+
+    patterns: Sequence[str]
+    end: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "patterns", tuple(self.patterns))
+        if not self.patterns or whole_number(self.end, "end") < len(self.patterns):
+            raise ValueError(
+                f"{len(self.patterns)} stages need at least as many steps, and one at least; got {self.end}"
+            )
+
+    def at(self, step: int) -> str:
+        """The pattern at a step."""
+        return self.patterns[min(step * len(self.patterns) // self.end, len(self.patterns) - 1)]

@@ -71,15 +71,15 @@ class L0(Pattern):
         if self.distribution != "global":  # which needs no shapes
             counts = allot(self.distribution, {name: tensor.shape for name, tensor in tensors.items()}, k, limits)
         if counts is None:
-            _mark(tensors, masks, within, k, zero, whole=limits is not None and k == sum(limits.values()))
+            mark_top(tensors, masks, within, k, zero, whole=limits is not None and k == sum(limits.values()))
             return
         check_numbers(tensors)
         for name, tensor in tensors.items():
             whole = limits is not None and counts[name] == limits[name]
-            _mark({name: tensor}, masks, within, counts[name], zero, whole=whole)
+            mark_top({name: tensor}, masks, within, counts[name], zero, whole=whole)
 
 
-def _mark(tensors: Named, masks: Named, within: Named | None, k: int, zero: bool, *, whole: bool) -> None:
+def mark_top(tensors: Named, masks: Named, within: Named | None, k: int, zero: bool, *, whole: bool) -> None:
     """Mark the ``k`` largest of tensors together; ``whole``: they are all that ``within`` holds."""
     if within is None:
         mark_largest(tensors, [masks[name] for name in tensors], k, zero=zero)

@@ -1,0 +1,222 @@
+"""What the five axes act on together: parameters, their masks over the steps, and what is remembered of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from graphsparse.params.choice import Choice
+from graphsparse.params.masked import Masked, Orders
+from graphsparse.params.patterns.n_of_m import NofM
+from graphsparse.params.schedule import Schedule, Stages, sparsity_fraction
+from graphsparse.params.scores.evidence import Evidence, Score, needs
+from graphsparse.params.scores.magnitude import by_magnitude
+from graphsparse.params.starved import Starved
+from graphsparse.params.tensors import Named, empty_mask
+
+_LOOKS = 32  # updates between two looks for starved layers
+
+
+@dataclass
+class Joint:
+    """The state that rules read and write. Everything here is per parameter, by name.
+
+    Attributes:
+        model: the module.
+        parameters: that are made sparse.
+        choices: how masks are made; several where the pattern changes in stages.
+        score: what decides which weights stay.
+        schedule: sparsity over steps, or stages.
+        keep: the kept fraction at the end.
+        seed: of random scores.
+        steps: optimizer steps of the whole training, if it is known.
+        step: steps done.
+        masks: bool, what is kept now.
+        churn: elements of the masks that the last update changed.
+        seen: bool, what was ever kept.
+        alive: int32, updates that saw each weight kept; empty unless a score needs it.
+        start: values at the beginning; empty unless a score needs them.
+        plan: masks that were chosen before a step and take effect after it.
+        installed: the parametrizations of a rule that masks in the forward pass.
+        orders: the modules that carry them, and the order of their parameters.
+        scale: by which an AMP scaler has multiplied the gradients that the optimizer is about to divide.
+        cut: whether the final masks are chosen and nothing moves any more.
+    """
+
+    model: nn.Module
+    parameters: Mapping[str, nn.Parameter]
+    choices: list[Choice]
+    score: Score
+    schedule: Schedule | Stages
+    keep: Fraction
+    seed: int
+    steps: int | None
+    step: int = 0
+    masks: dict[str, Tensor] = field(default_factory=dict)
+    churn: int = 0
+    seen: dict[str, Tensor] = field(default_factory=dict)
+    alive: dict[str, Tensor] = field(default_factory=dict)
+    start: dict[str, Tensor] = field(default_factory=dict)
+    plan: dict[str, Tensor] | None = None
+    installed: dict[str, Masked] = field(default_factory=dict)
+    orders: Orders = field(default_factory=list)
+    scale: Tensor | None = None
+    cut: bool = False
+
+    def __post_init__(self) -> None:
+        for name, parameter in self.parameters.items():
+            self.masks[name] = empty_mask(parameter).fill_(True)
+            self.seen[name] = empty_mask(parameter).fill_(False)
+        self._starved = Starved({name: p.numel() for name, p in self.parameters.items()})
+        self._updates = 0
+
+    def remember(self, scores: tuple[Score, ...]) -> None:
+        """Make room for what scores need."""
+        wanted = {part for score in scores for part in needs(score)}
+        for name, parameter in self.parameters.items():
+            if "alive" in wanted:
+                self.alive[name] = torch.zeros(parameter.shape, dtype=torch.int32, device=parameter.device)
+            if "start" in wanted:
+                self.start[name] = parameter.detach().clone()
+
+    @property
+    def choice(self) -> Choice:
+        """How masks are made at the present step."""
+        if isinstance(self.schedule, Stages):
+            return self.choices[self.schedule.patterns.index(self.schedule.at(self.step))]
+        return self.choices[-1]
+
+    def keep_at(self, step: int) -> Fraction:
+        """The kept fraction that the schedule wants at a step; a stage's own pattern says it."""
+        if isinstance(self.schedule, Stages):
+            pattern = self.choices[self.schedule.patterns.index(self.schedule.at(step))].pattern
+            assert isinstance(pattern, NofM)
+            return pattern.kept
+        final = 1 - self.keep
+        sparsity = self.schedule(step, final)
+        return self.keep if sparsity == final else 1 - sparsity_fraction(sparsity, "the scheduled sparsity")
+
+    @property
+    def settled(self) -> bool:
+        """Whether the schedule has come to its end."""
+        return self.keep_at(self.step) == self.keep
+
+    def scored(self, score: Score, name: str, step: int) -> Tensor:
+        """The scores of a tensor's elements, which must be finite and not negative.
+
+        Raises:
+            ValueError: otherwise, with the name and the position; for a missing or sparse gradient; for another shape.
+        """
+        parameter = self.parameters[name]
+        grad = None
+        if "grad" in needs(score):
+            grad = _gradient(name, parameter, step)
+            grad = grad if self.scale is None else grad / self.scale
+        weight = parameter.detach()
+        check_finite(weight, f"the weight {name!r}")
+        if score is by_magnitude:
+            return weight  # whose sign never counts: no copy, and no more to be checked
+        evidence = Evidence(
+            name, weight, self.masks[name], step, self.seed, grad, self.alive.get(name), self.start.get(name)
+        )
+        found = score(evidence)
+        if not isinstance(found, Tensor) or found.shape != weight.shape:
+            got = f"shape {[*found.shape]}" if isinstance(found, Tensor) else type(found).__name__
+            raise ValueError(f"the score of {name!r} must be a tensor of shape {[*weight.shape]}, got {got}")
+        check_finite(found, f"the score of {name!r}")
+        if bool((found < 0).any()):
+            position = tuple((found < 0).nonzero()[0].tolist())
+            raise ValueError(f"the score of {name!r} is negative at position {position}; scores are 0 or more")
+        return found
+
+    def chosen(self, keep: Fraction, within: Named | None = None, *, step: int | None = None) -> dict[str, Tensor]:
+        """New masks of the best units; nothing is changed yet."""
+        step = self.step if step is None else step
+        masks = {name: empty_mask(parameter) for name, parameter in self.parameters.items()}
+        self.choice.mark(lambda name: self.scored(self.score, name, step), keep, masks, within)
+        return masks
+
+    def install(self, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Let masks take effect, and count; returns which elements changed. No weight is touched."""
+        changed = {name: mask ^ self.masks[name] for name, mask in masks.items()}
+        self.churn = sum(int(part.count_nonzero()) for part in changed.values())
+        for name, mask in masks.items():
+            self.masks[name].copy_(mask)
+            self.seen[name].logical_or_(mask)
+            if name in self.alive:
+                self.alive[name].add_(mask)
+        if self._updates % _LOOKS == 0:
+            self._starved.warn(self.masks)
+        self._updates += 1
+        return changed
+
+    def zero_outside(self) -> None:
+        """Set to zero what is not kept."""
+        for name, parameter in self.parameters.items():
+            parameter.masked_fill_(~self.masks[name], 0)
+
+    def fit_masks(self) -> None:
+        """Let the masks hold every weight that is not zero, with the same counts.
+
+        The weights may be those of an earlier step, which somebody has loaded.
+        """
+        if all(not bool((p.detach()[~self.masks[name]] != 0).any()) for name, p in self.parameters.items()):
+            return
+        new = {name: empty_mask(parameter) for name, parameter in self.parameters.items()}
+        size = lambda name: self.scored(by_magnitude, name, self.step)  # noqa: E731
+        if isinstance(self.choice.pattern, NofM) or self.choice.counts(self.keep) is not None:
+            self.choice.mark(size, self.keep, new)
+        lost = any(bool((p.detach()[~new[name]] != 0).any()) for name, p in self.parameters.items())
+        if lost and not isinstance(self.choice.pattern, NofM):
+            self.choice.best(size, sum(self.choice.held_counts(self.masks).values()), new)
+        self.install(new)
+
+    def mask_gradients(self) -> None:
+        """Set the gradients of what is not kept to zero, so that the optimizer remembers nothing of them."""
+        for name, parameter in self.parameters.items():
+            if parameter.grad is not None and parameter.grad.layout == torch.strided:
+                parameter.grad.masked_fill_(~self.masks[name], 0)
+
+    def forget(self, optimizer: Optimizer, places: Named) -> None:
+        """Zero every tensor of the optimizer's state that has a parameter's shape, at the given places."""
+        for name, where in places.items():
+            for value in optimizer.state.get(self.parameters[name], {}).values():
+                if isinstance(value, Tensor) and value.shape == where.shape:
+                    value.masked_fill_(where.to(value.device), 0)
+
+    def follow(self) -> None:
+        """Go where the parameters have gone: another device, or the model's own buffers."""
+        for name, parameter in self.parameters.items():
+            own = self.installed.get(name)
+            self.masks[name] = self.masks[name].to(parameter.device) if own is None else own.mask
+            for kept in (self.seen, self.alive, self.start):
+                if name in kept:
+                    kept[name] = kept[name].to(parameter.device)
+
+
+def check_finite(values: Tensor, what: str) -> None:
+    """Raise a ValueError that names the first NaN or infinity; one pass where there is none."""
+    if values.numel() == 0 or math.isfinite(float(values.sum())):
+        return
+    bad = ~torch.isfinite(values)
+    if bool(bad.any()):  # else only the sum overflowed
+        position = tuple(bad.nonzero()[0].tolist())
+        raise ValueError(f"{what} is {float(values[position])} at position {position}; it must be finite to be ranked")
+
+
+def _gradient(name: str, parameter: nn.Parameter, step: int) -> Tensor:
+    grad = parameter.grad
+    if grad is None:
+        raise ValueError(
+            f"{name!r} has no gradient at step {step}, and the masks are chosen by it: call backward() before "
+            "optimizer.step(), on a loss that depends on it"
+        )
+    if grad.layout != torch.strided:
+        raise ValueError(f"the gradient of {name!r} is a sparse tensor, and all of it is ranked: use sparse=False")
+    return grad.detach()

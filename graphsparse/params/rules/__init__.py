@@ -1,0 +1,10 @@
+"""What becomes of the weights outside the mask; one rule a file, each in the table `RULES`."""
+
+from graphsparse.params.rules.drop_grow import DropGrow
+from graphsparse.params.rules.hold import Hold
+from graphsparse.params.rules.project import Project
+from graphsparse.params.rules.rule import RULES, Rule
+from graphsparse.params.rules.shrink import Shrink
+from graphsparse.params.rules.straight_through import StraightThrough
+
+__all__ = ["RULES", "DropGrow", "Hold", "Project", "Rule", "Shrink", "StraightThrough"]

@@ -1,0 +1,66 @@
+"""What a score may look at, and the table of scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from graphsparse.registry import Registry
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of one tensor when its weights are scored.
+
+    Attributes:
+        name: of the tensor, its first one if it is tied.
+        weight: its values.
+        mask: bool, which of them are kept now.
+        step: optimizer steps done when the update takes effect, from 1; 0 before training.
+        seed: of whatever the score draws.
+        grad: the dense gradient, before it is masked; only for a score whose ``needs`` name it, as the next two.
+        alive: int32, how many updates of the mask saw each weight kept.
+        start: the values at the beginning.
+    """
+
+    name: str
+    weight: Tensor
+    mask: Tensor
+    step: int
+    seed: int
+    grad: Tensor | None = None
+    alive: Tensor | None = None
+    start: Tensor | None = None
+
+
+Score = Callable[[Evidence], Tensor]
+
+
+def needs(score: Score) -> tuple[str, ...]:
+    """Which parts of the evidence a score asks for, beside those that are always there: its attribute ``needs``."""
+    return tuple(getattr(score, "needs", ()))
+
+
+def needing(*parts: str) -> Callable[[Score], Score]:
+    """A decorator that sets ``needs``."""
+
+    def mark(score: Score) -> Score:
+        score.needs = parts  # type: ignore[attr-defined]
+        return score
+
+    return mark
+
+
+def _checked(name: str, entry: object) -> Score:
+    if not callable(entry):
+        raise TypeError(f"a weight score is a function of Evidence, {name!r} is {entry!r:.50}")
+    found: Score = entry
+    unknown = set(needs(found)) - {"grad", "alive", "start"}
+    if unknown:
+        raise ValueError(f"the weight score {name!r} needs {sorted(unknown)}; there are 'grad', 'alive' and 'start'")
+    return found
+
+
+SCORES: Registry[Score] = Registry("weight score", folder="graphsparse.params.scores", check=_checked)

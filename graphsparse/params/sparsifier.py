@@ -1,0 +1,462 @@
+"""Any recipe for sparse training, beside any training loop: the five axes joined."""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import is_dataclass
+from fnmatch import fnmatchcase
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from graphsparse.keep_rule import Keep, check_seed, keep_fraction, kept_count, whole_number
+from graphsparse.params.choice import Choice
+from graphsparse.params.counting import Which, prunable
+from graphsparse.params.distribution import Distribution
+from graphsparse.params.grains import GRAINS, Grain
+from graphsparse.params.joint import Joint, check_finite
+from graphsparse.params.memory import check_apart
+from graphsparse.params.patterns.n_of_m import NofM
+from graphsparse.params.recipes import METHODS
+from graphsparse.params.reparametrized import check_plain, check_unpruned
+from graphsparse.params.rules import DropGrow, Project, Rule
+from graphsparse.params.rules.rule import named_score
+from graphsparse.params.schedule import Constant, Schedule, Stages
+from graphsparse.params.scores import Score
+from graphsparse.params.scores.evidence import needs
+from graphsparse.params.tensors import check_tensor, count_kept
+from graphsparse.registry import one_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_TENSORS = ("masks", "seen", "alive", "start")
+_PLAIN = ("step", "churn", "cut", "begun", "finished")
+
+
+class Sparsifier:
+    r"""Train a model sparse by any recipe, beside any loop and any torch optimizer.
+
+    A method is a choice on five axes: *pattern* (what is cut together), *distribution* (how many units each tensor
+    keeps), *score* (what a unit is worth), *schedule* (how many are kept when) and *rule* (what becomes of the others).
+    Each axis that is given replaces the method's own.
+
+    Args:
+        model: the module, which is changed in place.
+        method: a name of :func:`methods`. None: the largest weights are projected after every step, shared out by ERK.
+        keep: the kept fraction of the selected units together, in (0, 1], or ``"N:M"``. None: what ``distribution``, a
+            dict, adds up to.
+        steps: optimizer steps of the whole training, for what changes over time.
+        seed: of random scores; a method without them does not depend on it.
+        which: the weights that count, as in :func:`prunable`; biases and norms stay dense by default.
+        pattern: :class:`Elements`, :class:`Rows`, :class:`Blocks` (or a name, ``"rows"``), or :class:`NofM`. ``"N:M"``
+            runs along dimension 1, the inputs of linear and convolution layers.
+        distribution: ``"global"``, ``"uniform"``, ``"er"``, ``"erk"``, or the kept fraction of each tensor by name, in
+            which ``*`` and ``?`` match as in file names.
+        score: a name of :data:`SCORES` (``"magnitude"``, ``"random"``, ``"gradient"``, ``"taylor"``, ``"movement"``,
+            ``"explore"``), or a function of :class:`Evidence`.
+        schedule: the sparsity at each step, such as :class:`Cubic`, or :class:`Stages`.
+        rule: :class:`Project`, :class:`Hold`, :class:`Shrink`, :class:`StraightThrough` or :class:`DropGrow`.
+        init: ``"scaled"`` multiplies the kept weights of each row by :math:`\sqrt{\text{fan-in} / \text{kept
+            fan-in}}` when the masks are first made, so that signals keep their size; for masks of new networks.
+
+    Attributes:
+        parameters: the selected parameters by name.
+        step: optimizer steps seen.
+        churn: elements of the masks that the last update changed.
+
+    Raises:
+        ValueError: for unknown names (the closest is named), numbers out of range, axes that do not go together, a
+            training too short for one update, weights that are computed from others (``torch.nn.utils.prune``,
+            parametrizations), or nothing to select. Model and optimizer are then as they were.
+        TypeError: for a parameter that is no dense floating-point tensor, or an axis of another kind.
+
+    Warns:
+        UserWarning: for a layer of which hardly anything is left, and for runs of N:M that are too short.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+        >>> optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+        >>> sparsifier = Sparsifier(net, "rigl", keep=0.25, steps=40, seed=0).attach(optimizer)
+        >>> for _ in range(40):
+        ...     optimizer.zero_grad()
+        ...     net(torch.ones(2, 8)).square().sum().backward()
+        ...     optimizer.step()
+        >>> masks = sparsifier.finish()
+        >>> sum(int(mask.sum()) for mask in masks.values()), sparsifier.counts()
+        (48, {'0.weight': 29, '2.weight': 19})
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        method: str | None = None,
+        *,
+        keep: Keep | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+        which: Which = "matrices",
+        pattern: str | Grain | NofM | None = None,
+        distribution: Distribution | None = None,
+        score: str | Score | None = None,
+        schedule: Schedule | Stages | None = None,
+        rule: Rule | None = None,
+        init: str | None = None,
+    ) -> None:
+        self.seed = check_seed(seed)
+        self.steps = None if steps is None else whole_number(steps, "steps", least=1)
+        self.init = one_of(init, "init", ("scaled",), none=True)
+        self.parameters = prunable(model, which)
+        for name, parameter in self.parameters.items():
+            check_tensor(name, parameter)
+        check_unpruned(model)
+        check_plain(model, self.parameters)
+        check_apart(self.parameters)
+        if not any(parameter.numel() for parameter in self.parameters.values()):
+            raise ValueError(f"the model has no trainable weight to make sparse (which={which!r})")
+        own = _n_of_m(keep, pattern)
+        given = {"pattern": pattern, "distribution": distribution, "score": score, "schedule": schedule, "rule": rule}
+        self.method = None if method is None else METHODS.key(method)
+        recipe = {} if method is None else METHODS.find(method).axes(method, self.steps, own)
+        axes = {**recipe, **{axis: value for axis, value in given.items() if value is not None}}
+        self.rule: Rule = axes.get("rule") or Project()
+        if not isinstance(self.rule, Rule):
+            raise TypeError(f"rule must be one such as DropGrow() or Hold(), got {type(self.rule).__name__}")
+        cut = own or _grain(axes.get("pattern", "elements"))
+        shares = axes.get("distribution", "global" if own else "erk")
+        choices = self._choices(cut, shares, axes.get("schedule"))
+        fraction = self._keep(keep, shares, choices[-1], own)
+        self._joint = Joint(
+            model,
+            self.parameters,
+            choices,
+            named_score(axes.get("score", "magnitude")),
+            axes.get("schedule") or Constant(),
+            fraction,
+            self.seed,
+            self.steps,
+        )
+        if not callable(self._joint.score):
+            raise TypeError(f"score is a name or a function of Evidence, got {type(self._joint.score).__name__}")
+        if not (callable(self._joint.schedule) or isinstance(self._joint.schedule, Stages)):
+            raise TypeError(f"schedule is one such as Cubic(end=1000), got {type(self._joint.schedule).__name__}")
+        self._joint.keep_at(0)  # a schedule that cannot work fails here
+        self.rule.check(self._joint)
+        self._joint.remember(self.rule.scores(self._joint))
+        if self.init and (self.rule.dense or "grad" in needs(self._joint.score)):
+            raise ValueError(
+                "init='scaled' is for masks that hold from the start; this rule begins with a dense network, which "
+                "needs no scaling"
+            )
+        self._settings = self._described()
+        self._begun = self._finished = False
+        self._handles: list[RemovableHandle] = []
+        if own:
+            self._say_short_runs(own)
+
+    def attach(self, optimizer: Optimizer) -> Self:
+        """Choose the first masks, unless that was done before, and act at each ``optimizer.step()`` from now on.
+
+        Raises:
+            ValueError: if it is attached already or finished, or the optimizer does not step the parameters: any of
+                them, or with ``DropGrow`` each of them.
+            TypeError: if ``optimizer`` is no torch optimizer.
+        """
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
+        if self._handles:
+            raise ValueError("the sparsifier is attached already; call detach() first")
+        if self._finished:
+            raise ValueError("the sparsifier has finished; make another one to go on")
+        stepped = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        missing = [name for name, p in self.parameters.items() if id(p) not in stepped]
+        if len(missing) == len(self.parameters):
+            raise ValueError("the optimizer steps none of the selected parameters; is it that of another model?")
+        if missing and isinstance(self.rule, DropGrow):
+            raise ValueError(
+                f"the optimizer never steps {missing[0]!r}, so what grows there would stay zero; give it the "
+                "parameter, or leave it out by which="
+            )
+        self._begin()
+        self._handles = [
+            optimizer.register_step_pre_hook(self._before_step),
+            optimizer.register_step_post_hook(self._after_step),
+        ]
+        return self
+
+    def detach(self) -> None:
+        """Stop acting; weights and masks stay as they are. Does nothing if it is not attached."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    @torch.no_grad()
+    def finish(self) -> dict[str, Tensor]:
+        """Stop, cut to the wanted count exactly, and leave a plain module: zeros outside the masks, no hooks.
+
+        If weights of an earlier step have been loaded, the masks are those of these weights. Called again it gives the
+        same result.
+
+        Returns:
+            bool masks by name.
+
+        Raises:
+            ValueError: for weights that are not finite; where masks are chosen by gradients, if no step was made.
+        """
+        self.detach()
+        if not self._finished:
+            self._begin()
+            self._joint.follow()
+            if not self.rule.dense and self._joint.step == 0 and "grad" in needs(self._joint.score):
+                raise ValueError("the masks are chosen by gradients: make a step of the optimizer before finish()")
+            self.rule.finish(self._joint)
+            self._finished = True
+        return self.masks
+
+    @property
+    def attached(self) -> bool:
+        """Whether an optimizer calls this sparsifier."""
+        return bool(self._handles)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the model is now as sparse as it will be in the end; `fit` looks for the best epoch among those."""
+        return self._begun and self.rule.ready(self._joint)
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps seen."""
+        return self._joint.step
+
+    @property
+    def churn(self) -> int:
+        """Elements of the masks that the last update changed."""
+        return self._joint.churn
+
+    @property
+    def seen(self) -> float:
+        """Share of the selected weights that were ever kept."""
+        return sum(count_kept(self._joint.seen).values()) / sum(p.numel() for p in self.parameters.values())
+
+    @property
+    def masks(self) -> dict[str, Tensor]:
+        """Copies of the bool masks by name, true where kept; all true before the first are chosen."""
+        self._joint.follow()
+        return {name: mask.clone() for name, mask in self._joint.masks.items()}
+
+    def counts(self) -> dict[str, int]:
+        """How many weights of each selected tensor the masks keep."""
+        self._joint.follow()
+        return count_kept(self._joint.masks)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Settings, masks and counters: plain values and copies of tensors, fit for JSON and safetensors."""
+        self._joint.follow()
+        plain = {"step": self._joint.step, "churn": self._joint.churn, "cut": self._joint.cut}
+        tensors = {part: {n: t.clone() for n, t in getattr(self._joint, part).items()} for part in _TENSORS}
+        return {"settings": self._settings, **plain, "begun": self._begun, "finished": self._finished, **tensors}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave; no weight is changed, so load those of the same step, too.
+
+        Raises:
+            ValueError: for the state of other settings or parameters; nothing is loaded then.
+        """
+        theirs = state.get("settings")
+        if not isinstance(theirs, Mapping):
+            raise ValueError("the state of a sparsifier has 'settings', masks and counters")
+        for key in dict.fromkeys([*self._settings, *theirs]):
+            if theirs.get(key) != self._settings.get(key):
+                raise ValueError(
+                    f"the state has {key} = {theirs.get(key)!r}, this sparsifier {self._settings.get(key)!r}"
+                )
+        missing = [key for key in (*_PLAIN, *_TENSORS) if key not in state]
+        if missing:
+            raise ValueError(f"the state of a sparsifier has {missing[0]!r}, too")
+        if state["finished"] and not self._finished:
+            raise ValueError(
+                "the state is that of a finished sparsifier; load the finished model, there is no more to do"
+            )
+        self._joint.follow()
+        for part in _TENSORS:
+            own = getattr(self._joint, part)
+            if own.keys() != state[part].keys():
+                raise ValueError(f"the state's {part} belong to other parameters: {list(state[part])[:5]}")
+            for name, tensor in own.items():
+                saved = state[part][name]
+                if not isinstance(saved, Tensor) or saved.shape != tensor.shape or saved.dtype != tensor.dtype:
+                    raise ValueError(f"the state's {part} of {name!r} is no {tensor.dtype} of shape {[*tensor.shape]}")
+        if state["begun"]:
+            self._begin()
+        with torch.no_grad():
+            for part in _TENSORS:
+                for name, tensor in getattr(self._joint, part).items():
+                    tensor.copy_(state[part][name])
+        self._joint.step, self._joint.churn, self._joint.cut = state["step"], state["churn"], state["cut"]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.detach()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_handles": []}  # a copy belongs to no optimizer
+
+    @torch.no_grad()
+    def _begin(self) -> None:
+        if self._begun:
+            return
+        self._joint.follow()
+        for name, parameter in self.parameters.items():
+            check_finite(parameter.detach(), f"the weight {name!r}")
+            if name in self._joint.start:
+                self._joint.start[name].copy_(parameter)
+        self.rule.begin(self._joint)
+        if self.init:
+            for name, parameter in self.parameters.items():
+                _scale(parameter, self._joint.masks[name])
+        self._begun = True
+
+    @torch.no_grad()
+    def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if _skipped(optimizer):
+            return
+        self._joint.follow()
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")  # the first argument is the optimizer
+        if closure is not None and self.rule.reads_gradients(self._joint, self._joint.step + 1):
+            raise ValueError(
+                "the masks are chosen by gradients before the step, and a closure makes them in it: call backward() "
+                "and then optimizer.step() without a closure"
+            )
+        self._joint.scale = getattr(optimizer, "grad_scale", None)
+        try:
+            self.rule.before_step(self._joint, optimizer)
+        finally:
+            self._joint.scale = None
+
+    @torch.no_grad()
+    def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if _skipped(optimizer):
+            return
+        self._joint.step += 1
+        self.rule.after_step(self._joint, optimizer)
+
+    def _choices(self, cut: Grain | NofM, shares: Any, schedule: Any) -> list[Choice]:
+        if isinstance(schedule, Stages):
+            if not isinstance(cut, NofM):
+                raise ValueError("Stages are N:M patterns in turn: keep is the last of them, such as '2:8'")
+            stages = [NofM.read(text, cut.dim) for text in schedule.patterns]
+            if stages[-1] != cut:
+                raise ValueError(f"the last of the stages is {schedule.patterns[-1]!r}, and keep is '{cut.n}:{cut.m}'")
+            return [Choice(stage, "global", self.parameters) for stage in stages]
+        if isinstance(cut, NofM) and shares != "global":
+            raise ValueError(
+                f"distribution={shares!r} has no say in N:M, which keeps {cut.n} of every {cut.m} everywhere"
+            )
+        return [Choice(cut, self._densities(shares), self.parameters)]
+
+    def _densities(self, shares: Any) -> Any:
+        """A distribution, a dict of which names each tensor."""
+        if not isinstance(shares, Mapping):
+            return shares
+        found: dict[str, Fraction] = {}
+        for pattern, share in shares.items():
+            names = [n for n in self.parameters if n == pattern or fnmatchcase(n, pattern)]
+            if not names:
+                raise ValueError(
+                    f"distribution has a keep for {pattern!r}, which names none of {list(self.parameters)[:8]}"
+                )
+            found |= dict.fromkeys(names, keep_fraction(share))
+        left = [name for name in self.parameters if name not in found]
+        if left:
+            raise ValueError(f"distribution has no keep for {left[0]!r}; '*' stands for all tensors")
+        return found
+
+    def _keep(self, keep: Keep | None, shares: Any, choice: Choice, own: NofM | None) -> Fraction:
+        if own is not None:
+            return own.kept
+        if not isinstance(shares, Mapping):
+            if keep is None:
+                raise ValueError("keep is missing: the kept fraction, such as 0.05, or a pattern, such as '2:4'")
+            return keep_fraction(keep)
+        parts = self._densities(shares)
+        wanted = sum(kept_count(parts[name], units) for name, units in choice.units.items())
+        if keep is not None and kept_count(keep, choice.total) != wanted:
+            raise ValueError(
+                f"distribution keeps {wanted} of {choice.total}, keep={keep} {kept_count(keep, choice.total)}; leave "
+                "keep= out"
+            )
+        return Fraction(wanted, choice.total)
+
+    def _described(self) -> dict[str, Any]:
+        """What decides the outcome, as plain values that are the same in every process."""
+        joint = self._joint
+        return {
+            "method": self.method,
+            "keep": str(joint.keep),
+            "steps": self.steps,
+            "seed": self.seed,
+            "init": self.init,
+            "choices": [choice.settings() for choice in joint.choices],
+            "score": _name(joint.score),
+            "schedule": _name(joint.schedule),
+            "rule": _name(self.rule),
+        }
+
+    def _say_short_runs(self, cut: NofM) -> None:
+        short = {n: p.shape[cut.dim] % cut.m for n, p in self.parameters.items() if p.shape[cut.dim] < cut.m}
+        if short:
+            kept = ", ".join(f"{min(cut.n, left)} of {left} of {name!r}" for name, left in list(short.items())[:4])
+            warnings.warn(
+                f"runs shorter than {cut.m} keep up to {cut.n} weights: {kept}; leave such tensors out by which=",
+                stacklevel=3,
+            )
+
+
+def _n_of_m(keep: Any, pattern: Any) -> NofM | None:
+    """The N:M pattern that is asked for, by either argument."""
+    named = keep if isinstance(keep, str) and re.fullmatch(r"\s*\d+\s*:\s*\d+\s*", keep) else None
+    if isinstance(pattern, NofM):
+        if keep is None or (named is not None and NofM.read(named.replace(" ", ""), pattern.dim) == pattern):
+            return pattern
+        raise ValueError(
+            f"pattern keeps {pattern.n} of every {pattern.m}, and keep={keep!r} says another; leave it out"
+        )
+    if named is None:
+        return None
+    if pattern is not None:
+        raise ValueError(f"keep={keep!r} is a pattern itself; leave pattern= out, or give the kept fraction")
+    return NofM.read(named.replace(" ", ""), 1)
+
+
+def _grain(pattern: Any) -> Any:
+    return GRAINS.find(pattern)() if isinstance(pattern, str) else pattern
+
+
+def _name(value: Any) -> str:
+    if is_dataclass(value):
+        return f"{type(value).__module__.rpartition('.')[2]}.{value!r}"
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def _scale(parameter: nn.Parameter, mask: Tensor) -> None:
+    """Multiply the kept weights of each row by the root of fan-in over kept fan-in; an empty row stays."""
+    fan_in = math.prod(parameter.shape[1:])
+    kept = mask.reshape(len(mask), -1).sum(1).clamp(min=1)
+    factor = (fan_in / kept.to(parameter.dtype)).sqrt()
+    parameter.mul_(factor.view(-1, *[1] * (parameter.dim() - 1)))
+
+
+def _skipped(optimizer: Optimizer) -> bool:
+    """Whether a fused optimizer is about to skip its step, because an AMP scaler has found an overflow."""
+    found = getattr(optimizer, "found_inf", None)
+    return found is not None and bool(found)
