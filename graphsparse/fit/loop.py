@@ -32,7 +32,11 @@ class DivergedError(GraphsparseError, FloatingPointError):
 
 
 class Callback(Protocol):
-    """What acts on the weights through the optimizer, e.g. a projection after every step."""
+    """What acts on the weights through the optimizer, e.g. a projection after every step.
+
+    One with an attribute ``ready`` that is False says that the weights are not yet of the kind that it is to end with:
+    the best epoch is then looked for among the later ones.
+    """
 
     def attach(self, optimizer: Optimizer) -> Any:
         """Begin to act."""
@@ -222,7 +226,11 @@ class _Trainer:
 
     def _keep_if_best(self, number: int, evaluation: Evaluation) -> None:
         best = self.state.best
-        if best is not None and not self.metric.at_least(evaluation.val, best["val"]):
+        ready = all(getattr(callback, "ready", True) for callback in self.callbacks)
+        if best is not None and ready == best.get("ready", True):
+            if not self.metric.at_least(evaluation.val, best["val"]):
+                return
+        elif best is not None and not ready:
             return
         test, logits = evaluation.finish()
         test, logits = ranks.number_of_first(test, self.device), ranks.of_first(logits)
@@ -234,6 +242,7 @@ class _Trainer:
             "test": test,
             "logits": logits.detach().cpu().clone(),
             "model": _cpu_copy(self.model.state_dict()),
+            **({} if ready else {"ready": False}),
         }
 
     def dump(self) -> dict[str, Any]:

@@ -135,11 +135,13 @@ class Joint:
             raise ValueError(f"the score of {name!r} is negative at position {position}; scores are 0 or more")
         return found
 
-    def chosen(self, keep: Fraction, within: Named | None = None, *, step: int | None = None) -> dict[str, Tensor]:
+    def chosen(
+        self, keep: Fraction, within: Named | None = None, *, step: int | None = None, score: Score | None = None
+    ) -> dict[str, Tensor]:
         """New masks of the best units; nothing is changed yet."""
-        step = self.step if step is None else step
+        score, step = score or self.score, self.step if step is None else step
         masks = {name: empty_mask(parameter) for name, parameter in self.parameters.items()}
-        self.choice.mark(lambda name: self.scored(self.score, name, step), keep, masks, within)
+        self.choice.mark(lambda name: self.scored(score, name, step), keep, masks, within)
         return masks
 
     def install(self, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -140,7 +140,7 @@ def load_masks(path: str | Path, model: nn.Module | None = None) -> dict[str, Te
     """
     with reading(path, DataError, "a whole file of masks"):
         content = read_bytes(path)
-        masks = load(content)
+        masks: dict[str, Tensor] = load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         metadata = header.get("__metadata__", {})
         if metadata.get("format") != _FORMAT or any(mask.dtype != torch.bool for mask in masks.values()):

@@ -67,7 +67,7 @@ def install(model: nn.Module, parameters: Mapping[str, nn.Parameter], links: Map
     for link, (module, name) in places:
         parametrize.register_parametrization(module, name, link)
     for module, _ in orders:
-        module._register_state_dict_hook(_drop_computed)
+        module._register_state_dict_hook(_drop_computed)  # type: ignore[no-untyped-call]
     return orders
 
 
@@ -75,8 +75,17 @@ def remove(links: Collection[Masked], orders: Orders) -> None:
     """Undo :func:`install`: the modules hold the plain parameters again, under their own names and in their order."""
     for module, order in orders:
         chains: Any = module.parametrizations
-        for name in [name for name, chain in chains.items() if any(link in links for link in chain)]:
-            parametrize.remove_parametrizations(module, name, leave_parametrized=False)
+        ours = [name for name, chain in chains.items() if any(link in links for link in chain)]
+        if len(ours) == len(chains):
+            plain: Any = {name: chains[name].original for name in ours}
+            del module.parametrizations
+            # Not by torch's own function, which takes the weight from the class: copies of the module share that.
+            module.__class__ = type(module).__bases__[0]
+            for name, parameter in plain.items():
+                module.register_parameter(name, parameter)
+        else:
+            for name in ours:
+                parametrize.remove_parametrizations(module, name, leave_parametrized=False)
         for name in order:
             module._parameters[name] = module._parameters.pop(name)
         for key in [key for key, hook in module._state_dict_hooks.items() if hook is _drop_computed]:

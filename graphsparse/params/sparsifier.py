@@ -320,6 +320,7 @@ class Sparsifier:
             if name in self._joint.start:
                 self._joint.start[name].copy_(parameter)
         self.rule.begin(self._joint)
+        self._joint.churn = 0  # nothing was there before
         if self.init:
             for name, parameter in self.parameters.items():
                 _scale(parameter, self._joint.masks[name])

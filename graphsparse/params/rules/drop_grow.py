@@ -42,6 +42,8 @@ class DropGrow(Rule):
         until: :math:`t_1` as a share of the training.
         budget: ``"fixed"``, or ``"moving"``: the weakest of all tensors together go, and each tensor grows in
             proportion to the mean grow score of its weights.
+        first: the score by which the first masks are chosen: ``"random"`` as published, or ``"magnitude"``, for a
+            network that is trained already.
 
     Raises:
         ValueError: for numbers out of range, a training too short for one update, N:M, or a schedule.
@@ -54,9 +56,11 @@ class DropGrow(Rule):
     every: int = 100
     until: float = 0.75
     budget: str = "fixed"
+    first: str | Score = "random"
 
     def __post_init__(self) -> None:
-        named_score(self.grow)
+        if "grad" in needs(named_score(self.first)) or not callable(named_score(self.grow)):
+            raise ValueError("the first masks are chosen before there are gradients: first='random' or 'magnitude'")
         object.__setattr__(self, "every", whole_number(self.every, "every", least=1))
         object.__setattr__(self, "budget", one_of(self.budget, "budget", ("fixed", "moving")))
         if not 0 < self.fraction <= 1:
@@ -72,7 +76,7 @@ class DropGrow(Rule):
         if joint.schedule != Constant():
             raise ValueError("DropGrow keeps the count as it is: leave schedule= out")
         if "grad" in needs(joint.score):
-            raise ValueError("DropGrow drops, and begins, by a score without gradients; grow= may need them")
+            raise ValueError("DropGrow drops by a score without gradients, such as 'magnitude'; grow= may need them")
         if of_steps(self.until, joint, "DropGrow") <= self.every:
             raise ValueError(
                 f"steps={joint.steps} is shorter than one update: the first is after step {self.every}, and updates "
@@ -81,7 +85,12 @@ class DropGrow(Rule):
 
     def scores(self, joint: Joint) -> tuple[Score, ...]:
         """That of dropping and that of growing."""
-        return joint.score, named_score(self.grow)
+        return joint.score, named_score(self.grow), named_score(self.first)
+
+    def begin(self, joint: Joint) -> None:
+        """Choose the first masks."""
+        joint.install(joint.chosen(joint.keep_at(0), score=named_score(self.first)))
+        joint.zero_outside()
 
     def reads_gradients(self, joint: Joint, step: int) -> bool:
         """At updates."""
