@@ -34,6 +34,10 @@ TABLES: list[Registry] = [
     gs.metanet.CRITERIA,
     gs.metanet.OBJECTIVES,
     gs.params.DISTRIBUTIONS,
+    gs.params.GRAINS,
+    gs.params.METHODS,
+    gs.params.RULES,
+    gs.params.SCORES,
     gs.fit.METRICS,
     gs.nn.BACKBONES,
     gs.nn.CNNS,
@@ -138,10 +142,11 @@ def test_a_block_that_prints_something_else_is_told(tmp_path: Path) -> None:
         ("tickets.md", lambda: [name for name in gs.tickets.finders() if name not in gs.edges.SCORES]),
         ("weights.md", gs.params.DISTRIBUTIONS.names),
         ("weights.md", lambda: _subclasses("params", gs.params.Pattern)),
+        ("sparse.md", gs.params.methods),
         ("networks.md", gs.metanet.CRITERIA.names),
         ("networks.md", gs.metanet.OBJECTIVES.names),
     ],
-    ids=["scores", "finders", "distributions", "patterns", "criteria", "objectives"],
+    ids=["scores", "finders", "distributions", "patterns", "sparse", "criteria", "objectives"],
 )
 def test_every_method_has_an_entry_with_its_formula_cost_and_limits(page: str, names: object) -> None:
     entries = _entries((DOCS / "methods" / page).read_text())
