@@ -60,12 +60,16 @@ Orders = list[tuple[nn.Module, list[str]]]
 def install(model: nn.Module, parameters: Mapping[str, nn.Parameter], links: Mapping[str, Masked]) -> Orders:
     """Let every module that holds a parameter see it masked; returns what :func:`remove` needs."""
     orders: Orders = []
-    places = [(link, home) for name, link in links.items() for home in homes(model, parameters[name])]
-    for _, (module, _) in places:
+    places = [(parameters[key], link, home) for key, link in links.items() for home in homes(model, parameters[key])]
+    for _, _, (module, _) in places:
         if not any(module is known for known, _ in orders):
             orders.append((module, list(module._parameters)))
-    for link, (module, name) in places:
+    for parameter, link, (module, name) in places:
+        # torch sets the parameter anew, by which others (DDP) lose sight of its gradient; so it gets another one first.
+        module._parameters[name] = nn.Parameter(parameter.detach(), parameter.requires_grad)
         parametrize.register_parametrization(module, name, link)
+        chains: Any = module.parametrizations
+        chains[name]._parameters["original"] = parameter
     for module, _ in orders:
         module._register_state_dict_hook(_drop_computed)  # type: ignore[no-untyped-call]
     return orders
