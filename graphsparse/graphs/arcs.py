@@ -206,7 +206,8 @@ def compress(edge_index: Tensor, mask: Tensor) -> Tensor:
         >>> compress(torch.tensor([[0, 1, 2], [1, 2, 0]]), torch.tensor([True, False, True]))
         tensor([[0, 2], [1, 0]])
     """
-    if not compiled(edge_index) or type(edge_index) is not Tensor:  # a subclass knows how to cut itself
+    strided = edge_index.size(1) > 1 and edge_index.stride(1) != 1  # its rows would be copied first
+    if strided or not compiled(edge_index) or type(edge_index) is not Tensor:  # a subclass knows how to cut itself
         return edge_index[:, mask]
     from graphsparse.graphs import loops
 

@@ -118,6 +118,8 @@ def edge_list(
         raise TypeError(f"names must be an array of uint64, got {getattr(names, 'dtype', type(names).__name__)}")
     if names is not None and names.shape != (num_nodes,):
         raise ValueError(f"names must have one value for each of {num_nodes} nodes, got {list(names.shape)}")
+    if edge_index.size(1) > 1 and edge_index.stride(1) != 1:  # such as the transpose of a list of pairs
+        edge_index = edge_index.contiguous()  # once, and not in each of the passes over its rows
     found = survey(edge_index, num_nodes)
     mirrored = found.symmetric and undirected is not False and not pairs_once
     if undirected and not mirrored and not pairs_once:

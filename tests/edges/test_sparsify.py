@@ -347,3 +347,13 @@ class TestRealGraphs:
         mask = keep_mask(scores, citeseer.edge_index, keep=0.95**20, num_nodes=citeseer.num_nodes)
         kept = citeseer.edge_index[:, mask]
         assert to_undirected(kept).size(1) == kept.size(1) == 2 * kept_count(0.95**20, citeseer.num_edges // 2)
+
+
+def test_a_transposed_list_of_pairs_is_the_same_graph():
+    """Its rows are not contiguous, as those of ``torch.tensor(pairs).t()``."""
+    generator = torch.Generator().manual_seed(0)
+    pairs = torch.randint(40, (400, 2), generator=generator)
+    pairs = torch.cat([pairs, pairs.flip(1)])
+    small = gs.sparsify(pairs.t(), keep=0.3)
+    assert torch.equal(small, gs.sparsify(pairs.t().contiguous(), keep=0.3))
+    assert torch.equal(pairs.t()[:, gs.edges.keep_mask(gs.edges.score(pairs.t()), pairs.t(), keep=0.3)], small)
