@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from graphsparse import data, edges, fit, graphs, metanet, nn, params, report, tickets
+    from graphsparse import data, edges, fit, graphs, metanet, nn, params, report, sparse, tickets
     from graphsparse.edges.advice import advise
     from graphsparse.edges.outofcore import sparsify_files
     from graphsparse.edges.transform import SparsifyEdges, sparsify
@@ -29,7 +29,7 @@ _HOME = {  # public name -> module that defines it; imported when it is first us
     "Ticket": "graphsparse.tickets",
     "find_ticket": "graphsparse.tickets",
 }
-_ROOMS = ("data", "edges", "fit", "graphs", "metanet", "nn", "params", "report", "tickets")
+_ROOMS = ("data", "edges", "fit", "graphs", "metanet", "nn", "params", "report", "sparse", "tickets")
 
 __all__ = [  # noqa: RUF022  (rooms first, then names)
     "data",
@@ -40,6 +40,7 @@ __all__ = [  # noqa: RUF022  (rooms first, then names)
     "nn",
     "params",
     "report",
+    "sparse",
     "tickets",
     "DataError",
     "GraphsparseError",

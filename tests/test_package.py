@@ -113,7 +113,8 @@ def test_no_module_is_hidden_by_a_function_of_its_name():
 
 
 def test_dir_shows_the_public_names_only():
-    for home in (gs, gs.graphs, gs.metanet, gs.edges, gs.params, gs.tickets, gs.data, gs.fit, gs.nn, gs.report):
+    rooms = (gs.graphs, gs.metanet, gs.edges, gs.params, gs.tickets, gs.data, gs.fit, gs.nn, gs.report, gs.sparse)
+    for home in (gs, *rooms):
         shown = [name for name in dir(home) if not name.startswith("__")]
         assert sorted(shown) == sorted(home.__all__), home.__name__
 

@@ -16,7 +16,7 @@ from graphsparse.cores import leave_room
 from graphsparse.errors import GraphsparseError
 from graphsparse.stopping import stoppable
 
-RESUMING = ("ticket", "meta", "bench")  # commands that go on where they were stopped; others write all or nothing
+RESUMING = ("ticket", "meta", "bench", "sparse")  # go on where they were stopped; others write all or nothing
 MENDABLE = (GraphsparseError, ValueError, TypeError, OSError, MemoryError)  # one sentence says what to do
 
 _warned: set[str] = set()

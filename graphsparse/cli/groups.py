@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 from graphsparse.cli.command import Version, print_ending
 
-ORDER = ("ticket", "sparsify", "advise", "bench", "report", "meta", "data", "list", "doctor")  # in the help
+ORDER = ("ticket", "sparsify", "advise", "bench", "report", "sparse", "meta", "data", "list", "doctor")  # in the help
 
 
 class Interrupted(BaseException):
@@ -47,6 +47,7 @@ meta = typer.Typer(
     no_args_is_help=True, help="Networks as graphs: train a metanetwork that prunes networks, and use it."
 )
 bench = typer.Typer(no_args_is_help=True, help="Compare methods on real data, with intervals and paired differences.")
+sparse = typer.Typer(no_args_is_help=True, help="Networks with few weights: train one by any method.")
 data = typer.Typer(no_args_is_help=True, help="Data sets: which there are, what is here, and fetching the others.")
 
 
@@ -54,7 +55,7 @@ def _version_alone(version: Version = False) -> None:
     pass
 
 
-for _name, _group in {"": app, "meta": meta, "bench": bench, "data": data}.items():
+for _name, _group in {"": app, "meta": meta, "bench": bench, "sparse": sparse, "data": data}.items():
     _group.callback()(_version_alone)
     if _name:
         app.add_typer(_group, name=_name)

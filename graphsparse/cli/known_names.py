@@ -16,11 +16,12 @@ TABLES: dict[str, tuple[str, str]] = {  # word of the command line -> what the e
     "patterns": ("what is removed of the weights; --pattern of ticket", "cli.known_names:PATTERNS"),
     "backbones": ("graph neural networks; --model", "nn.make_net:BACKBONES"),
     "distributions": ("how many weights each tensor keeps; --weight-distribution", "params.distribution:DISTRIBUTIONS"),
+    "methods": ("ways of sparse training; --method of sparse train", "params.recipes:METHODS"),
     "datasets": ("graphs by name; --dataset of ticket, bench, advise", "data.catalogue:DATASETS"),
     "formats": ("kinds of graph files; the suffix, or --format of sparsify", "graphs.formats.graph_file:FORMATS"),
     "metrics": ("what a task is judged by", "fit.metrics:METRICS"),
     "cnns": ("families of CNNs; --arch of meta zoo", "nn.cnn:CNNS"),
-    "images": ("sets of images; --dataset of meta zoo", "data.images:IMAGES"),
+    "images": ("sets of images; --dataset of meta zoo, --data of sparse train", "data.images:IMAGES"),
     "criteria": ("how important channels are; --criterion of meta prune", "metanet.channels.criteria:CRITERIA"),
     "objectives": ("what a metanetwork learns; --objective of meta train", "metanet.learn.objectives:OBJECTIVES"),
 }

@@ -22,14 +22,14 @@ class Recipe:
 
     Args:
         about: one line.
-        make: called as ``make(steps, pattern)``; gives values for some of ``pattern``, ``distribution``, ``score``,
+        choose: called as ``choose(steps, pattern)``; gives values for some of ``pattern``, ``distribution``, ``score``,
             ``schedule`` and ``rule``.
         timed: whether it needs ``steps``.
         n_of_m: whether it takes ``keep="N:M"``, and nothing else.
     """
 
     about: str
-    make: Callable[[int, NofM | None], Axes]
+    choose: Callable[[int, NofM | None], Axes]
     timed: bool = False
     n_of_m: bool = False
 
@@ -43,7 +43,7 @@ class Recipe:
             raise ValueError(f"{name!r} needs steps=, the optimizer steps of the whole training (epochs times batches)")
         if self.n_of_m and pattern is None:
             raise ValueError(f"{name!r} keeps N of every M weights: keep is a pattern such as '2:4'")
-        found = self.make(steps or 0, pattern)
+        found = self.choose(steps or 0, pattern)
         unknown = sorted(set(found) - set(AXES))
         if unknown:
             raise ValueError(f"the method {name!r} chooses {unknown}; the axes are {', '.join(AXES)}")
