@@ -14,6 +14,7 @@ from graphsparse.atomic_write import atomic_write
 from graphsparse.data import IMAGES, load, load_images
 from graphsparse.errors import DataError
 from graphsparse.fit import Bars, BaseTask, NodeTask, Task
+from graphsparse.fit.measure import find_device
 from graphsparse.keep_rule import Keep
 from graphsparse.nn import make, make_cnn
 from graphsparse.nn.make_net import seeded
@@ -61,6 +62,7 @@ class SparseStudy:
             ValueError: for unknown names and what else :func:`graphsparse.sparse.train` refuses.
             DataError: if the data are missing, are no images or labelled nodes, or ``out`` holds another run.
         """
+        device = find_device(self.device)
         task, net, epochs, lr = self.problem()
         out.mkdir(parents=True, exist_ok=True)
         with Bars() as bars:
@@ -73,7 +75,7 @@ class SparseStudy:
                 lr=lr,
                 seed=self.seed,
                 init=self.init,
-                device=None if self.device == "cpu" else self.device,
+                device=device,
                 checkpoint=out / CHECKPOINT,
                 progress=bars.add(f"{self.method}, seed {self.seed}"),
                 tensorboard=self.tensorboard,
