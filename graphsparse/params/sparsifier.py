@@ -91,7 +91,7 @@ class Sparsifier:
         ...     optimizer.step()
         >>> masks = sparsifier.finish()
         >>> sum(int(mask.sum()) for mask in masks.values()), sparsifier.counts()
-        (48, {'0.weight': 29, '2.weight': 19})
+        (48, {'0.weight': 26, '2.weight': 22})
     """
 
     def __init__(
