@@ -18,7 +18,7 @@ from graphsparse.params.schedule import Schedule, Stages, sparsity_fraction
 from graphsparse.params.scores.evidence import Evidence, Score, needs
 from graphsparse.params.scores.magnitude import by_magnitude
 from graphsparse.params.starved import Starved
-from graphsparse.params.tensors import Named, empty_mask
+from graphsparse.params.tensors import Named, count_kept, empty_mask, keep_only_
 
 _LOOKS = 32  # updates between two looks for starved layers
 
@@ -147,7 +147,7 @@ class Joint:
     def install(self, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Let masks take effect, and count; returns which elements changed. No weight is touched."""
         changed = {name: mask ^ self.masks[name] for name, mask in masks.items()}
-        self.churn = sum(int(part.count_nonzero()) for part in changed.values())
+        self.churn = sum(count_kept(changed).values())
         for name, mask in masks.items():
             self.masks[name].copy_(mask)
             self.seen[name].logical_or_(mask)
@@ -161,7 +161,7 @@ class Joint:
     def zero_outside(self) -> None:
         """Set to zero what is not kept."""
         for name, parameter in self.parameters.items():
-            parameter.masked_fill_(~self.masks[name], 0)
+            keep_only_(parameter, self.masks[name])
 
     def fit_masks(self) -> None:
         """Let the masks hold every weight that is not zero, with the same counts.
@@ -183,7 +183,7 @@ class Joint:
         """Set the gradients of what is not kept to zero, so that the optimizer remembers nothing of them."""
         for name, parameter in self.parameters.items():
             if parameter.grad is not None and parameter.grad.layout == torch.strided:
-                parameter.grad.masked_fill_(~self.masks[name], 0)
+                keep_only_(parameter.grad, self.masks[name])
 
     def forget(self, optimizer: Optimizer, places: Named) -> None:
         """Zero every tensor of the optimizer's state that has a parameter's shape, at the given places."""

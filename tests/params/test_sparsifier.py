@@ -162,7 +162,7 @@ def test_masks_are_equal_on_every_rank(tmp_path: Path) -> None:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(warm.LONGEST)
+        process.join(60)
     one, two = (json.loads((tmp_path / name).read_text()) for name in ("0", "1"))
     assert one == two
     assert one.keys() == set(methods())

@@ -16,6 +16,8 @@ from graphsparse.params.largest import check_numbers
 from graphsparse.params.patterns.pattern import Pattern, check_dimension, zero_outside
 from graphsparse.params.tensors import Named
 
+_FEW = 16  # longer runs are sorted
+
 
 @dataclass(frozen=True)
 class NofM(Pattern):
@@ -97,6 +99,23 @@ class NofM(Pattern):
         missing = -lines.shape[-1] % self.m
         padded = nn.functional.pad(lines, (0, missing), value=-1.0)
         runs = padded.reshape(*padded.shape[:-1], padded.shape[-1] // self.m, self.m)
+        if self.m <= _FEW:
+            return _ranks_below(runs, self.n).flatten(-2)[..., : lines.shape[-1]]
         best = runs.argsort(dim=-1, descending=True, stable=True)[..., : self.n]
         kept = torch.zeros_like(runs, dtype=torch.bool).scatter_(-1, best, True).flatten(-2)
         return kept[..., : lines.shape[-1]]
+
+
+def _ranks_below(runs: Tensor, n: int) -> Tensor:
+    """The mask of the ``n`` largest of each short run, by comparing its places in pairs: many times faster than a sort.
+
+    Of equal ones the earlier is before the later.
+    """
+    places = [place.contiguous() for place in runs.unbind(-1)]
+    before = [torch.zeros_like(places[0], dtype=torch.uint8) for _ in places]
+    for late, later in enumerate(places):
+        for early, earlier in enumerate(places[:late]):
+            wins = earlier >= later
+            before[late] += wins
+            before[early] += ~wins
+    return torch.stack([rank < n for rank in before], dim=-1)
