@@ -8,6 +8,7 @@ import json
 import random
 import warnings
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,8 @@ def test_masks_follow_from_weights_and_seed_alone(method: str) -> None:
 
 def _rank(rank: int, store: str, out: str) -> None:
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    limit = timedelta(seconds=60)  # one that fails must not keep the other waiting
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2, timeout=limit)
     found = {}
     for method in methods():
         torch.manual_seed(rank)  # global generators differ; the first process's weights are taken by all
@@ -162,7 +164,8 @@ def test_masks_are_equal_on_every_rank(tmp_path: Path) -> None:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(warm.LONGEST)
+        assert process.exitcode == 0
     one, two = (json.loads((tmp_path / name).read_text()) for name in ("0", "1"))
     assert one == two
     assert one.keys() == set(methods())
