@@ -118,7 +118,7 @@ def test_a_damaged_folder_is_one_sentence(ticket_folder, tmp_path, file, content
 
 def test_a_foreign_folder_is_one_sentence(tmp_path):
     (tmp_path / "metrics.json").write_text('{"loss": 3}')
-    with pytest.raises(DataError, match="holds no run that a page can show; known kinds are .*bench, meta prune"):
+    with pytest.raises(DataError, match=r"holds no run that a page can show; known kinds are .*bench, meta prune"):
         read_run(tmp_path)
 
 
