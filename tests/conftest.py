@@ -7,6 +7,7 @@ this process, so that ``-x``, ``--pdb`` and prints work as usual. ``-n 4`` or ``
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,7 +45,10 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each of several workers one thread: more of them would wait for each other."""
+    """Let signals reach the commands under test, and give each of several workers one thread."""
+    for number in ("SIGINT", "SIGHUP"):  # which nohup and a job in the background leave ignored, in children, too
+        if hasattr(signal, number) and signal.getsignal(getattr(signal, number)) is signal.SIG_IGN:
+            signal.signal(getattr(signal, number), signal.SIG_DFL)
     if hasattr(config, "workerinput"):
         import torch
 

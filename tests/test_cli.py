@@ -69,7 +69,7 @@ def test_molecules_are_a_data_set_like_others(tmp_path, need):
     assert ticket.metrics["val"] == min(each["val"] for each in found["seeds"])  # an error: the smallest is the best
     wrong = run("ticket", "--dataset", "ogbg-molfreesolv", "--model", "sage", "--out", tmp_path)
     assert wrong.returncode == 1
-    assert "there are gin, gcn" in wrong.stderr
+    assert "must be 'gin' or 'gcn', got 'sage'" in wrong.stderr
 
 
 def test_tolerance_finds_the_sparsest_level(tmp_path):

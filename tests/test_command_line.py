@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -446,6 +447,7 @@ def test_a_training_that_goes_on_takes_back_what_was_logged_after_its_checkpoint
     pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
     with pytest.raises(KeyboardInterrupt):
         run(progress=stop)
+    time.sleep(1.1)  # TensorBoard's files of one process are in order from one second to the next
     found = run()
     losses = scalars(tmp_path / "logs")["loss"]
     assert [step for step, _ in losses] == [1, 2, 3, 4, 5, 6]

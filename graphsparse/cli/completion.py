@@ -23,7 +23,7 @@ def of_help(text: str | None) -> Completion | None:
     """The completion of an option whose help says ``{scores}`` or ``graphsparse list datasets``; None if it names none.
 
     Example:
-        >>> of_help("Guards: {guards}.")("C")
+        >>> of_help("Guards: {guards}.")("c")
         [('cover', 'spend the count so that few nodes lose all edges, as far as it goes')]
     """
     tables = [table for found in _TABLE.findall(text or "") for table in found if table in TABLES]

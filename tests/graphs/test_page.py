@@ -69,7 +69,7 @@ def test_the_examples_of_files_run(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = shlex.split(line)
     kind = Path(words[1]).suffix[1:]
-    if kind in ("parquet", "feather"):
+    if kind in ("parquet", "feather", ""):
         pytest.importorskip("pyarrow")
     frame = pd.DataFrame(EDGES, columns=["from", "to"] if "--src" in words else ["src", "dst"])
     graph = nx.karate_club_graph()
@@ -77,6 +77,11 @@ def test_the_examples_of_files_run(line, tmp_path, monkeypatch):
         frame.to_csv(words[1], index=False)
     elif kind == "parquet":
         frame.to_parquet(words[1])
+    elif not kind:  # a folder of parts
+        pytest.importorskip("distributed")
+        Path(words[1]).mkdir()
+        frame[:40].to_parquet(f"{words[1]}/a.parquet")
+        frame[40:].to_parquet(f"{words[1]}/b.parquet")
     elif kind == "feather":
         frame.to_feather(words[1])
     elif kind == "txt":
@@ -98,6 +103,6 @@ def test_the_examples_of_files_run(line, tmp_path, monkeypatch):
 
 def test_every_kind_and_format_is_on_the_page():
     assert len(EXAMPLES) == 21
-    assert len(COMMANDS) == 10
+    assert len(COMMANDS) == 11
     for name in gs.graphs.FORMATS:
         assert f"`.{name}`" in PAGE, name

@@ -97,7 +97,7 @@ def test_bad_input_gets_one_clear_sentence() -> None:
         net(x + 500, edge_index, bonds, batch)
     with pytest.raises(IndexError, match="a bond has a feature"):
         net(x, edge_index, bonds + 50, batch)
-    with pytest.raises(ValueError, match="gin, gcn"):
+    with pytest.raises(ValueError, match="must be 'gin' or 'gcn', got 'gat'"):
         MoleculeNet(8, 1, conv="gat")
     for options in ({"num_layers": 0}, {"dropout": 1.5}):
         with pytest.raises(ValueError, match=next(iter(options))):

@@ -346,10 +346,8 @@ def test_a_page_of_three_kinds_fits_a_phone_and_draws_everything(of_three_kinds,
         box.scroll_into_view_if_needed()
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     assert tab.locator("article").count() == 3
-    assert (
-        tab.evaluate("[...document.querySelectorAll('.chart')].filter((box) => !box.querySelector('.main-svg')).length")
-        == 0
-    )
+    drawn = "[...document.querySelectorAll('.chart')].every((box) => box.querySelector('.main-svg'))"
+    tab.wait_for_function(drawn)  # charts are drawn when they come into view
     assert said == []
     tab.close()
 

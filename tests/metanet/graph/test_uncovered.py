@@ -68,8 +68,14 @@ def test_operation_and_module_are_named(case):
     assert same_bits(module.state_dict(), before)
 
 
-def test_a_module_that_cannot_be_exported():
+def test_a_module_that_asks_its_data_for_a_number():
     module = Inner(lambda x, w: x @ w if float(x.sum()) > 0 else x, (4, 4))
+    with pytest.raises(TraceError, match=r"operation aten\.item.* \(Inner, "):
+        NetworkGraph.from_module(module, torch.rand(4, 4))
+
+
+def test_a_module_that_cannot_be_exported():
+    module = Inner(lambda x, w: torch.from_numpy(x.numpy()) @ w, (4, 4))
     with pytest.raises(TraceError, match=r"torch\.export cannot trace Inner"):
         NetworkGraph.from_module(module, torch.rand(4, 4))
 
