@@ -46,9 +46,11 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let signals reach the commands under test, and give each of several workers one thread."""
-    for number in ("SIGINT", "SIGHUP"):  # which nohup and a job in the background leave ignored, in children, too
-        if hasattr(signal, number) and signal.getsignal(getattr(signal, number)) is signal.SIG_IGN:
-            signal.signal(getattr(signal, number), signal.SIG_DFL)
+    usual = {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG_DFL}
+    for name, handler in usual.items():  # nohup and a job in the background leave them ignored, in children, too
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
     if hasattr(config, "workerinput"):
         import torch
 
