@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from graphsparse.mixing_loops import GOLDEN, mixed
+
 ALL_ONES, SIGN = np.uint64((1 << 64) - 1), np.uint64(1 << 63)
-STEP = np.uint64(0x9E3779B97F4A7C15)  # of SplitMix64, and its finaliser below
-MIX_1, MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-S27, S30, S31 = np.uint64(27), np.uint64(30), np.uint64(31)
 
 
 @njit(nogil=True, cache=True)
@@ -44,7 +43,4 @@ def falling(bits: Any, out: Any) -> None:
 def absorb(part: Any, key: Any) -> None:
     """Mix ``part`` into the hashes ``key``, as `graphsparse.keep_rule.mix64` does."""
     for i in range(len(key)):
-        z = (key[i] ^ np.uint64(part[i])) + STEP
-        z = (z ^ (z >> S30)) * MIX_1
-        z = (z ^ (z >> S27)) * MIX_2
-        key[i] = z ^ (z >> S31)
+        key[i] = mixed((key[i] ^ np.uint64(part[i])) + GOLDEN)

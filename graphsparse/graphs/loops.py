@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-MIX_1 = np.uint64(0xBF58476D1CE4E5B9)  # the finaliser of SplitMix64
-MIX_2 = np.uint64(0x94D049BB133111EB)
+from graphsparse.mixing_loops import MIX_1, S30, mixed
+
 MINUS_ZERO = np.int64(-(1 << 63))  # the bits of the float -0.0, which equals 0.0
 LOWER_HALF = np.uint64((1 << 32) - 1)
 PAIRS_AT_ONCE = 4096
-S27, S30, S31, S32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(32)
+S32 = np.uint64(32)
 
 
 @njit(nogil=True, cache=True)
@@ -42,10 +42,7 @@ def look_over(tails: Any, heads: Any, start: int, stop: int) -> Any:
         low, high = min(u, v), max(u, v)
         largest = max(largest, high)
         loops += u == v
-        z = (low << S32) ^ high
-        z = (z ^ (z >> S30)) * MIX_1
-        z = (z ^ (z >> S27)) * MIX_2
-        balance += (z ^ (z >> S31)) * (np.uint64(u < v) - np.uint64(u > v))
+        balance += mixed((low << S32) ^ high) * (np.uint64(u < v) - np.uint64(u > v))
     return largest, loops, balance
 
 
@@ -162,9 +159,7 @@ def score_balance(tails: Any, heads: Any, bits: Any, start: int, stop: int) -> A
         z = (min(u, v) << S32) ^ max(u, v)
         word = bits[i]
         z = ((z ^ (z >> S30)) * MIX_1) ^ np.uint64(word if word != MINUS_ZERO else 0)
-        z = (z ^ (z >> S30)) * MIX_1
-        z = (z ^ (z >> S27)) * MIX_2
-        balance += (z ^ (z >> S31)) * (np.uint64(u < v) - np.uint64(u > v))
+        balance += mixed(z) * (np.uint64(u < v) - np.uint64(u > v))
     return balance
 
 

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # with the two below the finaliser of SplitMix64, as in `keep_rule.mix64`
-MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
-MIX_2 = np.uint64(0x94D049BB133111EB)
-S6, S11, S27, S30, S31, S32 = (np.uint64(bits) for bits in (6, 11, 27, 30, 31, 32))
+from graphsparse.mixing_loops import GOLDEN, mixed
+
+S6, S11, S32 = (np.uint64(bits) for bits in (6, 11, 32))
 ONE, LOW_6 = np.uint64(1), np.uint64(63)
 
 
@@ -39,10 +38,7 @@ def sums_of_ends(tails: Any, heads: Any, of_tails: Any, of_heads: Any, out: Any)
 
 @njit(nogil=True, cache=True)
 def _finalise(z: Any) -> Any:
-    z = z + GOLDEN
-    z = (z ^ (z >> S30)) * MIX_1
-    z = (z ^ (z >> S27)) * MIX_2
-    return z ^ (z >> S31)
+    return mixed(z + GOLDEN)
 
 
 @njit(nogil=True, cache=True)

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+from graphsparse.mixing_loops import GOLDEN, mixed
+
 _HALF = np.uint64(32)
 _FEW = 32  # up to so many draws, what was moved is searched one by one; beyond, all neighbours are written out
 
@@ -33,16 +34,9 @@ def place(tails: Any, heads: Any, cursor: Any, sources: Any, positions: Any) -> 
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _mixed(value: Any) -> Any:
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
-
-
-@njit(nogil=True, cache=True, inline="always")
 def _below(stream: Any, number: int, bound: int) -> Any:
     """The ``number``-th draw of a stream, uniform below ``bound``."""
-    word = _mixed(stream + _GOLDEN * np.uint64(number + 1))
+    word = mixed(stream + GOLDEN * np.uint64(number + 1))
     return np.int64(((word >> _HALF) * np.uint64(bound)) >> _HALF)
 
 
@@ -64,7 +58,7 @@ def draw(begin: int, end: int, nodes: Any, first: Any, out_first: Any, replace: 
     for i in range(begin, end):
         node, out = nodes[i], out_first[i]
         start, degree, count = first[node], first[node + 1] - first[node], out_first[i + 1] - out_first[i]
-        stream = _mixed(seed + _GOLDEN * np.uint64(node + 1))
+        stream = mixed(seed + GOLDEN * np.uint64(node + 1))
         if replace:
             for k in range(count):
                 slots[out + k] = start + _below(stream, k, degree)
