@@ -6,6 +6,8 @@ import torch
 from torch_geometric.data import Data
 from torch_geometric.nn import GCNConv
 
+import graphsparse as gs
+
 
 class PlainGCN(torch.nn.Module):
     """What a user of PyG would write; graphsparse knows nothing of it."""
@@ -45,3 +47,13 @@ def blocks() -> Data:
         masks[name] = torch.zeros(160, dtype=torch.bool)
         masks[name][part[low:high]] = True
     return Data(x=x, edge_index=edge_index, y=y, num_classes=4, **masks)
+
+
+@pytest.fixture
+def model(blocks, make_plain):
+    return make_plain(blocks)
+
+
+@pytest.fixture
+def ticket(blocks, model):
+    return gs.find_ticket(model, blocks, edge_keep=0.5, weight_keep=0.3, epochs=6)

@@ -245,16 +245,6 @@ class Nosy(nn.Module):
         return self.conv(x, edge_index) * (1.0 if float(x.sum()) > 0 else -1.0)
 
 
-@pytest.fixture
-def model(blocks, make_plain):
-    return make_plain(blocks)
-
-
-@pytest.fixture
-def ticket(blocks, model):
-    return gs.find_ticket(model, blocks, edge_keep=0.5, weight_keep=0.3, epochs=6)
-
-
 def test_a_compiled_ticket_gives_the_tickets_outputs(ticket, blocks, model):
     fast = ticket.compile(model, blocks)
     torch.testing.assert_close(fast(), ticket.logits, rtol=1e-4, atol=1e-5)

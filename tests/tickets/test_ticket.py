@@ -13,16 +13,6 @@ import graphsparse as gs
 from graphsparse.errors import TicketError
 
 
-@pytest.fixture
-def model(blocks, make_plain):
-    return make_plain(blocks)
-
-
-@pytest.fixture
-def ticket(blocks, model):
-    return gs.find_ticket(model, blocks, edge_keep=0.5, weight_keep=0.3, epochs=6)
-
-
 def test_save_and_load_give_the_same_ticket_back(ticket, tmp_path, blocks, model):
     ticket.save(tmp_path / "deep" / "folder")
     again = gs.Ticket.load(tmp_path / "deep" / "folder")

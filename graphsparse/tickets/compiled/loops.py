@@ -15,6 +15,23 @@ from numba import njit
 _FUSED = {"contract"}
 
 
+@njit(nogil=True, cache=True, inline="always")
+def _begin(row: Any, bias: Any, add: bool) -> None:
+    if add:
+        for j in range(len(row)):
+            row[j] += bias[j]
+    else:
+        for j in range(len(row)):
+            row[j] = bias[j]
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _rectify(row: Any) -> None:
+    for j in range(len(row)):
+        if row[j] < 0:  # noqa: PLR1730  (NaN stays)
+            row[j] = 0
+
+
 @njit(nogil=True, cache=True, fastmath=_FUSED)
 def gather(
     starts: Any, columns: Any, values: Any, x: Any, bias: Any, out: Any, add: bool, relu: bool, start: int, stop: int
@@ -23,12 +40,7 @@ def gather(
     width = x.shape[1]
     for i in range(start, stop):
         row = out[i]
-        if add:
-            for j in range(width):
-                row[j] += bias[j]
-        else:
-            for j in range(width):
-                row[j] = bias[j]
+        _begin(row, bias, add)
         e, last = starts[i], starts[i + 1]
         while width >= 16 and e + 4 <= last:  # four at once: a sum is read and written once for four products
             a, b, c, d = values[e], values[e + 1], values[e + 2], values[e + 3]
@@ -42,9 +54,7 @@ def gather(
                 row[j] += value * source[j]
             e += 1
         if relu:
-            for j in range(width):
-                if row[j] < 0:  # noqa: PLR1730  (NaN stays)
-                    row[j] = 0
+            _rectify(row)
 
 
 @njit(nogil=True, cache=True, fastmath=_FUSED)
@@ -105,23 +115,15 @@ def gather_sparse(
     stop: int,
 ) -> None:
     """S T for S ``[n, m]`` and T ``[m, w]``, both in compressed rows; the result is dense."""
-    width = out.shape[1]
     for i in range(start, stop):
         row = out[i]
-        if add:
-            for j in range(width):
-                row[j] += bias[j]
-        else:
-            for j in range(width):
-                row[j] = bias[j]
+        _begin(row, bias, add)
         for e in range(starts[i], starts[i + 1]):
             value, k = values[e], columns[e]
             for f in range(of_starts[k], of_starts[k + 1]):
                 row[of_columns[f]] += value * of_values[f]
         if relu:
-            for j in range(width):
-                if row[j] < 0:  # noqa: PLR1730  (NaN stays)
-                    row[j] = 0
+            _rectify(row)
 
 
 @njit(nogil=True, cache=True)
