@@ -123,10 +123,11 @@ def neighbour_sums(graph: EdgeList, of_tails: Tensor, of_heads: Tensor) -> tuple
         if values.dtype != torch.int64:
             raise TypeError(f"{name} must be int64, so that sums do not depend on order; got {values.dtype}")
         _check_length(name, values, graph)
-    if graph.undirected:
-        both = _sum_pairs(graph, of_heads)
-        return both, both
     tails, heads = graph.edge_index
+    if graph.undirected:
+        out = _sum_heads(tails, heads, of_heads)
+        both = out if graph.mirrored else out.add_(_sum_heads(heads, tails, of_heads))
+        return both, both
     return _sum_heads(tails, heads, of_heads), _sum_heads(heads, tails, of_tails)
 
 
@@ -321,24 +322,11 @@ def _sum_heads(tails: Tensor, heads: Tensor, of_heads: Tensor) -> Tensor:
     from graphsparse.graphs import loops
 
     ends, values = (tails.contiguous().numpy(), heads.contiguous().numpy()), of_heads.contiguous().numpy()
-    return accumulate(lambda a, b, own: loops.sum_heads(*ends, a, b, values, own), len(tails), len(values), np.int64)
-
-
-def _sum_pairs(graph: EdgeList, values: Tensor) -> Tensor:
-    """Sum values ``[N]`` over the neighbours of each node: both ends of a pair at once, so its memory is read once."""
-    tails, heads = graph.edge_index
-    if not compiled(graph.edge_index):
-        total = _sum_heads(tails, heads, values)
-        return total if graph.mirrored else total + _sum_heads(heads, tails, values)
-    from graphsparse.graphs import loops
-
-    ends, table = rows(graph.edge_index), values.numpy()
-    least = table.min()
-    if table.max() - least < 1 << 32:  # half the memory, fewer cache misses
-        table = (table - least).astype(np.uint32)
+    least = values.min() if len(values) else np.int64(0)
+    if int(values.max(initial=least)) - int(least) < 1 << 32:  # half the memory, fewer cache misses
+        values = (values - least).astype(np.uint32)
     else:
-        least = least.dtype.type(0)
+        least = np.int64(0)
     return accumulate(
-        lambda a, b, own: loops.sum_pairs(*ends, a, b, graph.mirrored, table, least, own), len(tails), len(table),
-        np.int64,
-    )  # fmt: skip
+        lambda a, b, own: loops.sum_heads(*ends, a, b, values, least, own), len(tails), len(values), np.int64
+    )

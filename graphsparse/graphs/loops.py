@@ -24,8 +24,7 @@ from numba import njit
 from graphsparse.mixing_loops import MIX_1, S30, mixed
 
 MINUS_ZERO = np.int64(-(1 << 63))  # the bits of the float -0.0, which equals 0.0
-LOWER_HALF = np.uint64((1 << 32) - 1)
-PAIRS_AT_ONCE = 4096
+ARCS_AT_ONCE = 2048
 S32 = np.uint64(32)
 
 
@@ -55,43 +54,22 @@ def count_tails(tails: Any, heads: Any, start: int, stop: int, degree: Any) -> N
 
 
 @njit(nogil=True, cache=True)
-def sum_heads(tails: Any, heads: Any, start: int, stop: int, values: Any, sums: Any) -> None:
-    """Add ``values[v]`` to ``sums[u]`` for every arc u->v that is no loop, a run of equal tails in a register."""
-    tails, heads = tails[start:stop], heads[start:stop]
-    last, run = np.uint64(0), np.int64(0)
-    for i in range(len(tails)):
-        u, v = np.uint64(tails[i]), np.uint64(heads[i])
-        if u != last:
-            sums[last] += run
-            last, run = u, np.int64(0)
-        run += values[v] * np.int64(u != v)
-    if len(tails):
-        sums[last] += run
+def sum_heads(tails: Any, heads: Any, start: int, stop: int, values: Any, least: Any, sums: Any) -> None:
+    """Add ``least + values[v]`` to ``sums[u]`` for every arc u->v that is no loop.
 
-
-@njit(nogil=True, cache=True)
-def sum_pairs(
-    tails: Any, heads: Any, start: int, stop: int, mirrored: bool, values: Any, least: Any, sums: Any
-) -> None:
-    """Add ``least + values[v]`` to ``sums[u]`` and ``least + values[u]`` to ``sums[v]`` for every pair {u, v}, u != v.
-
-    Of a mirrored list the arcs that point up are read. They are gathered in a buffer first: a branch on which way an
-    arc points would be guessed wrongly.
+    The values of some arcs are gathered first and added afterwards: while a sum is being stored, the processor does
+    not fetch the next value ahead, because it might be what is stored.
     """
     tails, heads = tails[start:stop], heads[start:stop]
-    buffer = np.empty(PAIRS_AT_ONCE, np.uint64)
-    for first in range(0, len(tails), PAIRS_AT_ONCE):
-        some_tails, some_heads = tails[first : first + PAIRS_AT_ONCE], heads[first : first + PAIRS_AT_ONCE]
-        count = np.uint64(0)
-        for i in range(len(some_tails)):
-            u, v = np.uint64(some_tails[i]), np.uint64(some_heads[i])
-            buffer[count] = (u << S32) | v
-            count += np.uint64(u < v) if mirrored else np.uint64(u != v)
-        for i in range(count):
-            pair = buffer[np.uint64(i)]
-            u, v = pair >> S32, pair & LOWER_HALF
-            sums[u] += np.int64(values[v]) + least
-            sums[v] += np.int64(values[u]) + least
+    buffer = np.empty(ARCS_AT_ONCE, np.int64)
+    for first in range(0, len(tails), ARCS_AT_ONCE):
+        some_tails, some_heads = tails[first : first + ARCS_AT_ONCE], heads[first : first + ARCS_AT_ONCE]
+        some = buffer[: len(some_tails)]
+        for i in range(len(some)):
+            real = np.int64(some_tails[i] != some_heads[i])
+            some[i] = (np.int64(values[np.uint64(some_heads[i])]) + least) * real
+        for i in range(len(some)):
+            sums[np.uint64(some_tails[i])] += some[i]
 
 
 @njit(nogil=True, cache=True)

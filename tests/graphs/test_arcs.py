@@ -75,6 +75,14 @@ def test_products_are_the_same_bits_in_both_engines(graph, seed):
     assert torch.equal(by_torch.isinf(), loops)
 
 
+@pytest.mark.parametrize("undirected", [False, True])
+def test_values_that_span_all_integers(undirected):
+    graph = edge_list(PATH, 3, undirected)
+    values = torch.tensor([1 << 62, -(1 << 62) - 5, 7])
+    for out_sum, in_sum in engines(lambda: neighbour_sums(graph, values, values)):
+        assert out_sum.tolist() == in_sum.tolist() == [-(1 << 62) - 5, (1 << 62) + 7, -(1 << 62) - 5]
+
+
 def test_by_hand():
     graph = edge_list(PATH)
     assert incident_degrees(graph)[0].tolist() == [1, 2, 1]

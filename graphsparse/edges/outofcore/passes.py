@@ -127,9 +127,9 @@ def neighbour_sums(
     into = np.zeros(len(left), np.int64) if sides == "each" else out
     for batch in read(tell, source, pieces, rows):
         tails, heads = batch.tails, batch.heads
-        sum_heads(tails, heads, 0, len(tails), right, out)
+        sum_heads(tails, heads, 0, len(tails), right, np.int64(0), out)
         if sides != "out":
-            sum_heads(heads, tails, 0, len(tails), left, into)
+            sum_heads(heads, tails, 0, len(tails), left, np.int64(0), into)
     return out, into if sides == "each" else np.zeros(0, np.int64)
 
 
