@@ -357,15 +357,13 @@ def pruned(
     study: Study, work: Path, net: Any, method: str, seed: int, speedup: float, task: Any, rates: dict[str, float]
 ) -> Iterable[dict[str, Any]]:
     """Prune a network by a method to a speed-up; figures for each budget, with its rate."""
-    from graphsparse.fit import Task
-    from graphsparse.metanet import FineTune, MetaNetwork
+    from graphsparse.metanet import FineTune, MetaNetwork, recalibrate
     from graphsparse.metanet.channels import Budget
     from graphsparse.metanet.channels.budget import count_flops
-    from graphsparse.metanet.pruning import Selection, carve, example_of, recalibrate
+    from graphsparse.metanet.fine_tuning import blind as without_test
+    from graphsparse.metanet.pruning import Selection, carve, example_of
 
-    blind = Task(
-        task.parts["train"], task.parts["val"], task.parts["val"]
-    )  # fine-tuning does not look at the test part
+    blind = without_test(task)
     inputs = example_of(task)
     selection = Selection(**BASELINES.get(method, BASELINES["group-l2"]), seed=seed)
     if method == "repair alone":

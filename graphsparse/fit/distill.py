@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from graphsparse.registry import one_of
@@ -26,7 +26,8 @@ class Distill:
 
     Args:
         teacher_logits: eval-mode outputs of the teacher, one row per node of the whole graph (for other
-            tasks: per graph or training example), e.g. `FitResult.logits`; with `decode` what that takes.
+            tasks: per graph or training example), e.g. `FitResult.logits`; with `decode` what that takes. None where
+            `teacher` is given.
         weight: lambda, at least 0.
         nodes: which nodes to distil, a mask [N] or ids; None takes all. An inductive task takes those of
             them that lie in its training graph.
@@ -36,20 +37,27 @@ class Distill:
             its mean squared error, without a temperature.
         decode: from embeddings of nodes [N, H] and pairs [2, M] to the teacher's logits [M], where pairs are distilled
             that are drawn in training.
+        teacher: a network that is asked batch by batch (a `Task` of examples only): for inputs that are augmented, or
+            that come from a loader, of which no row is known beforehand.
 
     Raises:
-        ValueError: if the logits are not a finite matrix, or `weight` or `temperature` is out of range.
+        ValueError: if the logits are not a finite matrix, not exactly one of `teacher_logits` and `teacher` is given,
+            or `weight` or `temperature` is out of range.
     """
 
-    teacher_logits: Tensor
+    teacher_logits: Tensor | None
     weight: float = 1.0
     nodes: Tensor | None = None
     temperature: float = 1.0
     outputs: Outputs = "classes"
     decode: Callable[[Tensor, Tensor], Tensor] | None = None
+    teacher: nn.Module | None = None
 
     def __post_init__(self) -> None:
-        if self.teacher_logits.dim() != 2 or not bool(torch.isfinite(self.teacher_logits).all()):
+        logits = self.teacher_logits
+        if (logits is None) == (self.teacher is None):
+            raise ValueError("give exactly one of teacher_logits and teacher")
+        if logits is not None and (logits.dim() != 2 or not bool(torch.isfinite(logits).all())):
             raise ValueError("teacher_logits must be a finite matrix with one row per node")
         if not self.weight >= 0:
             raise ValueError(f"the distillation weight must be at least 0, got {self.weight}")
@@ -57,14 +65,25 @@ class Distill:
             raise ValueError(f"the distillation temperature must be above 0, got {self.temperature}")
         object.__setattr__(self, "outputs", one_of(self.outputs, "outputs", get_args(Outputs)))
 
+    @property
+    def logits(self) -> Tensor:
+        """The teacher's outputs.
+
+        Raises:
+            ValueError: if a teacher was given in their place, which only a `Task` of examples asks.
+        """
+        if self.teacher_logits is None:
+            raise ValueError("this task distils teacher_logits, its teacher's outputs, and asks no teacher by batches")
+        return self.teacher_logits
+
     def mask(self, rows: int) -> Tensor:
         """The distilled rows as a mask [rows] on the CPU.
 
         Raises:
             ValueError: if the teacher does not have one row each, or `nodes` names none or unknown rows.
         """
-        if self.teacher_logits.size(0) != rows:
-            raise ValueError(f"the teacher has {self.teacher_logits.size(0)} rows of logits for {rows} examples")
+        if self.logits.size(0) != rows:
+            raise ValueError(f"the teacher has {self.logits.size(0)} rows of logits for {rows} examples")
         if self.nodes is None:
             return torch.ones(rows, dtype=torch.bool)
         nodes = self.nodes.detach().cpu()
@@ -85,10 +104,13 @@ class Distill:
         """The weighted loss of the given rows: a scalar.
 
         Args:
-            student, teacher: outputs [M, C] of the same rows; one column of classes stands for two.
+            student, teacher: outputs [M, C] of the same rows; one column of classes stands for two. Of further
+                dimensions [M, C, ...], such as pixels, each place is a row.
         """
         if student.shape != teacher.shape:
             raise ValueError(f"teacher and student differ in shape: {list(teacher.shape)}, {list(student.shape)}")
+        if student.dim() != 2 and self.outputs != "values":
+            student, teacher = (rows_of(outputs) for outputs in (student, teacher))
         if self.outputs == "values":
             return self.weight * functional.mse_loss(student, teacher)
         T = self.temperature
@@ -101,6 +123,11 @@ class Distill:
             log_target=True,
         )
         return self.weight * T * T * divergence / student.size(0)
+
+
+def rows_of(outputs: Tensor) -> Tensor:
+    """Outputs [N, C, ...] as rows [M, C]; one number for each example is a column."""
+    return outputs.movedim(1, -1).flatten(0, -2) if outputs.dim() > 1 else outputs.unsqueeze(1)
 
 
 def two_columns(logits: Tensor) -> Tensor:

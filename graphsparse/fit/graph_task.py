@@ -274,7 +274,7 @@ class _Batches:
         self.graphs = {part: mask.nonzero().view(-1).cpu() for part, mask in task.masks.items()}
         if distill is not None:
             self.distilled = distill.mask(task.num_graphs)
-            self.teacher = distill.teacher_logits.detach().to(device)
+            self.teacher = distill.logits.detach().to(device)
 
     def _forward(self, graphs: Tensor) -> Tensor:
         outputs = self.call.arguments(*self.union.take(graphs.to(self.device))).run(self.model)

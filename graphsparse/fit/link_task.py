@@ -250,7 +250,7 @@ class LinkSession:
         if distill is not None:
             if distill.decode is None:
                 raise ValueError("links are distilled by a teacher that scores any pair: make it with LinkTask.teach")
-            self.teacher = distill.teacher_logits.to(task.edge_index.device)
+            self.teacher = distill.logits.to(task.edge_index.device)
 
     def _embed(self) -> Tensor:
         z = self.arguments.run(self.model)

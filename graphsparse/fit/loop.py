@@ -327,7 +327,9 @@ def _run_hashes(
     if distill is not None:
         options = f"{distill.weight!r} {distill.temperature!r} "
         options += "" if distill.outputs == "classes" else f"{distill.outputs} "
-        hashes["distill"] = options + tensor_hash(distill.teacher_logits, distill.nodes)
+        taught = distill.teacher
+        said = tensor_hash(distill.logits, distill.nodes) if taught is None else f"teacher {model_hash(taught)}"
+        hashes["distill"] = options + said
     named = "adam" if optimizer is None else name_of(optimizer)
     settings = {"epochs": epochs, "lr": lr, "weight_decay": weight_decay, "seed": seed, "optimizer": named}
     return {

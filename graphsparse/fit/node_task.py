@@ -281,7 +281,7 @@ class _FullBatch:
         self.distilled = distilled[self.nodes]
         if not bool(self.distilled.any()):
             raise ValueError("no node of the training graph is left to distil")
-        self.teacher = distill.teacher_logits.detach().to(device)[self.nodes][self.distilled]
+        self.teacher = distill.logits.detach().to(device)[self.nodes][self.distilled]
 
     def _forward(self, graph: Arguments) -> Tensor:
         if self._last is not graph:

@@ -196,23 +196,38 @@ class _Examples:
         self.task, self.model, self.device, self.distill = task, model, device, distill
         if distill is None:
             return
+        if distill.teacher is not None:
+            self.teacher = distill.teacher.to(device)
+            return
         train = task.parts["train"]
         if isinstance(train, torch.utils.data.DataLoader):
-            raise ValueError("distillation needs to know which examples a batch holds: give a data set, no loader")
+            raise ValueError(
+                "distillation needs to know which examples a batch holds: give a data set, no loader, or the teacher "
+                "itself (Distill(None, teacher=net))"
+            )
         self.distilled = distill.mask(len(train[1]) if isinstance(train, tuple) else len(train))
-        self.teacher = distill.teacher_logits.detach().to(device)
+        self.logits = distill.logits.detach().to(device)
 
     def losses(self) -> Iterator[Tensor]:
         self.model.train()
         for batch in self.task.batches("train", self.device, shuffle=True):
             outputs = self.task.forward(self.model, batch.inputs)
             loss = self.task.loss(outputs, batch.targets)
-            if self.distill is not None and batch.rows is not None:
-                rows = self.distilled[batch.rows]
-                if bool(rows.any()):
-                    teacher = self.teacher[batch.rows[rows].to(self.device)]
-                    loss = loss + self.distill.term(outputs[rows.to(self.device)], teacher)
+            if self.distill is not None:
+                loss = loss + self._taught(self.distill, outputs, batch)
             yield loss
+
+    def _taught(self, distill: Distill, outputs: Tensor, batch: Batch) -> Tensor | float:
+        """What the teacher adds to the loss of a batch."""
+        if distill.teacher is not None:
+            with torch.no_grad(), evaluating(self.teacher):
+                taught = self.task.forward(self.teacher, batch.inputs)
+            return distill.term(outputs, taught)
+        assert batch.rows is not None
+        rows = self.distilled[batch.rows]
+        if not bool(rows.any()):
+            return 0.0
+        return distill.term(outputs[rows.to(self.device)], self.logits[batch.rows[rows].to(self.device)])
 
     def evaluate(self) -> Evaluation:
         return Evaluation(self.task.score(self.model, "val", self.device), self._finish)

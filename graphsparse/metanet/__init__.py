@@ -13,6 +13,7 @@ from graphsparse.metanet.channels import (
     reconstruct,
     shrink,
 )
+from graphsparse.metanet.fine_tuning import TRIALS, FineTune, Trial, Tuning, recalibrate, tune
 from graphsparse.metanet.graph import COUPLING, EdgeSet, NetworkGraph, NodeBank, Slot, clear_cache
 from graphsparse.metanet.importance import MetaImportance
 from graphsparse.metanet.learn import (
@@ -32,13 +33,14 @@ from graphsparse.metanet.learn import (
     train_zoo,
 )
 from graphsparse.metanet.metanetwork import MetaNetwork
-from graphsparse.metanet.pruning import FineTune, PruneResult, prune
+from graphsparse.metanet.pruning import PruneResult, prune
 from graphsparse.metanet.weights import WeightsResult, prune_weights
 
 __all__ = [
     "COUPLING",
     "CRITERIA",
     "OBJECTIVES",
+    "TRIALS",
     "Channels",
     "EdgeSet",
     "FineTune",
@@ -57,6 +59,8 @@ __all__ = [
     "Repair",
     "ShrinkError",
     "Slot",
+    "Trial",
+    "Tuning",
     "Validation",
     "WeightsResult",
     "ZooNetwork",
@@ -69,11 +73,13 @@ __all__ = [
     "meta_train",
     "prune",
     "prune_weights",
+    "recalibrate",
     "reconstruct",
     "restore",
     "save_pruned",
     "shrink",
     "train_zoo",
+    "tune",
 ]
 
 

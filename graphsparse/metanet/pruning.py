@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -10,10 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import update_bn
 from torch.utils import _pytree as pytree
 
-from graphsparse.fit import FitResult, Report, Task, cosine, fit, milestones, rng
+from graphsparse.fit import Report, Task, rng
 from graphsparse.fit.call import with_state
 from graphsparse.fit.measure import device_of, evaluating, inference_ms
 from graphsparse.keep_rule import Keep
@@ -24,7 +24,6 @@ from graphsparse.metanet.channels import (
     Evidence,
     KeptChannels,
     arguments,
-    batch_statistics,
     check_options,
     count_flops,
     count_parameters,
@@ -36,71 +35,14 @@ from graphsparse.metanet.channels import (
     shrink,
 )
 from graphsparse.metanet.channels import reconstruct as least_squares
+from graphsparse.metanet.fine_tuning import FineTune, recalibrate
 from graphsparse.metanet.graph import NetworkGraph
 from graphsparse.metanet.metanetwork import MetaNetwork
 from graphsparse.report.html import fragment
 from graphsparse.report.parts import Cell, Sheet, figure
 
-_CALIBRATION_BATCHES = 16
 _LOSS_BATCHES = 8
 _LATENCY_EXAMPLES = 32
-
-
-@dataclass(frozen=True)
-class FineTune:
-    """How a network is trained after a change: SGD with Nesterov momentum 0.9 and a schedule.
-
-    Args:
-        epochs: passes over the training part; 0 only recalibrates batch norms.
-        lr: the rate at the start.
-        weight_decay: L2 penalty.
-        milestones: epochs from which on the rate is a tenth of what it was; without any it falls as a cosine.
-    """
-
-    epochs: int = 4
-    lr: float = 0.05
-    weight_decay: float = 5e-4
-    milestones: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.epochs < 0 or not self.lr > 0:
-            raise ValueError(f"fine-tuning needs epochs >= 0 and lr > 0, got {self.epochs} and {self.lr}")
-
-    def run(
-        self,
-        module: nn.Module,
-        task: Task,
-        *,
-        seed: int = 0,
-        progress: bool | Report | None = None,
-        callbacks: tuple[Any, ...] = (),
-        checkpoint: str | Path | None = None,
-        tensorboard: str | Path | None = None,
-    ) -> FitResult | None:
-        """Recalibrate batch norms and train in place; the best epoch on validation data stays. None without epochs.
-
-        With ``checkpoint``, a file, an interrupted run that is repeated goes on from there, as in `fit`, which also
-        says what ``tensorboard`` is.
-        """
-        recalibrate(module, task)
-        if self.epochs == 0:
-            return None
-        steps = sum(1 for _ in task.batches("train"))
-        falling = milestones([epoch * steps for epoch in self.milestones]) if self.milestones else None
-        sgd = functools.partial(torch.optim.SGD, momentum=0.9, nesterov=True)
-        return fit(
-            module,
-            task,
-            epochs=self.epochs,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-            seed=seed,
-            optimizer=sgd,
-            callbacks=[*callbacks, falling or cosine(self.epochs * steps)],
-            checkpoint=checkpoint,
-            progress=progress,
-            tensorboard=tensorboard,
-        )
 
 
 @dataclass(frozen=True)
@@ -118,6 +60,8 @@ class PruneResult:
         accuracy_untuned: test metric after shrinking and recalibration of batch norms, before fine-tuning.
         accuracy: test metric of ``module``.
         val: validation metric of ``module``.
+        cpu_seconds: processor time of all threads: to choose, refit and cut (with what is trained before), and to
+            fine-tune.
         example_inputs: what the network was traced with.
         widths: layer -> numbers of its output channels, of every layer that can be cut.
     """
@@ -132,6 +76,7 @@ class PruneResult:
     accuracy_untuned: float
     accuracy: float
     val: float
+    cpu_seconds: tuple[float, float]
     example_inputs: tuple[Any, ...] = field(repr=False)
     widths: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
 
@@ -146,7 +91,7 @@ class PruneResult:
             [f"test {self.metric}, %", figure(self.accuracy_before, scale=100), figure(self.accuracy, scale=100)],
             ["FLOPs, million", *(figure(count, scale=1e-6) for count in self.flops)],
             ["parameters", *(figure(count, digits=0) for count in self.params)],
-            ["one pass, ms", *(figure(time) for time in self.latency_ms)],
+            ["one pass, ms", *(figure(ms) for ms in self.latency_ms)],
         ]
         title = f"Pruned: {self.speedup:.2f} times fewer FLOPs"
         layers: list[list[Cell | str]] = [
@@ -164,7 +109,8 @@ class PruneResult:
         names = ("flops", "params", "latency_ms")
         pairs = {f"{n}{end}": getattr(self, n)[i] for n in names for i, end in enumerate(("_before", ""))}
         rest = ("metric", "accuracy_before", "accuracy_untuned", "accuracy", "val")
-        return {"speedup": self.speedup, **pairs, **{name: getattr(self, name) for name in rest}}
+        spent = dict(zip(("cpu_seconds_cut", "cpu_seconds_fine_tune"), self.cpu_seconds, strict=True))
+        return {"speedup": self.speedup, **pairs, **{name: getattr(self, name) for name in rest}, **spent}
 
 
 @dataclass(frozen=True)
@@ -260,12 +206,14 @@ def prune(
     with rng.preserved(device):
         rng.seed_all(seed, device)  # a loader that shuffles draws from torch's generator
         logs = None if tensorboard is None else Path(tensorboard)
-        first = None if logs is None else logs / "prepare"
+        first, start = None if logs is None else logs / "prepare", time.process_time()
         module, kept = carve(net, metanet, task, budget, selection, inputs, prepare or FineTune(), progress, first)
+        cut = time.process_time() - start
         recalibrate(module, task)
         untuned = task.score(module, "test", device)
-        last = None if logs is None else logs / "fine-tune"
-        tuned = fine_tune.run(module, task, seed=seed, progress=progress, tensorboard=last)
+        last, start = None if logs is None else logs / "fine-tune", time.process_time()
+        tuned = fine_tune.run(module, task, teacher=net, seed=seed, progress=progress, tensorboard=last)
+        tuning = time.process_time() - start
         batch: Any = inputs
         if example_inputs is None:
             whole = next(task.batches("train", device)).inputs
@@ -285,6 +233,7 @@ def prune(
         accuracy_untuned=untuned,
         accuracy=untuned if tuned is None else tuned.test,
         val=val,
+        cpu_seconds=(cut, tuning),
         example_inputs=inputs,
         widths={name: (wide, left[name]) for name, wide in layer_widths(net).items() if name in left},
     )
@@ -311,7 +260,15 @@ def carve(
             with torch.no_grad():
                 module = metanet(graph).to_module()
         callbacks = () if penalty is None else (penalty(module, inputs),)
-        prepare.run(module, task, seed=selection.seed, progress=progress, callbacks=callbacks, tensorboard=tensorboard)
+        prepare.run(
+            module,
+            task,
+            teacher=net,
+            seed=selection.seed,
+            progress=progress,
+            callbacks=callbacks,
+            tensorboard=tensorboard,
+        )
         graph = NetworkGraph.from_module(module, inputs)
     evidence = Evidence(graph, selection.seed, functools.partial(_training_loss, graph.to_module(), task))
     order = functools.partial(
@@ -345,39 +302,6 @@ def example_of(task: Task, device: torch.device | str = "cpu") -> tuple[Any, ...
     if not all(isinstance(part, Tensor) for part in parts):
         raise ValueError("give example_inputs: the training part's inputs are no plain tensors")
     return tuple(part[:1] for part in parts)
-
-
-def recalibrate(module: nn.Module, task: Task, batches: int = _CALIBRATION_BATCHES) -> None:
-    """Set the running statistics of batch norms to those of training batches, in place; other state stays as it is.
-
-    Example:
-        >>> x, y = torch.randn(64, 4), torch.arange(64) % 2
-        >>> net = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 2))
-        >>> recalibrate(net, Task((x, y), (x, y), (x, y)))
-        >>> torch.allclose(net[0].running_mean, x.mean(0), atol=1e-6)
-        True
-    """
-    modes = {part: part.training for part in module.modules()}
-    inputs = (batch.inputs for batch in islice(task.batches("train", device_of(module)), batches))
-    update_bn(((part,) for part in inputs), _Called(module, task))  # it takes the first of a tuple or a list
-    for part, mode in modes.items():
-        part.training = mode
-
-
-class _Called(nn.Module):
-    """A module that is called as its task calls it, with only its batch norms in training mode."""
-
-    def __init__(self, module: nn.Module, task: Task) -> None:
-        super().__init__()
-        self.module, self.task = module, task
-
-    def train(self, mode: bool = True) -> _Called:
-        """Dropout stays off: statistics are those of evaluation."""
-        batch_statistics(self.module.eval()) if mode else self.module.eval()
-        return self
-
-    def forward(self, inputs: Any) -> Tensor:
-        return self.task.forward(self.module, inputs)
 
 
 def _check_ready(net: nn.Module, inputs: tuple[Any, ...], *, trained: bool) -> None:

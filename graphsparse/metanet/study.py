@@ -20,6 +20,7 @@ from graphsparse.fit.fingerprint import model_hash
 from graphsparse.fit.measure import find_device
 from graphsparse.locking import only_one
 from graphsparse.metanet.channels import CRITERIA
+from graphsparse.metanet.fine_tuning import FineTune
 from graphsparse.metanet.graph import NetworkGraph
 from graphsparse.metanet.learn import (
     HEADER,
@@ -37,7 +38,7 @@ from graphsparse.metanet.learn import (
 )
 from graphsparse.metanet.metanetwork import MetaNetwork
 from graphsparse.metanet.page import prune_run
-from graphsparse.metanet.pruning import FineTune, Selection, example_of, prune
+from graphsparse.metanet.pruning import Selection, example_of, prune
 from graphsparse.registry import spelling
 from graphsparse.report import Curve, interval, plain, plot_curves, provenance, say, table, write_json
 from graphsparse.report.runs import PAGE, write_report

@@ -13,9 +13,10 @@ from graphsparse.fit import Report, Task, rng
 from graphsparse.fit.measure import device_of
 from graphsparse.keep_rule import Keep, check_seed
 from graphsparse.metanet.channels import TRANSPOSED, arguments
+from graphsparse.metanet.fine_tuning import FineTune, recalibrate
 from graphsparse.metanet.graph import NetworkGraph
 from graphsparse.metanet.metanetwork import MetaNetwork
-from graphsparse.metanet.pruning import FineTune, example_of, recalibrate
+from graphsparse.metanet.pruning import example_of
 from graphsparse.params import Fixed, L0Projection, NofM, Projection, prunable, weights_kept
 from graphsparse.params.counting import Which
 from graphsparse.params.reparametrized import check_plain, check_unpruned
@@ -121,11 +122,11 @@ def prune_weights(
             inputs = example_of(task, device) if example_inputs is None else arguments(example_inputs)
             with torch.no_grad():
                 module = metanet(NetworkGraph.from_module(net, inputs)).to_module()
-            (prepare or FineTune()).run(module, task, seed=seed, progress=progress)
+            (prepare or FineTune()).run(module, task, teacher=net, seed=seed, progress=progress)
         held = _l0(module, sparsity, which) if runs is None else _n_of_m(module, runs, which)
         recalibrate(module, task)
         untuned = task.score(module, "test", device)
-        tuned = fine_tune.run(module, task, seed=seed, progress=progress, callbacks=(held,))
+        tuned = fine_tune.run(module, task, teacher=net, seed=seed, progress=progress, callbacks=(held,))
         before = task.score(net, "test", device)
         val = task.score(module, "val", device) if tuned is None else tuned.val
     module.eval()

@@ -23,6 +23,7 @@ from graphsparse.metanet import (
     NetworkGraph,
     ShrinkError,
     prune,
+    recalibrate,
     restore,
     save_pruned,
     shrink,
@@ -30,7 +31,6 @@ from graphsparse.metanet import (
 from graphsparse.metanet.channels.budget import count_flops, count_parameters
 from graphsparse.metanet.channels.criteria import Evidence, importance
 from graphsparse.metanet.channels.sets import keep_after, removal_order
-from graphsparse.metanet.pruning import recalibrate
 from graphsparse.nn import make_cnn
 
 NONE, QUICK = FineTune(epochs=0), FineTune(epochs=1)

@@ -18,8 +18,8 @@ from graphsparse.cli import app
 from graphsparse.cli.report_command import know_runs
 from graphsparse.edges.files import sparsify_file
 from graphsparse.errors import DataError, GraphsparseError
+from graphsparse.metanet import FineTune, prune
 from graphsparse.metanet.page import X_AXIS
-from graphsparse.metanet.pruning import FineTune, prune
 from graphsparse.report.html import page
 from graphsparse.report.record import typed_command
 from graphsparse.report.runs import read_run

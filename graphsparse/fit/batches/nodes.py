@@ -45,7 +45,7 @@ class SampledNodes:
             self.is_distilled = distill.mask(task.num_nodes) & task.seen_in_training.cpu()
             if not bool(self.is_distilled.any()):
                 raise ValueError("no node of the training graph is left to distil")
-            self.teacher = distill.teacher_logits.detach()
+            self.teacher = distill.logits.detach()
         self.train_arcs, self.train_edge_data = task.edge_index, task.edge_data
         if task.protocol == "inductive":
             inside = task.training_edges

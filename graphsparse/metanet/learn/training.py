@@ -18,9 +18,10 @@ from graphsparse.fit import BaseTask, Batch, ClipNorm, Evaluation, FitResult, Me
 from graphsparse.fit.fingerprint import model_hash, name_of, tree_hash
 from graphsparse.fit.measure import device_of
 from graphsparse.metanet.channels import Budget, arguments
+from graphsparse.metanet.fine_tuning import FineTune, blind
 from graphsparse.metanet.learn.objectives import OBJECTIVES, Member, Objective
 from graphsparse.metanet.metanetwork import MetaNetwork
-from graphsparse.metanet.pruning import FineTune, Selection, carve, example_of
+from graphsparse.metanet.pruning import Selection, carve, example_of
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Validation:
 
     def area(self, metanet: MetaNetwork | None, networks: Sequence[nn.Module], task: Task) -> float:
         """The mean area over networks; the test part of the task is not read."""
-        small = self._without_test(task)
+        small = self._seen(task)
         areas = []
         for network in networks:
             device = device_of(network if metanet is None else metanet)
@@ -55,27 +56,19 @@ class Validation:
             for speed in self.speedups:
                 budget = Budget(speedup=speed)
                 module, _ = carve(net, metanet, small, budget, self.selection, inputs, self.fine_tune)
-                tuned = self.fine_tune.run(module, small)
+                tuned = self.fine_tune.run(module, small, teacher=net)
                 scores.append(small.score(module, "val", device) if tuned is None else tuned.val)
             x = [math.log(speed) for speed in self.speedups]
             pieces = [(b - a) * (s + t) / 2 for a, b, s, t in zip(x, x[1:], scores, scores[1:], strict=False)]
             areas.append(sum(pieces) / (x[-1] - x[0]))
         return math.fsum(areas) / len(areas)
 
-    def _without_test(self, task: Task) -> Task:
-        train, val = task.parts["train"], task.parts["val"]
+    def _seen(self, task: Task) -> Task:
+        """The task without its test part, and with as many examples as fine-tuning sees."""
+        task, train = blind(task), task.parts["train"]
         if isinstance(train, tuple) and self.examples is not None:
-            train = pytree.tree_map(lambda part: part[: self.examples], train)
-        return Task(
-            train,
-            val,
-            val,
-            loss=task.loss,
-            metric=task.metric,
-            forward=task.forward,
-            batch_size=task.batch_size,
-            augment=task.augment,
-        )
+            task.parts["train"] = pytree.tree_map(lambda part: part[: self.examples], train)
+        return task
 
 
 def meta_train(

@@ -26,7 +26,8 @@ from graphsparse.fit import Task
 from graphsparse.fit.measure import find_device
 from graphsparse.hashing import named_hash
 from graphsparse.metanet.channels import KeptChannels, cut
-from graphsparse.metanet.pruning import FineTune, PruneResult, prune
+from graphsparse.metanet.fine_tuning import FineTune
+from graphsparse.metanet.pruning import PruneResult, prune
 from graphsparse.nn.cnn import make_cnn
 from graphsparse.untrusted import read_bytes, read_json_object, reading
 from graphsparse.workers import in_processes
@@ -373,7 +374,7 @@ def restore(folder: str | Path, net: nn.Module) -> nn.Module:
 
     Example:
         >>> import tempfile
-        >>> from graphsparse.metanet.pruning import FineTune, prune
+        >>> from graphsparse.metanet import FineTune, prune
         >>> make = lambda: nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 2))
         >>> x, y = torch.randn(64, 4), torch.arange(64) % 2
         >>> result = prune(make(), None, Task((x, y), (x, y), (x, y)), speedup=4, fine_tune=FineTune(epochs=0))

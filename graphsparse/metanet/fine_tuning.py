@@ -1,0 +1,302 @@
+"""Training after a change: one recipe for every method, and how it is chosen on validation data."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.swa_utils import update_bn
+
+from graphsparse.fit import Distill, FitResult, Report, Task, cosine, fit, milestones
+from graphsparse.fit.distill import Outputs
+from graphsparse.fit.measure import device_of
+from graphsparse.metanet.channels import batch_statistics
+
+_CALIBRATION_BATCHES = 16
+
+
+@dataclass(frozen=True)
+class FineTune:
+    r"""How a network is trained after a change: SGD with Nesterov momentum 0.9 and a schedule.
+
+    With a teacher, the unpruned network, the loss is :math:`L_{task} + \lambda T^2\,\mathrm{KL}(teacher \| student)`
+    of outputs softened by T: see `graphsparse.fit.Distill`. Outputs of a task with cross-entropy are taken as classes,
+    of one with binary cross-entropy as labels, of any other as values (mean squared error, without T).
+
+    Args:
+        epochs: passes over the training part; 0 only recalibrates batch norms.
+        lr: the rate at the start.
+        weight_decay: L2 penalty.
+        milestones: epochs from which on the rate is a tenth of what it was; without any it falls as a cosine.
+        batch_size: examples per step; None leaves the task its own.
+        distill: :math:`\lambda`, at least 0; above 0 the run needs a teacher.
+        temperature: T, above 0.
+
+    Raises:
+        ValueError: an option is out of range.
+    """
+
+    epochs: int = 4
+    lr: float = 0.05
+    weight_decay: float = 5e-4
+    milestones: tuple[int, ...] = ()
+    batch_size: int | None = None
+    distill: float = 0.0
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 0 or not self.lr > 0:
+            raise ValueError(f"fine-tuning needs epochs >= 0 and lr > 0, got {self.epochs} and {self.lr}")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ValueError(f"the batch size of fine-tuning must be at least 1, got {self.batch_size}")
+        if not 0 <= self.distill < math.inf or not 0 < self.temperature < math.inf:
+            raise ValueError(
+                f"distillation needs a weight of at least 0 and a temperature above 0, got {self.distill} and "
+                f"{self.temperature}"
+            )
+
+    def run(
+        self,
+        module: nn.Module,
+        task: Task,
+        *,
+        teacher: nn.Module | None = None,
+        seed: int = 0,
+        progress: bool | Report | None = None,
+        callbacks: tuple[Any, ...] = (),
+        checkpoint: str | Path | None = None,
+        tensorboard: str | Path | None = None,
+    ) -> FitResult | None:
+        """Recalibrate batch norms and train in place; the best epoch on validation data stays. None without epochs.
+
+        With ``checkpoint``, a file, an interrupted run that is repeated goes on from there, as in `fit`, which also
+        says what ``tensorboard`` is.
+
+        Args:
+            module: the network.
+            task: trains, validates and tests.
+            teacher: the unpruned network, read where ``distill`` is above 0; it is not changed.
+            seed, progress, callbacks, checkpoint, tensorboard: as for `graphsparse.fit.fit`.
+
+        Raises:
+            ValueError: ``distill`` is above 0 without a teacher, or ``batch_size`` is given for a loader.
+        """
+        if self.distill and teacher is None:
+            raise ValueError("distillation needs the unpruned network: give teacher=")
+        task = self._task(task)
+        recalibrate(module, task)
+        if self.epochs == 0:
+            return None
+        steps = sum(1 for _ in task.batches("train"))
+        falling = milestones([epoch * steps for epoch in self.milestones]) if self.milestones else None
+        sgd = functools.partial(torch.optim.SGD, momentum=0.9, nesterov=True)
+        return fit(
+            module,
+            task,
+            epochs=self.epochs,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            seed=seed,
+            distill=self._distillation(teacher, task, device_of(module)),
+            optimizer=sgd,
+            callbacks=[*callbacks, falling or cosine(self.epochs * steps)],
+            checkpoint=checkpoint,
+            progress=progress,
+            tensorboard=tensorboard,
+        )
+
+    def _task(self, task: Task) -> Task:
+        """The task with this recipe's batches."""
+        if self.batch_size is None or self.batch_size == task.batch_size:
+            return task
+        if isinstance(task.parts["train"], torch.utils.data.DataLoader):
+            raise ValueError("the training part is a loader, which makes its own batches: leave batch_size out")
+        task = copy.copy(task)
+        task.batch_size = self.batch_size
+        return task
+
+    def _distillation(self, teacher: nn.Module | None, task: Task, device: torch.device) -> Distill | None:
+        """The teacher's outputs, computed once where the inputs of an example are the same in every epoch."""
+        if teacher is None or not self.distill:
+            return None
+        kind, teacher = outputs_of(task.loss), copy.deepcopy(teacher).to(device)
+        logits = None
+        if isinstance(task.parts["train"], tuple) and task.augment is None:
+            logits = task.predict(teacher, "train", device)
+        if logits is not None and logits.dim() == 2:
+            return Distill(logits, self.distill, temperature=self.temperature, outputs=kind)
+        return Distill(None, self.distill, temperature=self.temperature, outputs=kind, teacher=teacher)
+
+
+def outputs_of(loss: Any) -> Outputs:
+    """What the outputs of a network are, by the loss that it is trained with: what can be distilled of them.
+
+    Example:
+        >>> outputs_of(functional.cross_entropy), outputs_of(nn.BCEWithLogitsLoss()), outputs_of(nn.MSELoss())
+        ('classes', 'labels', 'values')
+    """
+    loss = loss.func if isinstance(loss, functools.partial) else loss
+    if loss is functional.cross_entropy or isinstance(loss, nn.CrossEntropyLoss):
+        return "classes"
+    labels = loss is functional.binary_cross_entropy_with_logits or isinstance(loss, nn.BCEWithLogitsLoss)
+    return "labels" if labels else "values"
+
+
+# What `tune` tries where nothing else is asked for.
+TRIALS = (
+    FineTune(1, 0.05, batch_size=128),
+    FineTune(1, 0.1, batch_size=128),
+    FineTune(1, 0.05, batch_size=64),
+    FineTune(1, 0.02, batch_size=32),
+    FineTune(1, 0.05, batch_size=128, distill=1.0),
+    FineTune(1, 0.05, batch_size=64, distill=1.0),
+    FineTune(1, 0.02, batch_size=32, distill=1.0),
+    FineTune(1, 0.02, batch_size=32, distill=1.0, temperature=2.0),
+)
+
+Cut = Callable[[FineTune], nn.Module]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A recipe and what it gave.
+
+    Args:
+        recipe: the recipe.
+        val: mean validation metric over the networks.
+        each: the validation metric of each network.
+        cpu_seconds: processor time of training and validation, all networks together.
+    """
+
+    recipe: FineTune
+    val: float
+    each: tuple[float, ...]
+    cpu_seconds: float
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """All trials, and the best one.
+
+    Args:
+        trials: in the order in which they were asked for.
+        maximize: whether a higher metric is better.
+    """
+
+    trials: tuple[Trial, ...]
+    maximize: bool = True
+
+    @property
+    def best(self) -> FineTune:
+        """The recipe with the best mean validation metric; of equals the first."""
+        sign = 1 if self.maximize else -1
+        return max(self.trials, key=lambda trial: sign * trial.val).recipe
+
+
+def tune(
+    pruned: Sequence[nn.Module | Cut],
+    task: Task,
+    trials: Sequence[FineTune] = TRIALS,
+    *,
+    teachers: Sequence[nn.Module] | None = None,
+    seed: int = 0,
+    progress: Report | None = None,
+) -> Tuning:
+    """Try recipes of fine-tuning on pruned networks, at equal images, and score them on validation data alone.
+
+    Methods are compared fairly where each is tuned with the same trials on the same networks, which play no part in
+    the comparison.
+
+    Args:
+        pruned: networks that are pruned and not trained yet (``prune(..., fine_tune=FineTune(epochs=0)).module``), or
+            functions that make one for a recipe, where a method trains before it cuts. They are not changed.
+        task: trains and validates; its test part is not read.
+        trials: the recipes, all of the same number of epochs.
+        teachers: the unpruned network of each, where a recipe distils.
+        seed: of the training.
+        progress: called with (trials done, trials, figures).
+
+    Raises:
+        ValueError: there are no networks or trials, trials see different numbers of images, or teachers are missing.
+
+    Example:
+        >>> x, y = torch.randn(64, 4), torch.arange(64) % 2
+        >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> found = tune([net], Task((x, y), (x, y), (x, y)), [FineTune(2, lr) for lr in (0.1, 1e-6)])
+        >>> len(found.trials), found.best in [trial.recipe for trial in found.trials]
+        (2, True)
+    """
+    pruned, trials = list(pruned), list(trials)
+    if not pruned or not trials:
+        raise ValueError("tuning needs at least one pruned network and one recipe")
+    if len({trial.epochs for trial in trials}) > 1:
+        raise ValueError("trials must see equally many images: give all recipes the same number of epochs")
+    known: Sequence[nn.Module | None] = [None] * len(pruned) if teachers is None else list(teachers)
+    if len(known) != len(pruned):
+        raise ValueError(f"give one teacher for each of the {len(pruned)} networks, got {len(known)}")
+    done: list[Trial] = []
+    for recipe in trials:
+        start = time.process_time()
+        scores = [_tried(recipe, net, task, teacher, seed) for net, teacher in zip(pruned, known, strict=True)]
+        val = math.fsum(scores) / len(scores)
+        done.append(Trial(recipe, val, tuple(scores), time.process_time() - start))
+        if progress is not None:
+            progress(len(done), len(trials), {"val": val})
+    return Tuning(tuple(done), task.metric.maximize)
+
+
+def _tried(recipe: FineTune, net: nn.Module | Cut, task: Task, teacher: nn.Module | None, seed: int) -> float:
+    module = copy.deepcopy(net) if isinstance(net, nn.Module) else net(recipe)
+    unseen = blind(task)
+    tuned = recipe.run(module, unseen, teacher=teacher, seed=seed)
+    return unseen.score(module, "val", device_of(module)) if tuned is None else tuned.val
+
+
+def blind(task: Task) -> Task:
+    """The same task with its validation part in the place of the test part: nothing can be chosen by the latter."""
+    task = copy.copy(task)
+    task.parts = {**task.parts, "test": task.parts["val"]}
+    return task
+
+
+def recalibrate(module: nn.Module, task: Task, batches: int = _CALIBRATION_BATCHES) -> None:
+    """Set the running statistics of batch norms to those of training batches, in place; other state stays as it is.
+
+    Example:
+        >>> x, y = torch.randn(64, 4), torch.arange(64) % 2
+        >>> net = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 2))
+        >>> recalibrate(net, Task((x, y), (x, y), (x, y)))
+        >>> torch.allclose(net[0].running_mean, x.mean(0), atol=1e-6)
+        True
+    """
+    modes = {part: part.training for part in module.modules()}
+    inputs = (batch.inputs for batch in islice(task.batches("train", device_of(module)), batches))
+    update_bn(((part,) for part in inputs), _Called(module, task))  # it takes the first of a tuple or a list
+    for part, mode in modes.items():
+        part.training = mode
+
+
+class _Called(nn.Module):
+    """A module that is called as its task calls it, with only its batch norms in training mode."""
+
+    def __init__(self, module: nn.Module, task: Task) -> None:
+        super().__init__()
+        self.module, self.task = module, task
+
+    def train(self, mode: bool = True) -> _Called:
+        """Dropout stays off: statistics are those of evaluation."""
+        batch_statistics(self.module.eval()) if mode else self.module.eval()
+        return self
+
+    def forward(self, inputs: Any) -> Tensor:
+        return self.task.forward(self.module, inputs)
