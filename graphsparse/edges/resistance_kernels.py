@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from graphsparse.edges.approximate_cholesky import solve
+
 
 @njit(nogil=True, cache=True)
 def signed_flows(low: Any, high: Any, root: Any, turn: Any, words: Any, first: int, out: Any) -> None:
@@ -43,11 +45,12 @@ def laplacian_times(indptr: Any, heads: Any, weight: Any, diagonal: Any, x: Any,
 @njit(nogil=True, cache=True)
 def conjugate_gradients(
     indptr: Any, heads: Any, weight: Any, diagonal: Any, residual: Any, tolerance: float, most: int, solution: Any
-) -> bool:
+) -> int:
     """Solve ``L z = y`` for the columns ``[n, b]`` of ``residual``, which starts as y and is used up.
 
     Conjugate gradients with a Jacobi preconditioner; the vectors of a step are read once for all that it does with
-    them. Returns whether all columns came to the tolerance. L is singular, but the columns lie in its range.
+    them. Returns the number of iterations, or -1 where not all columns came to the tolerance after ``most``. L is
+    singular, but the columns lie in its range.
     """
     nodes, columns = residual.shape
     direction, flow = np.empty((nodes, columns)), np.empty((nodes, columns))
@@ -61,9 +64,9 @@ def conjugate_gradients(
             solution[u, j] = 0.0
     for j in range(columns):
         goal[j] = tolerance * tolerance * norms[j]
-    for _ in range(most):
+    for done in range(most):
         if (norms <= goal).all():
-            return True
+            return done
         laplacian_times(indptr, heads, weight, diagonal, direction, flow, dots)
         for j in range(columns):
             step[j] = energy[j] / dots[j] if dots[j] > 0 else 0.0
@@ -84,7 +87,61 @@ def conjugate_gradients(
             inverse = 1.0 / diagonal[u]
             for j in range(columns):
                 direction[u, j] = turn[j] * direction[u, j] + residual[u, j] * inverse
-    return bool((norms <= goal).all())
+    return most if (norms <= goal).all() else -1
+
+
+@njit(nogil=True, cache=True)
+def factored_gradients(
+    indptr: Any,
+    heads: Any,
+    weight: Any,
+    diagonal: Any,
+    factor: Any,
+    residual: Any,
+    tolerance: float,
+    most: int,
+    solution: Any,
+) -> int:
+    """Do what `conjugate_gradients` does, with an approximate Cholesky factor as the preconditioner."""
+    nodes, columns = residual.shape
+    direction, flow = residual.copy(), np.empty((nodes, columns))
+    order, start, rows, shares, pivot = factor
+    solve(order, start, rows, shares, pivot, direction)
+    energy, norms, dots, goal = np.zeros(columns), np.zeros(columns), np.empty(columns), np.empty(columns)
+    step, turn = np.empty(columns), np.empty(columns)
+    for u in range(nodes):
+        for j in range(columns):
+            energy[j] += residual[u, j] * direction[u, j]
+            norms[j] += residual[u, j] * residual[u, j]
+            solution[u, j] = 0.0
+    for j in range(columns):
+        goal[j] = tolerance * tolerance * norms[j]
+    for done in range(most):
+        if (norms <= goal).all():
+            return done
+        laplacian_times(indptr, heads, weight, diagonal, direction, flow, dots)
+        for j in range(columns):
+            step[j] = energy[j] / dots[j] if dots[j] > 0 else 0.0
+            turn[j] = energy[j]
+            energy[j] = 0.0
+            norms[j] = 0.0
+        for u in range(nodes):
+            for j in range(columns):
+                solution[u, j] += step[j] * direction[u, j]
+                left = residual[u, j] - step[j] * flow[u, j]
+                residual[u, j] = left
+                flow[u, j] = left
+                norms[j] += left * left
+        solve(order, start, rows, shares, pivot, flow)
+        for u in range(nodes):
+            for j in range(columns):
+                energy[j] += residual[u, j] * flow[u, j]
+        for j in range(columns):
+            turn[j] = energy[j] / turn[j] if turn[j] > 0 else 0.0
+        for u in range(nodes):
+            for j in range(columns):
+                direction[u, j] = turn[j] * direction[u, j] + flow[u, j]
+    return most if (norms <= goal).all() else -1
 
 
 @njit(nogil=True, cache=True)

@@ -17,7 +17,7 @@ from torch_geometric.data import Data
 
 import graphsparse as gs
 from graphsparse import float_bits, keep_rule, sorting, sorting_loops
-from graphsparse.edges import keep, pair_kernels, resistance_kernels
+from graphsparse.edges import approximate_cholesky, keep, pair_kernels, resistance_kernels
 from graphsparse.edges.scores import local_degree, resistance
 from graphsparse.graphs import arcs, loops
 
@@ -39,7 +39,7 @@ def in_python(monkeypatch):
     """All sizes take the paths of large graphs, and every compiled loop is the Python that it is written in."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    for module in (loops, pair_kernels, resistance_kernels, sorting_loops, float_bits):
+    for module in (loops, pair_kernels, approximate_cholesky, resistance_kernels, sorting_loops, float_bits):
         for name, found in vars(module).copy().items():
             if hasattr(found, "py_func"):
                 monkeypatch.setattr(module, name, found.py_func)

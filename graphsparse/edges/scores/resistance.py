@@ -31,6 +31,7 @@ WORD = 64  # signs in one hash
 FOSTER = 1e-6  # allowed relative error of the sum of c R, which by Foster's theorem is nodes - components
 ILL_CONDITIONED = "the edge weights differ by too many orders of magnitude for resistances to be solved in float64"
 LEVEL = 1e-9  # scores nearer to each other than this are equal; the noise of an exact solution is about 1e-15
+VECTORS = 5  # of length n that an iteration of conjugate gradients reads or writes beside the matrix
 ITERATIONS = 10  # conjugate gradients give up after this many times the number of unknowns
 
 
@@ -52,9 +53,10 @@ def effective_resistance(
     symmetric part :math:`(W + W^T) / 2`, so a symmetric digraph scores as the undirected graph. Connected components
     are solved one by one: exactly by Cholesky up to ``exact_up_to`` nodes, and beyond by the estimate of Spielman and
     Srivastava, :math:`R \approx \| Z (e_u - e_v) \|^2`, :math:`Z = Q W^{1/2} B L^+`, with k rows of random signs in Q
-    and one linear system a row (sparse LU where the matrix has a narrow band, else conjugate gradients). All values
-    are clipped to their bounds, the resistances with the rest of the graph cut off and shorted, which are equal for
-    the edge of a leaf.
+    and one linear system a row: by sparse LU where the matrix has a narrow band, else by conjugate gradients, with
+    an approximate Cholesky factor (`graphsparse.edges.approximate_cholesky`) where that is cheaper than the diagonal.
+    All values are clipped to their bounds, the resistances with the rest of the graph cut off and shorted, which are
+    equal for the edge of a leaf.
 
     The score of both arcs of a pair is the same. Linear algebra rounds otherwise when nodes or edges come in another
     order, so values that are equal up to 1e-9 are made equal, and ties between them break by the edges' names as
@@ -234,18 +236,7 @@ def _solver(block: _Block, tolerance: float) -> Callable[[Floats], Floats]:
     place = np.argsort(order)
     band = int(np.abs(place[block.low] - place[block.high]).max())
     if n * (2 * band + 1) > BAND:
-        from graphsparse.edges.resistance_kernels import conjugate_gradients
-
-        def iterate(columns: Floats) -> Floats:
-            potential = np.empty_like(columns)
-            matrix = weights.indptr, weights.indices, weights.data, diagonal
-            if not conjugate_gradients(*matrix, columns, tolerance, ITERATIONS * n, potential):
-                raise GraphsparseError(
-                    f"conjugate gradients did not reach the tolerance {tolerance}; raise it, or exact_up_to"
-                )
-            return potential
-
-        return iterate
+        return _iteration(block, (weights.indptr, weights.indices, weights.data, diagonal), tolerance)
     laplacian = (sp.diags_array(diagonal) - weights).tocsr()
     free = order[order != block.grounds[0]]
     factor = spla.splu(
@@ -258,6 +249,42 @@ def _solver(block: _Block, tolerance: float) -> Callable[[Floats], Floats]:
         return potential
 
     return solve
+
+
+def _iteration(block: _Block, matrix: tuple[Any, ...], tolerance: float) -> Callable[[Floats], Floats]:
+    """The same by conjugate gradients, with the cheaper of two preconditioners.
+
+    On graphs with short paths the diagonal needs few iterations; on grids and roads it needs as many as the graph is
+    wide, and an approximate Cholesky factor some thirty. Both solve one system, and their operations are counted.
+    """
+    from graphsparse.edges.approximate_cholesky import factorise
+    from graphsparse.edges.resistance_kernels import conjugate_gradients, factored_gradients
+
+    n, most = block.num_nodes, ITERATIONS * block.num_nodes
+    factor = factorise(n, block.low, block.high, block.conductance, 0)
+
+    def by_diagonal(columns: Floats, most: int, potential: Floats) -> int:
+        return int(conjugate_gradients(*matrix, columns, tolerance, most, potential))
+
+    def by_factor(columns: Floats, most: int, potential: Floats) -> int:
+        return int(factored_gradients(*matrix, factor, columns, tolerance, most, potential))
+
+    trial = np.zeros((n, 1))
+    trial[0], trial[-1] = 1.0, -1.0
+    plain = len(matrix[2]) + VECTORS * n  # operations of an iteration on a column
+    with_factor = by_factor(trial.copy(), most, np.empty_like(trial)) * (1 + (2 * len(factor[2]) + n) / plain)
+    allowed = most if with_factor < 0 else math.ceil(with_factor)
+    method = by_diagonal if by_diagonal(trial.copy(), allowed, np.empty_like(trial)) >= 0 else by_factor
+
+    def iterate(columns: Floats) -> Floats:
+        potential = np.empty_like(columns)
+        if method(columns, most, potential) < 0:
+            raise GraphsparseError(
+                f"conjugate gradients did not reach the tolerance {tolerance}; raise it, or exact_up_to"
+            )
+        return potential
+
+    return iterate
 
 
 def _levelled(values: Floats) -> Floats:
