@@ -31,6 +31,7 @@ WORD = 64  # signs in one hash
 FOSTER = 1e-6  # allowed relative error of the sum of c R, which by Foster's theorem is nodes - components
 ILL_CONDITIONED = "the edge weights differ by too many orders of magnitude for resistances to be solved in float64"
 LEVEL = 1e-9  # scores nearer to each other than this are equal; the noise of an exact solution is about 1e-15
+FEW = 40  # iterations that a factor hardly undercuts: it needs ten or more, of which each costs three or four
 VECTORS = 5  # of length n that an iteration of conjugate gradients reads or writes beside the matrix
 ITERATIONS = 10  # conjugate gradients give up after this many times the number of unknowns
 
@@ -255,26 +256,31 @@ def _iteration(block: _Block, matrix: tuple[Any, ...], tolerance: float) -> Call
     """The same by conjugate gradients, with the cheaper of two preconditioners.
 
     On graphs with short paths the diagonal needs few iterations; on grids and roads it needs as many as the graph is
-    wide, and an approximate Cholesky factor some thirty. Both solve one system, and their operations are counted.
+    wide, and an approximate Cholesky factor some thirty. Where the diagonal needs more than a few, both solve one
+    system, and their operations are counted.
     """
     from graphsparse.edges.approximate_cholesky import factorise
     from graphsparse.edges.resistance_kernels import conjugate_gradients, factored_gradients
 
     n, most = block.num_nodes, ITERATIONS * block.num_nodes
-    factor = factorise(n, block.low, block.high, block.conductance, 0)
+    trial = np.zeros((n, 1))
+    trial[0], trial[-1] = 1.0, -1.0
 
     def by_diagonal(columns: Floats, most: int, potential: Floats) -> int:
         return int(conjugate_gradients(*matrix, columns, tolerance, most, potential))
 
-    def by_factor(columns: Floats, most: int, potential: Floats) -> int:
-        return int(factored_gradients(*matrix, factor, columns, tolerance, most, potential))
+    method = by_diagonal
+    if by_diagonal(trial.copy(), min(FEW, most), np.empty_like(trial)) < 0:
+        factor = factorise(n, block.low, block.high, block.conductance, 0)
 
-    trial = np.zeros((n, 1))
-    trial[0], trial[-1] = 1.0, -1.0
-    plain = len(matrix[2]) + VECTORS * n  # operations of an iteration on a column
-    with_factor = by_factor(trial.copy(), most, np.empty_like(trial)) * (1 + (2 * len(factor[2]) + n) / plain)
-    allowed = most if with_factor < 0 else math.ceil(with_factor)
-    method = by_diagonal if by_diagonal(trial.copy(), allowed, np.empty_like(trial)) >= 0 else by_factor
+        def by_factor(columns: Floats, most: int, potential: Floats) -> int:
+            return int(factored_gradients(*matrix, factor, columns, tolerance, most, potential))
+
+        plain = len(matrix[2]) + VECTORS * n  # operations of an iteration on a column
+        with_factor = by_factor(trial.copy(), most, np.empty_like(trial)) * (1 + (2 * len(factor[2]) + n) / plain)
+        allowed = most if with_factor < 0 else math.ceil(with_factor)
+        if by_diagonal(trial.copy(), allowed, np.empty_like(trial)) < 0:
+            method = by_factor
 
     def iterate(columns: Floats) -> Floats:
         potential = np.empty_like(columns)
