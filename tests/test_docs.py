@@ -36,6 +36,7 @@ TABLES: list[Registry] = [
     gs.params.DISTRIBUTIONS,
     gs.params.GRAINS,
     gs.params.METHODS,
+    gs.params.PENALTIES,
     gs.params.RULES,
     gs.params.SCORES,
     gs.fit.METRICS,

@@ -3,12 +3,13 @@
 from graphsparse.params.attach import L0Projection, Projection
 from graphsparse.params.counting import count, prunable, weights_kept
 from graphsparse.params.distribution import DISTRIBUTIONS, Distribution, allot, plain_distribution
-from graphsparse.params.grains import GRAINS, Blocks, Elements, Grain, Rows
+from graphsparse.params.grains import GRAINS, Blocks, Coupled, Elements, Grain, Modules, Rows, Spanning
 from graphsparse.params.mask_files import load_masks, masks_of, save_masks, to_torch_prune_
 from graphsparse.params.patterns import L0, Claim, Fixed, Groups, NofM, Pattern, UnitMap, Units, stays
+from graphsparse.params.penalties import PENALTIES, Pool
 from graphsparse.params.project import project_groups_, project_l0_, project_mask, project_nm_
 from graphsparse.params.recipes import METHODS, Recipe, methods, register
-from graphsparse.params.rules import RULES, DropGrow, Hold, Project, Rule, Shrink, StraightThrough
+from graphsparse.params.rules import RULES, DropGrow, Hold, Late, Project, Proximal, Rule, Shrink, StraightThrough
 from graphsparse.params.schedule import Constant, Cosine, Cubic, Linear, Stages
 from graphsparse.params.scores import SCORES, Evidence
 from graphsparse.params.scores.explore import Explore
@@ -20,12 +21,14 @@ __all__ = [
     "GRAINS",
     "L0",
     "METHODS",
+    "PENALTIES",
     "RULES",
     "SCORES",
     "Blocks",
     "Claim",
     "Constant",
     "Cosine",
+    "Coupled",
     "Cubic",
     "Distribution",
     "DropGrow",
@@ -37,15 +40,20 @@ __all__ = [
     "Groups",
     "Hold",
     "L0Projection",
+    "Late",
     "Linear",
+    "Modules",
     "NofM",
     "Pattern",
+    "Pool",
     "Project",
     "Projection",
+    "Proximal",
     "Recipe",
     "Rows",
     "Rule",
     "Shrink",
+    "Spanning",
     "Sparsifier",
     "Stages",
     "StraightThrough",

@@ -6,12 +6,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from graphsparse.params.choice import Choice
+from graphsparse.params.grains import Elements
 from graphsparse.params.masked import Masked, Orders
 from graphsparse.params.patterns.n_of_m import NofM
 from graphsparse.params.schedule import Schedule, Stages, sparsity_fraction
@@ -91,6 +93,11 @@ class Joint:
         if isinstance(self.schedule, Stages):
             return self.choices[self.schedule.patterns.index(self.schedule.at(self.step))]
         return self.choices[-1]
+
+    @cached_property
+    def singles(self) -> Choice:
+        """The weights one by one, whatever is cut together."""
+        return Choice(Elements(), "uniform", self.parameters)
 
     def keep_at(self, step: int) -> Fraction:
         """The kept fraction that the schedule wants at a step; a stage's own pattern says it."""

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from graphsparse.params.grains import Rows
 from graphsparse.params.patterns.n_of_m import NofM
-from graphsparse.params.rules import DropGrow, Hold, Project, Shrink, StraightThrough
-from graphsparse.params.schedule import Cubic, Stages
+from graphsparse.params.rules import DropGrow, Hold, Project, Proximal, Shrink, StraightThrough
+from graphsparse.params.schedule import Cubic, Linear, Stages
 from graphsparse.params.scores.explore import Explore
 from graphsparse.registry import Registry
 
@@ -122,6 +123,11 @@ def _stages(steps: int, pattern: NofM | None) -> Axes:
     return {"schedule": Stages([f"{each}:{m}" for each in kept], end=max(steps, 1)), "rule": StraightThrough(decay=0.0)}
 
 
+def _envelope(steps: int, pattern: NofM | None) -> Axes:
+    rule = Proximal("group-envelope", 1e-2, schedule=Linear(end=max(1, _part(steps, 0.75))))
+    return {"pattern": Rows(1), "distribution": "uniform", "rule": rule}
+
+
 def _static(distribution: str) -> Recipe:
     about = f"masks drawn at random once, shared out by {distribution!r}"
     return Recipe(about, lambda steps, pattern: {"distribution": distribution, "score": "random", "rule": Hold()})
@@ -161,6 +167,15 @@ METHODS.register(
         timed=True,
     ),
 )
+METHODS.register(
+    "group-lasso",
+    Recipe(
+        "a group lasso on inputs, by proximal steps; the strongest stay",
+        lambda steps, pattern: {"pattern": Rows(1), "distribution": "uniform", "rule": Proximal("group-lasso", 1e-2)},
+        timed=True,
+    ),
+)
+METHODS.register("group-envelope", Recipe("an envelope of the count of inputs, which rises", _envelope, timed=True))
 METHODS.register("nm", Recipe("N of every M, cut once", lambda steps, pattern: {"rule": Hold()}, n_of_m=True))
 METHODS.register(
     "nm-ste",

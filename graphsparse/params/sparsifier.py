@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
-import warnings
 from collections.abc import Mapping
-from dataclasses import is_dataclass
-from fnmatch import fnmatchcase
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,19 +11,17 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from graphsparse.keep_rule import Keep, check_seed, keep_fraction, kept_count, whole_number
-from graphsparse.params.choice import Choice
-from graphsparse.params.counting import Which, prunable
+from graphsparse.keep_rule import Keep, check_seed, whole_number
+from graphsparse.params.axes import Axes, described, say_short_runs
+from graphsparse.params.counting import Which
 from graphsparse.params.distribution import Distribution
-from graphsparse.params.grains import GRAINS, Grain
+from graphsparse.params.grains import Grain, Spanning
 from graphsparse.params.joint import Joint, check_finite
 from graphsparse.params.memory import check_apart
 from graphsparse.params.patterns.n_of_m import NofM
-from graphsparse.params.recipes import METHODS
 from graphsparse.params.reparametrized import check_plain, check_unpruned
-from graphsparse.params.rules import DropGrow, Project, Rule
-from graphsparse.params.rules.rule import named_score
-from graphsparse.params.schedule import Constant, Schedule, Stages
+from graphsparse.params.rules import DropGrow, Rule
+from graphsparse.params.schedule import Schedule, Stages
 from graphsparse.params.scores import Score
 from graphsparse.params.scores.evidence import needs
 from graphsparse.params.tensors import check_tensor, count_kept
@@ -55,9 +48,11 @@ class Sparsifier:
             dict, adds up to.
         steps: optimizer steps of the whole training, for what changes over time.
         seed: of random scores; a method without them does not depend on it.
-        which: the weights that count, as in :func:`prunable`; biases and norms stay dense by default.
-        pattern: :class:`Elements`, :class:`Rows`, :class:`Blocks` (or a name, ``"rows"``), or :class:`NofM`. ``"N:M"``
-            runs along dimension 1, the inputs of linear and convolution layers.
+        which: the weights that count, as in :func:`prunable`. None: ``"matrices"``, so that biases and norms stay
+            dense, or what a pattern that spans tensors says itself.
+        pattern: :class:`Elements`, :class:`Rows`, :class:`Blocks` (or a name, ``"rows"``), :class:`Modules`,
+            :class:`Coupled`, or :class:`NofM`. ``"N:M"`` runs along dimension 1, the inputs of linear and convolution
+            layers.
         distribution: ``"global"``, ``"uniform"``, ``"er"``, ``"erk"``, or the kept fraction of each tensor by name, in
             which ``*`` and ``?`` match as in file names.
         score: a name of :data:`SCORES` (``"magnitude"``, ``"random"``, ``"gradient"``, ``"taylor"``, ``"movement"``,
@@ -102,8 +97,8 @@ class Sparsifier:
         keep: Keep | None = None,
         steps: int | None = None,
         seed: int = 0,
-        which: Which = "matrices",
-        pattern: str | Grain | NofM | None = None,
+        which: Which | None = None,
+        pattern: str | Grain | Spanning | NofM | None = None,
         distribution: Distribution | None = None,
         score: str | Score | None = None,
         schedule: Schedule | Stages | None = None,
@@ -113,40 +108,20 @@ class Sparsifier:
         self.seed = check_seed(seed)
         self.steps = None if steps is None else whole_number(steps, "steps", least=1)
         self.init = one_of(init, "init", ("scaled",), none=True)
-        self.parameters = prunable(model, which)
+        given = {"pattern": pattern, "distribution": distribution, "score": score, "schedule": schedule, "rule": rule}
+        axes = Axes.read(method, keep, self.steps, given)
+        self.method, self.rule = axes.method, axes.rule
+        self.parameters, cut = axes.select(model, which)
         for name, parameter in self.parameters.items():
             check_tensor(name, parameter)
         check_unpruned(model)
         check_plain(model, self.parameters)
         check_apart(self.parameters)
         if not any(parameter.numel() for parameter in self.parameters.values()):
-            raise ValueError(f"the model has no trainable weight to make sparse (which={which!r})")
-        own = _n_of_m(keep, pattern)
-        given = {"pattern": pattern, "distribution": distribution, "score": score, "schedule": schedule, "rule": rule}
-        self.method = None if method is None else METHODS.key(method)
-        recipe = {} if method is None else METHODS.find(method).axes(method, self.steps, own)
-        axes = {**recipe, **{axis: value for axis, value in given.items() if value is not None}}
-        self.rule: Rule = axes.get("rule") or Project()
-        if not isinstance(self.rule, Rule):
-            raise TypeError(f"rule must be one such as DropGrow() or Hold(), got {type(self.rule).__name__}")
-        cut = own or _grain(axes.get("pattern", "elements"))
-        shares = axes.get("distribution", "global" if own else "erk")
-        choices = self._choices(cut, shares, axes.get("schedule"))
-        fraction = self._keep(keep, shares, choices[-1], own)
-        self._joint = Joint(
-            model,
-            self.parameters,
-            choices,
-            named_score(axes.get("score", "magnitude")),
-            axes.get("schedule") or Constant(),
-            fraction,
-            self.seed,
-            self.steps,
-        )
-        if not callable(self._joint.score):
-            raise TypeError(f"score is a name or a function of Evidence, got {type(self._joint.score).__name__}")
-        if not (callable(self._joint.schedule) or isinstance(self._joint.schedule, Stages)):
-            raise TypeError(f"schedule is one such as Cubic(end=1000), got {type(self._joint.schedule).__name__}")
+            raise ValueError(f"the model has no trainable weight to make sparse (which={which or 'matrices'!r})")
+        choices = axes.choices(cut, self.parameters)
+        fraction = axes.fraction(keep, choices[-1])
+        self._joint = Joint(model, self.parameters, choices, axes.score, axes.schedule, fraction, self.seed, self.steps)
         self._joint.keep_at(0)  # a schedule that cannot work fails here
         self.rule.check(self._joint)
         self._joint.remember(self.rule.scores(self._joint))
@@ -158,8 +133,7 @@ class Sparsifier:
         self._settings = self._described()
         self._begun = self._finished = False
         self._handles: list[RemovableHandle] = []
-        if own:
-            self._say_short_runs(own)
+        say_short_runs(cut, self.parameters)
 
     def attach(self, optimizer: Optimizer) -> Self:
         """Choose the first masks, unless that was done before, and act at each ``optimizer.step()`` from now on.
@@ -350,53 +324,6 @@ class Sparsifier:
         self._joint.step += 1
         self.rule.after_step(self._joint, optimizer)
 
-    def _choices(self, cut: Grain | NofM, shares: Any, schedule: Any) -> list[Choice]:
-        if isinstance(schedule, Stages):
-            if not isinstance(cut, NofM):
-                raise ValueError("Stages are N:M patterns in turn: keep is the last of them, such as '2:8'")
-            stages = [NofM.read(text, cut.dim) for text in schedule.patterns]
-            if stages[-1] != cut:
-                raise ValueError(f"the last of the stages is {schedule.patterns[-1]!r}, and keep is '{cut.n}:{cut.m}'")
-            return [Choice(stage, "global", self.parameters) for stage in stages]
-        if isinstance(cut, NofM) and shares != "global":
-            raise ValueError(
-                f"distribution={shares!r} has no say in N:M, which keeps {cut.n} of every {cut.m} everywhere"
-            )
-        return [Choice(cut, self._densities(shares), self.parameters)]
-
-    def _densities(self, shares: Any) -> Any:
-        """A distribution, a dict of which names each tensor."""
-        if not isinstance(shares, Mapping):
-            return shares
-        found: dict[str, Fraction] = {}
-        for pattern, share in shares.items():
-            names = [n for n in self.parameters if n == pattern or fnmatchcase(n, pattern)]
-            if not names:
-                raise ValueError(
-                    f"distribution has a keep for {pattern!r}, which names none of {list(self.parameters)[:8]}"
-                )
-            found |= dict.fromkeys(names, keep_fraction(share))
-        left = [name for name in self.parameters if name not in found]
-        if left:
-            raise ValueError(f"distribution has no keep for {left[0]!r}; '*' stands for all tensors")
-        return found
-
-    def _keep(self, keep: Keep | None, shares: Any, choice: Choice, own: NofM | None) -> Fraction:
-        if own is not None:
-            return own.kept
-        if not isinstance(shares, Mapping):
-            if keep is None:
-                raise ValueError("keep is missing: the kept fraction, such as 0.05, or a pattern, such as '2:4'")
-            return keep_fraction(keep)
-        parts = self._densities(shares)
-        wanted = sum(kept_count(parts[name], units) for name, units in choice.units.items())
-        if keep is not None and kept_count(keep, choice.total) != wanted:
-            raise ValueError(
-                f"distribution keeps {wanted} of {choice.total}, keep={keep} {kept_count(keep, choice.total)}; leave "
-                "keep= out"
-            )
-        return Fraction(wanted, choice.total)
-
     def _described(self) -> dict[str, Any]:
         """What decides the outcome, as plain values that are the same in every process."""
         joint = self._joint
@@ -407,46 +334,10 @@ class Sparsifier:
             "seed": self.seed,
             "init": self.init,
             "choices": [choice.settings() for choice in joint.choices],
-            "score": _name(joint.score),
-            "schedule": _name(joint.schedule),
-            "rule": _name(self.rule),
+            "score": described(joint.score),
+            "schedule": described(joint.schedule),
+            "rule": described(self.rule),
         }
-
-    def _say_short_runs(self, cut: NofM) -> None:
-        short = {n: p.shape[cut.dim] % cut.m for n, p in self.parameters.items() if p.shape[cut.dim] < cut.m}
-        if short:
-            kept = ", ".join(f"{min(cut.n, left)} of {left} of {name!r}" for name, left in list(short.items())[:4])
-            warnings.warn(
-                f"runs shorter than {cut.m} keep up to {cut.n} weights: {kept}; leave such tensors out by which=",
-                stacklevel=3,
-            )
-
-
-def _n_of_m(keep: Any, pattern: Any) -> NofM | None:
-    """The N:M pattern that is asked for, by either argument."""
-    named = keep if isinstance(keep, str) and re.fullmatch(r"\s*\d+\s*:\s*\d+\s*", keep) else None
-    if isinstance(pattern, NofM):
-        if keep is None or (named is not None and NofM.read(named.replace(" ", ""), pattern.dim) == pattern):
-            return pattern
-        raise ValueError(
-            f"pattern keeps {pattern.n} of every {pattern.m}, and keep={keep!r} says another; leave it out"
-        )
-    if named is None:
-        return None
-    if pattern is not None:
-        raise ValueError(f"keep={keep!r} is a pattern itself; leave pattern= out, or give the kept fraction")
-    return NofM.read(named.replace(" ", ""), 1)
-
-
-def _grain(pattern: Any) -> Any:
-    return GRAINS.find(pattern)() if isinstance(pattern, str) else pattern
-
-
-def _name(value: Any) -> str:
-    if is_dataclass(value):
-        return f"{type(value).__module__.rpartition('.')[2]}.{value!r}"
-    named = value if hasattr(value, "__qualname__") else type(value)
-    return f"{named.__module__}.{named.__qualname__}"
 
 
 def _scale(parameter: nn.Parameter, mask: Tensor) -> None:

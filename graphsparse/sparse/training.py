@@ -52,7 +52,7 @@ def train(
     lr: float = 0.01,
     weight_decay: float = 5e-4,
     seed: int = 0,
-    which: Which = "matrices",
+    which: Which | None = None,
     axes: dict[str, Any] | None = None,
     init: str | None = None,
     optimizer: OptimizerFactory | None = None,

@@ -204,7 +204,7 @@ def test_a_method_of_ones_own_is_one_row() -> None:
         ({"method": "rigl", "keep": 0.5, "steps": 1}, "shorter than one update"),
         ({"keep": 0.5, "rule": DropGrow(every=100), "steps": 50}, "steps=50 is shorter than one update"),
         ({"keep": 0.5, "rule": Shrink()}, "Shrink needs steps="),
-        ({"keep": 0.5, "rule": Shrink(), "steps": 1}, "too short to shrink"),
+        ({"keep": 0.5, "rule": Shrink(), "steps": 1}, "too short for Shrink"),
         ({"keep": "1:4", "rule": StraightThrough(fade="linear"), "steps": 1}, "too short to fade"),
         ({"keep": 0.5, "rule": StraightThrough(), "score": "gradient"}, "by a score without gradients"),
         ({"keep": 0.5, "rule": Shrink(), "steps": 9, "score": "taylor"}, "by a score without gradients"),

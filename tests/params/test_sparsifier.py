@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from graphsparse.fit import Task, fit
 from graphsparse.keep_rule import kept_count
-from graphsparse.params import METHODS, DropGrow, NofM, Sparsifier, Stages, StraightThrough, methods
+from graphsparse.params import METHODS, DropGrow, Late, NofM, Sparsifier, Stages, StraightThrough, methods
 from graphsparse.params.schedule import Constant
 
 STEPS, KEEP = 24, 0.3
@@ -31,6 +31,7 @@ COUNTS = {
     **dict.fromkeys(("random-uniform", "magnitude", "gmp", "iht", "iss"), (36, 18)),
     **dict.fromkeys(("random-er", "random-erk", "set", "rigl", "dst-ee"), (31, 23)),
     "dsl": None,  # its tensors exchange weights
+    **dict.fromkeys(("group-lasso", "group-envelope"), (40, 18)),  # 4 of 12 inputs, 3 of 10
     **dict.fromkeys(("nm", "nm-ste", "nm-sr-ste", "nm-fade", "nm-stages"), (30, 18)),
 }
 
@@ -90,7 +91,8 @@ def test_the_count_is_exact_after_every_update_and_at_the_end(method: str) -> No
             runs = found.masks["0.weight"].view(10, 3, 4).sum(-1)
             assert bool((runs == pattern.n * 4 // pattern.m).all())
         else:
-            assert sum(found.counts().values()) == kept_count(joint.keep_at(step + 1), 180)
+            units = sum(joint.choice.held_counts(found.masks).values())
+            assert units == kept_count(joint.keep_at(step + 1), joint.choice.total)
     masks = found.finish()
     assert type(net[0]) is nn.Linear
     assert [name for name, _ in net.named_parameters()] == ["0.weight", "0.bias", "2.weight", "2.bias"]
@@ -101,7 +103,8 @@ def test_the_count_is_exact_after_every_update_and_at_the_end(method: str) -> No
         assert bool((masks["0.weight"].view(10, 3, 4).sum(-1) == 1).all())
         assert bool((masks["2.weight"][:, 8:].sum(-1) == 1).all())
     else:
-        assert sum(found.counts().values()) == kept_count(KEEP, 180)
+        choice = found._joint.choice
+        assert sum(choice.held_counts(masks).values()) == kept_count(KEEP, choice.total)
     assert COUNTS[method] in (None, tuple(found.counts().values()))
     again = found.finish()
     assert all(torch.equal(again[name], masks[name]) for name in masks)
@@ -119,7 +122,7 @@ def test_outside_the_mask_is_zero_for_everybody_who_looks(method: str) -> None:
     for step in range(STEPS):
         masks = found.masks
         seen = {"0.weight": net[0].weight, "2.weight": net[2].weight}
-        if method == "iss" or (method == "nm-fade" and step < STEPS * 3 // 4):
+        if isinstance(found.rule, Late) or (method == "nm-fade" and step < STEPS * 3 // 4):
             assert any(bool((seen[name][~mask] != 0).any()) for name, mask in masks.items()) or step >= STEPS * 3 // 4
         else:
             assert all(bool((seen[name][~mask] == 0).all()) for name, mask in masks.items())
@@ -302,7 +305,9 @@ def test_compiled_and_tied_networks_work(method: str) -> None:
     masks = found.finish()
     assert list(masks) == ["first.weight"]
     assert net.first.weight is net.second.weight
-    assert int(masks["first.weight"].sum()) == (16 if METHODS[method].n_of_m else kept_count(KEEP, 64))
+    choice = found._joint.choice
+    wanted = 16 if METHODS[method].n_of_m else kept_count(KEEP, choice.total)
+    assert sum(choice.held_counts(masks).values()) == wanted
 
 
 @pytest.mark.parametrize("method", methods())

@@ -135,7 +135,7 @@ class Units(Pattern):
 
     def choose(self, score: Tensor, alive: Tensor | None = None) -> Tensor:
         """Which units stay, bool ``[U]``, by a score of each ``[U]``, higher first, of those ``alive``."""
-        rank, floor, steps = _ranks(self.units, score, self.shares, alive)
+        rank, floor, steps = entry_order(self.units, score, self.shares, alive)
         counted = [name for name in self.units.shapes if self.counted is None or name in self.counted]
         tables = [_Table(self.units, name, rank) for name in counted]
         limit = kept_count(self.keep, sum(self.units.shapes[name].numel() for name in counted))
@@ -179,7 +179,7 @@ class _Table:
         return count
 
 
-def _ranks(units: UnitMap, score: Tensor, shares: Shares, alive: Tensor | None) -> tuple[Tensor, int, int]:
+def entry_order(units: UnitMap, score: Tensor, shares: Shares, alive: Tensor | None) -> tuple[Tensor, int, int]:
     """The step in which each unit enters ``[U]`` (beyond all steps: never), how many are the floor, and how many all.
 
     The first step of every group comes first of all.

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from graphsparse.keep_rule import whole_number
 from graphsparse.params.distribution import share_out
+from graphsparse.params.grains import Coupled
 from graphsparse.params.joint import Joint
 from graphsparse.params.patterns.n_of_m import NofM
 from graphsparse.params.rules.rule import RULES, Rule, check_share, named_score, of_steps
@@ -73,6 +74,8 @@ class DropGrow(Rule):
         """Refuse what cannot be exchanged, or never would be."""
         if isinstance(joint.choice.pattern, NofM):
             raise ValueError("DropGrow exchanges weights between runs, which N:M forbids: use StraightThrough()")
+        if isinstance(joint.choice.pattern, Coupled):
+            raise ValueError("DropGrow exchanges units, and coupled channels share weights: use Proximal() or Hold()")
         if joint.schedule != Constant():
             raise ValueError("DropGrow keeps the count as it is: leave schedule= out")
         if "grad" in needs(joint.score):
@@ -101,9 +104,8 @@ class DropGrow(Rule):
         step = joint.step + 1
         share = self._exchanged(joint, step)
         if share:
-            joint.plan = (
-                self._moving(joint, share, step) if self.budget == "moving" else self._fixed(joint, share, step)
-            )
+            moving = self.budget == "moving" and len(joint.choice.pools) > 1
+            joint.plan = self._moving(joint, share, step) if moving else self._fixed(joint, share, step)
         joint.mask_gradients()
 
     def after_step(self, joint: Joint, optimizer: Optimizer) -> None:
@@ -120,14 +122,14 @@ class DropGrow(Rule):
         return Cosine(self.fraction, end)(step) if step % self.every == 0 else 0.0
 
     def _fixed(self, joint: Joint, share: float, step: int) -> dict[str, Tensor]:
-        """Each tensor keeps its count."""
+        """Each pool keeps its count."""
         kept = joint.choice.held_counts(joint.masks)
-        new = {}
-        for name, parameter in joint.parameters.items():
-            left = {name: empty_mask(parameter)}
-            out = math.floor(share * kept[name])
-            joint.choice.best(lambda n: _dropping(joint, n, step), kept[name] - out, left, joint.masks)
-            new[name] = self._grown(joint, name, left[name], out, step)
+        new: dict[str, Tensor] = {}
+        for pool, names in joint.choice.pools.items():
+            left = {name: empty_mask(joint.parameters[name]) for name in names}
+            out = math.floor(share * kept[pool])
+            joint.choice.best(lambda n: _dropping(joint, n, step), kept[pool] - out, left, joint.masks)
+            new |= self._grown(joint, left, out, step)
         return new
 
     def _moving(self, joint: Joint, share: float, step: int) -> dict[str, Tensor]:
@@ -141,18 +143,21 @@ class DropGrow(Rule):
         means = {name: float(joint.scored(named_score(self.grow), name, step).double().mean()) for name in left}
         least = max(means.values()) * _LEAST or 1.0
         shares = share_out(tuple(Fraction(max(mean, least)) for mean in means.values()), tuple(room.values()), out)
-        return {
-            name: self._grown(joint, name, left[name], count, step) for name, count in zip(left, shares, strict=True)
-        }
+        grown = [
+            self._grown(joint, {name: mask}, count, step)
+            for (name, mask), count in zip(left.items(), shares, strict=True)
+        ]
+        return {name: mask for part in grown for name, mask in part.items()}
 
-    def _grown(self, joint: Joint, name: str, left: Tensor, count: int, step: int) -> Tensor:
-        """What stays, and the best of the rest."""
+    def _grown(self, joint: Joint, left: dict[str, Tensor], count: int, step: int) -> dict[str, Tensor]:
+        """What stays of a pool, and the best of the rest."""
         if count == 0:
             return left
-        grown = {name: empty_mask(left)}
+        grown = {name: empty_mask(mask) for name, mask in left.items()}
         score = named_score(self.grow)
-        joint.choice.best(lambda n: joint.scored(score, n, step), count, grown, {name: ~left})
-        return grown[name] | left
+        outside = {name: ~mask for name, mask in left.items()}
+        joint.choice.best(lambda n: joint.scored(score, n, step), count, grown, outside)
+        return {name: grown[name] | mask for name, mask in left.items()}
 
 
 def _dropping(joint: Joint, name: str, step: int) -> Tensor:
