@@ -104,7 +104,7 @@ NAMED = {  # option -> the beginning of a value, and one that a shell offers
     "model": ("g", "gat"), "weight_distribution": ("", "erk"), "device": ("a", "auto"), "criterion": ("tay", "taylor"),
     "objective": ("re", "repair"), "arch": ("res", "resnet"), "file_format": ("par", "parquet"),
     "graph": ("digits", "digits-knn"), "name": ("cor", "cora"), "what": ("sc", "scores"), "task": ("", "structure"),
-    "pattern": ("u", "units"),
+    "pattern": ("u", "units"), "weights": ("ri", "rigl"),
 }  # fmt: skip
 
 

@@ -49,6 +49,13 @@ def bench_tickets(
             show_default="the one-shot methods and controls",
         ),
     ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="How weights are made sparse, for each method that leaves it open: l0, {methods}; or module:recipe.",
+            show_default="l0",
+        ),
+    ] = None,
     level: Annotated[list[str] | None, typer.Option(help="Levels 1 to 20.", show_default="5,10,15,20")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds.", show_default="5")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of each run.", show_default="200")] = None,
@@ -75,7 +82,7 @@ def bench_tickets(
     figures: dict[str, Any] = {"hidden": hidden, "seeds": seeds, "epochs": epochs, "lr": lr}
     figures |= {"weight_decay": weight_decay, "split": split, "trials": trials}
     figures = {name: value for name, value in figures.items() if value is not None}
-    lists = {"model": model, "protocol": protocol, "method": method, "level": level}
+    lists = {"model": model, "protocol": protocol, "method": method, "weights": weights, "level": level}
     beside = [f"--{name.replace('_', '-')}" for name in [*(name for name, words in lists.items() if words), *figures]]
     if quick and dataset:
         raise ValueError("--quick is a comparison of its own: give it, or --dataset")
@@ -88,7 +95,7 @@ def bench_tickets(
                 dataset=name,
                 model=backbone,
                 protocol=kind,
-                methods=tuple(words(method, ",".join(plans.ONE_SHOT))),
+                methods=tuple(plans.by_weights(words(method, ",".join(plans.ONE_SHOT)), words(weights, "l0"))),
                 levels=tuple(numbers("--level", level, "5,10,15,20", int)),
                 **figures,
             )

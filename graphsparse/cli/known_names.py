@@ -16,7 +16,10 @@ TABLES: dict[str, tuple[str, str]] = {  # word of the command line -> what the e
     "patterns": ("what is removed of the weights; --pattern of ticket", "cli.known_names:PATTERNS"),
     "backbones": ("graph neural networks; --model", "nn.make_net:BACKBONES"),
     "distributions": ("how many weights each tensor keeps; --weight-distribution", "params.distribution:DISTRIBUTIONS"),
-    "methods": ("ways of sparse training; --method of sparse train", "params.recipes:METHODS"),
+    "methods": (
+        "sparse training; --method of sparse train, --weights of ticket, bench",
+        "params.recipes:METHODS",
+    ),
     "datasets": ("graphs by name; --dataset of ticket, bench, advise", "data.catalogue:DATASETS"),
     "formats": ("kinds of graph files; the suffix, or --format of sparsify", "graphs.formats.graph_file:FORMATS"),
     "metrics": ("what a task is judged by", "fit.metrics:METRICS"),

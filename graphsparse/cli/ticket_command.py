@@ -41,9 +41,16 @@ def ticket(
     weight_keep: Annotated[
         str | None, typer.Option(help="Weights to keep, in the same way.", show_default="0.1")
     ] = None,
+    weights: Annotated[
+        str, typer.Option(help="How weights are made sparse: l0 as in the paper, {methods}; or module:recipe.")
+    ] = "l0",
     weight_distribution: Annotated[
-        str, typer.Option(help="How many weights each tensor keeps: {distributions}, or module:function.")
-    ] = "global",
+        str | None,
+        typer.Option(
+            help="How many weights each tensor keeps: {distributions}, or module:function.",
+            show_default="that of --weights, of l0 global",
+        ),
+    ] = None,
     pattern: Annotated[
         str,
         typer.Option(help="{patterns}: kept one by one, or whole hidden units, cut out of the network at the end."),
@@ -102,6 +109,7 @@ def ticket(
         method=method,
         edge_keep=edge_keep,
         weight_keep=weight_keep,
+        weights=weights,
         weight_distribution=weight_distribution,
         pattern=pattern,
         tolerance=None if tolerance is None else float(exact_fraction(tolerance, "tolerance")),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from graphsparse.fit import BaseTask, Callback, Distill, FitResult, Report, Task, fit, rng
+from graphsparse.fit import BaseTask, Callback, Distill, FitResult, Report, fit, rng, steps_of
 from graphsparse.fit.loop import OptimizerFactory
 from graphsparse.fit.measure import device_of
 from graphsparse.keep_rule import Keep, check_seed, whole_number
@@ -88,6 +87,7 @@ def train(
         DivergedError, DataError: as :func:`graphsparse.fit.fit`.
 
     Example:
+        >>> from graphsparse.fit import Task
         >>> x, y = torch.eye(12).repeat(4, 1), torch.arange(12).repeat(4) % 3
         >>> net = nn.Sequential(nn.Linear(12, 20), nn.ReLU(), nn.Linear(20, 3))
         >>> result = train(net, Task((x, y), (x, y), (x, y)), "rigl", keep=0.2, epochs=30)
@@ -125,26 +125,6 @@ def train(
     metrics |= weights_kept(module, masks)
     metrics |= {"best_epoch": found.best_epoch, "steps": steps, "seen": sparsifier.seen}
     return SparseResult(module, masks, sparsifier.counts(), metrics, found)
-
-
-def steps_of(task: BaseTask, net: nn.Module) -> int:
-    """Steps of the optimizer in one epoch: where the task does not say it, they are counted on a copy of the network.
-
-    Example:
-        >>> x, y = torch.zeros(10, 2), torch.zeros(10, dtype=torch.long)
-        >>> steps_of(Task((x, y), (x, y), (x, y), batch_size=4), nn.Linear(2, 2))
-        3
-    """
-    if type(task) is Task:
-        part = task.parts["train"]
-        if isinstance(part, torch.utils.data.DataLoader):
-            return len(part)
-        return math.ceil(len(part[1] if isinstance(part, tuple) else part) / task.batch_size)
-    twin = copy.deepcopy(net)
-    device = device_of(twin)
-    session = task.start(twin, device)
-    with rng.preserved(device, session.generators()), torch.no_grad():
-        return sum(1 for _ in session.losses())
 
 
 def _figures(task: BaseTask, module: nn.Module) -> tuple[float, float]:

@@ -24,11 +24,13 @@ from graphsparse.registry import spelling
 from graphsparse.tickets.canonical import with_ordered_copies
 from graphsparse.tickets.compare.search import LEVELS, level_keeps, sparsest_within
 from graphsparse.tickets.finders.controls import IGNORED
+from graphsparse.tickets.finders.sparse_weights import check_weights
 from graphsparse.tickets.finders.table import EDGE_RULES, check_batches, check_rules, finder_name, finder_of
 from graphsparse.tickets.make import make_ticket
 from graphsparse.tickets.problem import KINDS, Problem, Training, train_dense
 from graphsparse.tickets.ticket import Ticket
 from graphsparse.tickets.units import units_pattern
+from graphsparse.tickets.weights import L0, Weights
 
 
 def find_ticket(
@@ -45,7 +47,8 @@ def find_ticket(
     protocol: str | None = None,
     split: int = 0,
     which: str | tuple[str, ...] = "all",
-    weight_distribution: Distribution = "global",
+    weights: Weights = "l0",
+    weight_distribution: Distribution | None = None,
     pattern: str = "weights",
     epochs: int = 200,
     lr: float = 0.01,
@@ -62,8 +65,9 @@ def find_ticket(
     """Find a graph lottery ticket: a sparse graph and a sparse model that is as accurate as the dense one.
 
     A dense model is trained on the whole graph; the edges are pruned once; the sparse model starts from the same
-    initial weights, is projected onto the l0 ball after every step, and learns from labels and from the dense model's
-    outputs. Everything is chosen on validation data; the test figure is that of the best validation epoch.
+    initial weights, is projected onto the l0 ball after every step (or kept sparse by another method, ``weights``), and
+    learns from labels and from the dense model's outputs. Everything is chosen on validation data; the test figure is
+    that of the best validation epoch.
 
     Args:
         model: any module called as ``model(x, edge_index)``, for graphs as ``model(x, edge_index, edge_attr, batch)``;
@@ -87,10 +91,16 @@ def find_ticket(
             nodes. Links are transductive, graphs inductive: all of them are sparsified, each by itself.
         split: column of two-dimensional masks.
         which: weights that count: ``"all"``, ``"matrices"`` or names.
-        weight_distribution: how many weights each tensor keeps: ``"global"``, the largest of all tensors together, as
-            in the paper; ``"uniform"``, ``"er"``, ``"erk"`` or a relative density for each tensor by name, see
-            :func:`graphsparse.params.allot`. Where the tensors' scales differ, ``"global"`` leaves nothing of some. Of
-            units: ``"global"`` or ``"uniform"``, among layers.
+        weights: how they are made sparse: ``"l0"``, the projection of the paper; a name of
+            :func:`graphsparse.params.methods` that keeps a share, such as ``"rigl"``, ``"set"``, ``"gmp"`` or
+            ``"random-erk"``; ``"module:attribute"``; or a recipe of your own, a :class:`graphsparse.params.Recipe` or
+            the values of its axes by name. For methods that choose the edges alone (``"teddy"``, ``"reliance"``,
+            ``"mixture"``, ``"random"``, every edge score).
+        weight_distribution: how many weights each tensor keeps; None: as the method of ``weights`` has it, which for
+            ``"l0"`` is ``"global"``: the largest of all tensors together, as in the paper. ``"uniform"``, ``"er"``,
+            ``"erk"`` or a relative density for each tensor by name, see :func:`graphsparse.params.allot`. Where the
+            tensors' scales differ, ``"global"`` leaves nothing of some. Of units: ``"global"`` or ``"uniform"``, among
+            layers.
         pattern: ``"weights"``, kept one by one, or ``"units"``: whole hidden units, which are cut out at the end, so
             that `Ticket.apply_to` gives a smaller module. At most as many weights stay as ``weight_keep`` says, and
             less than a unit's fewer; every layer keeps a unit, see :class:`graphsparse.params.Units`.
@@ -119,9 +129,10 @@ def find_ticket(
         ``num_units``, ``num_units_kept``, ``units_kept``, ``cut``, and where that is False ``cut_refused``, why.
 
     Raises:
-        ValueError: for a keep outside (0, 1], an unknown method, guard or weight, a tolerance together with a keep, a
-            setting of the training that is out of range, a seed that is none, a guard, forest or option for a method
-            that takes none, or batches for a method that learns masks of all edges.
+        ValueError: for a keep outside (0, 1], an unknown method, guard or weight, a method for the weights that cannot
+            serve, a tolerance together with a keep, a setting of the training that is out of range, a seed that is
+            none, a guard, forest or option for a method that takes none, or batches for a method that learns masks of
+            all edges.
         TypeError: for a keep that is no number, a model that is no module, a graph that is no ``Data`` with
             ``edge_index`` (the sentence says what makes one of it), or an option that the method does not have.
         TicketError: if no level is within the tolerance; it names the closest.
@@ -149,9 +160,9 @@ def find_ticket(
     if batches is not None:
         learned = learned.in_batches(batches)
     device = ranks.join(device) if ranks.asked_for() > 1 else device
-    training = Training(epochs, lr, weight_decay, distill, which, weight_distribution, device, pattern)
+    training = Training(epochs, lr, weight_decay, distill, which, weight_distribution, device, pattern, weights)
     problem = Problem(
-        model=_checked(model, which, weight_distribution if training.pattern == "weights" else "global"),
+        model=_checked(model, which, _distribution_of_l0(training)),
         data=data,
         task=learned,
         training=training,
@@ -184,6 +195,9 @@ def check_problem(problem: Problem, method: str, weight_keep: Fraction | None) -
         ValueError, TypeError, TraceError: what they say.
     """
     check_batches(method, problem.task)
+    check_weights(
+        problem, method, finder_of(method), level_keeps(max(LEVELS))[1] if weight_keep is None else weight_keep
+    )
     if hasattr(finder := finder_of(method), "check"):
         finder.check(problem)
     if problem.training.pattern == "units" and "weight_keep" not in IGNORED.get(finder_name(method), ()):
@@ -279,6 +293,12 @@ def _checked(model: nn.Module, which: str | tuple[str, ...], distribution: Distr
     check_unpruned(model)
     L0Projection(model, 0, which, distribution=distribution)  # what it refuses is told before anything is trained
     return model
+
+
+def _distribution_of_l0(training: Training) -> Distribution:
+    """How the projection of single weights shares them out; ``"global"`` where something else makes weights sparse."""
+    own = training.pattern == "weights" and training.weights == L0
+    return training.distribution if own and training.distribution is not None else "global"
 
 
 def _task(task: str | MessageTask | None, data: Data, protocol: str | None, split: int) -> MessageTask:

@@ -23,10 +23,12 @@ from graphsparse.report import versions
 from graphsparse.tickets.canonical import canonical_order, graph_hash
 from graphsparse.tickets.check import check_found
 from graphsparse.tickets.finders.controls import IGNORED
+from graphsparse.tickets.finders.sparse_weights import distribution_of
 from graphsparse.tickets.finders.table import finder_name, finder_of
 from graphsparse.tickets.problem import Found, Problem
 from graphsparse.tickets.ticket import Ticket, kept_figures
 from graphsparse.tickets.units import UnitCut, cut_of
+from graphsparse.tickets.weights import plain_weights
 
 
 def make_ticket(problem: Problem, dense: FitResult, method: str, edge_keep: Fraction, weight_keep: Fraction) -> Ticket:
@@ -57,7 +59,8 @@ def as_ticket(
         "weight_decay": training.weight_decay,
         "distill": training.distill,
         "which": training.which,
-        "weight_distribution": plain_distribution(training.distribution),
+        "weight_distribution": plain_distribution(distribution_of(problem)),
+        "weights": plain_weights(training.weights),
         **({} if cut is None else {"pattern": training.pattern, "units": cut.layers}),
         **problem.edge_options,
         "kind": problem.task.kind,

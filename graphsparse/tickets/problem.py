@@ -28,6 +28,7 @@ from graphsparse.keep_rule import check_seed, whole_number
 from graphsparse.params import DISTRIBUTIONS, Distribution
 from graphsparse.registry import one_of
 from graphsparse.tickets.memory_probe import check_forgets
+from graphsparse.tickets.weights import L0, Weights, read_weights
 
 T = TypeVar("T")
 
@@ -79,9 +80,12 @@ class Training:
         distill: weight lambda of the distillation from the dense model's outputs; 0 trains on labels alone.
         which: the weights that count: ``"all"``, ``"matrices"`` or parameter names.
         distribution: how many of them each tensor keeps, see :func:`graphsparse.params.allot`; of units, how they are
-            shared out among layers, ``"global"`` or ``"uniform"``.
+            shared out among layers, ``"global"`` or ``"uniform"``. None: ``"global"``, or as the method of ``weights``
+            has it.
         pattern: ``"weights"`` are kept one by one, ``"units"`` as whole hidden units, see `graphsparse.params.Units`.
         device: where to train, ``"auto"`` takes a GPU if there is one; None is the CPU.
+        weights: how they are made sparse where a finder leaves it open: ``"l0"``, TEDDY's projection, a name of
+            :func:`graphsparse.params.methods`, or a recipe.
 
     Raises:
         ValueError: for fewer epochs than one, a learning rate that is not above 0, a negative weight of a penalty or a
@@ -94,12 +98,18 @@ class Training:
     weight_decay: float = 5e-4
     distill: float = 1.0
     which: str | tuple[str, ...] = "all"
-    distribution: Distribution = "global"
+    distribution: Distribution | None = None
     device: str | torch.device | None = None
     pattern: str = "weights"
+    weights: Weights = L0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pattern", one_of(self.pattern, "pattern", PATTERNS))
+        object.__setattr__(self, "weights", read_weights(self.weights))
+        if self.weights != L0 and self.pattern == "units":
+            raise ValueError("pattern='units' projects whole units, by weights='l0'; a method takes pattern='weights'")
+        if self.weights == L0 and self.distribution is None:
+            object.__setattr__(self, "distribution", "global")
         if self.pattern == "units" and (DISTRIBUTIONS.spelled(str(self.distribution)) or "") not in SHARES:
             raise ValueError(
                 f"units are shared out {' or '.join(map(repr, SHARES))} among the layers, not {self.distribution!r:.50}"
@@ -264,8 +274,9 @@ class Finder(Protocol):
     What it may be told of its edges it lists in an attribute ``takes``: ``"guard"``, ``"forest"``, names of options,
     all of which it finds in ``problem.edge_options`` (`Problem.edge_mask` obeys them). Without the attribute it takes
     none, and whatever is given is refused. An attribute ``whole_graph`` that is True says that it cannot do with a task
-    in mini-batches. Hyper-parameters to be tried in a comparison go into ``trials``. A method
-    ``check(problem)`` may refuse a problem before anything is trained.
+    in mini-batches; ``any_weights`` that is True, that its weights are made sparse by ``problem.training.weights``.
+    Hyper-parameters to be tried in a comparison go into ``trials``. A method ``check(problem)`` may refuse a problem
+    before anything is trained.
     """
 
     def __call__(self, problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:

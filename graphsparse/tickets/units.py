@@ -63,7 +63,7 @@ def units_pattern(problem: Problem, keep: Fraction) -> Units:
     training = problem.training
     trained = units_of(problem).trained
     counted = None if training.which == "all" else frozenset(prunable(problem.model, training.which))
-    return Units(keep, trained, training.distribution, counted)  # type: ignore[arg-type]
+    return Units(keep, trained, training.distribution or "global", counted)  # type: ignore[arg-type]
 
 
 def _find(problem: Problem) -> ModelUnits:

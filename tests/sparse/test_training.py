@@ -11,9 +11,8 @@ from torch import nn
 from torch_geometric.data import Data
 
 import graphsparse as gs
-from graphsparse.fit import NodeTask, Task
+from graphsparse.fit import NodeTask, Task, steps_of
 from graphsparse.params import METHODS, DropGrow, Project, methods
-from graphsparse.sparse.training import steps_of
 
 
 def images() -> Task:

@@ -21,7 +21,7 @@ from graphsparse.keep_rule import kept_count
 from graphsparse.nn import GCN, LinkNet, NodeEmbedding, make_molecule_net
 from graphsparse.report.parts import Prose, Sheet
 from graphsparse.report.runs import read_run
-from graphsparse.tickets.compare.plan import method_of, pattern_of, plain_name
+from graphsparse.tickets.compare.plan import marks_of, method_of, plain_name
 from graphsparse.tickets.problem import Found, Problem, Training
 from graphsparse.tickets.units import units_of
 
@@ -300,6 +300,6 @@ def test_the_command_finds_units_and_its_page_shows_them_by_layer(tmp_path):
 
 def test_a_comparison_takes_units_beside_single_weights():
     assert method_of("teddy+cover+units", {})[1] == {"guard": "cover"}
-    assert (pattern_of("teddy+units"), plain_name("teddy+units")) == ("units", "teddy")
+    assert (marks_of("teddy+units").pattern, plain_name("teddy+units")) == ("units", "teddy")
     with pytest.raises(ValueError, match="more than one guard"):
         method_of("teddy+cover+isolated", {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -13,11 +13,14 @@ from graphsparse.data import DATASETS
 from graphsparse.edges.keep import Guard
 from graphsparse.fit.node_task import Protocol
 from graphsparse.nn import BACKBONES
+from graphsparse.params import METHODS
 from graphsparse.registry import one_of, spelling
 from graphsparse.report import read_rows
 from graphsparse.tickets.compare.search import LEVELS
+from graphsparse.tickets.finders.sparse_weights import check_open
 from graphsparse.tickets.finders.table import check_rules, finder_name, finder_of
 from graphsparse.tickets.problem import Finder
+from graphsparse.tickets.weights import L0, read_weights
 
 Trial = Mapping[str, Any]
 
@@ -57,55 +60,113 @@ def base_of(name: str) -> str:
     return name.partition("+")[0].strip()
 
 
-def pattern_of(name: str) -> str:
-    """How a method keeps weights: one by one, or as whole units where its name says so.
+@dataclass(frozen=True)
+class Marks:
+    """What a method's name says beside the finder, after plus signs, in any order.
+
+    Attributes:
+        guard: against nodes that lose all edges; None is none.
+        pattern: ``"weights"``, kept one by one, or ``"units"``.
+        weights: how they are made sparse, ``"l0"`` unless said.
+    """
+
+    guard: str | None = None
+    pattern: str = "weights"
+    weights: str = L0
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """As a name spells them."""
+        pattern = "units" if self.pattern == "units" else None
+        weights = None if self.weights == L0 else self.weights
+        return tuple(filter(None, (self.guard, pattern, weights)))
+
+
+def marks_of(name: str) -> Marks:
+    """What stands behind the plus signs of a method's name: a guard, ``units``, and a method for the weights.
+
+    Raises:
+        ValueError: for two of a kind, or what is none of them.
 
     Example:
-        >>> pattern_of("teddy+cover"), pattern_of("teddy+cover+units")
-        ('weights', 'units')
+        >>> marks_of("teddy+cover+units")
+        Marks(guard='cover', pattern='units', weights='l0')
+        >>> marks_of("teddy+RigL").weights
+        'rigl'
     """
-    return "weights" if plain_name(name) == name else "units"
+    found: dict[str, str] = {}
+    for word in (part.strip() for part in name.split("+")[1:]):
+        guard, units = spelling(word, get_args(Guard)), spelling(word, ("units",))
+        if guard is None and units is None and METHODS.spelled(word) is None and spelling(word, (L0,)) is None:
+            one_of(word, f"what follows {name.partition('+')[0]}+", (*get_args(Guard), "units", L0, *METHODS))
+        kind = "guard" if guard else "pattern" if units else "weights"
+        if kind in found:
+            raise ValueError(f"{name!r} names more than one {_KINDS[kind]}; such as in teddy+cover+units")
+        found[kind] = guard or units or str(read_weights(word))
+    return Marks(**found)
+
+
+_KINDS = {"guard": "guard", "pattern": "pattern", "weights": "method for the weights"}
 
 
 def plain_name(name: str) -> str:
-    """A method's name without the mark of its pattern: what its tickets are called, whose config tells the pattern.
+    """A method's name and guard: what its tickets are called, whose config tells the rest.
 
     Example:
         >>> plain_name("teddy+cover+units")
         'teddy+cover'
     """
-    base, *marks = name.split("+")
-    return "+".join([base, *(mark for mark in marks if spelling(mark.strip(), ("units",)) is None)])
+    return "+".join(filter(None, (base_of(name), marks_of(name).guard)))
 
 
 def method_of(name: str, trial: Trial) -> tuple[Finder, dict[str, Any]]:
     """The finder behind a method's name, with the trial's options, and the options of its edges.
 
-    A name may end in a guard, ``"teddy+cover"``, in ``+units`` (see `pattern_of`), or in both, and may be
-    ``"module:attribute"``, see :func:`graphsparse.tickets.finders.table.finder_of`.
+    A name may end in marks, see `marks_of`, and may be ``"module:attribute"``, see
+    :func:`graphsparse.tickets.finders.table.finder_of`.
 
     Raises:
-        ValueError: there is no such method or guard.
+        ValueError: there is no such method or mark, or the finder chooses its weights by a rule of its own.
 
     Example:
         >>> finder, options = method_of("random+cover", {"distill": 1.0})
         >>> finder.score, options
         ('random', {'guard': 'cover'})
     """
-    base, *marks = (word.strip() for word in name.split("+"))
-    guards = [mark for mark in marks if spelling(mark, ("units",)) is None]
-    if len(guards) > 1 or len(marks) - len(guards) > 1:
-        raise ValueError(f"{name!r} names more than one guard and a pattern; such as in teddy+cover+units")
-    rules = {"guard": one_of(guards[0], f"the guard of {name!r}", get_args(Guard))} if guards else {}
+    base, marks = base_of(name), marks_of(name)
+    rules = {"guard": marks.guard} if marks.guard else {}
     finder = finder_of(base)
     check_rules(base, rules)
+    if marks.weights != L0:
+        check_open(base, finder, marks.weights)
     options = {key: value for key, value in trial.items() if key != "distill"}
     return (_with_options(name, finder, options) if options else finder), rules
 
 
 def _spelled(method: str) -> str:
-    marks = [*method_of(method, {})[1].values(), *(["units"] if pattern_of(method) == "units" else [])]
-    return "+".join([finder_name(base_of(method)), *marks])
+    method_of(method, {})
+    return "+".join([finder_name(base_of(method)), *marks_of(method).words])
+
+
+def by_weights(methods: Sequence[str], weights: Sequence[str]) -> list[str]:
+    """The methods with each way to make weights sparse, where they leave it open.
+
+    Example:
+        >>> by_weights(["teddy", "imp"], ["l0", "rigl"])
+        ['teddy', 'teddy+rigl', 'imp']
+    """
+    found = []
+    for method in methods:
+        whole = [read_weights(each) for each in weights] if takes_weights(method) else [L0]
+        found += [method if each == L0 else f"{method}+{each}" for each in whole]
+    return list(dict.fromkeys(found))
+
+
+def takes_weights(method: str) -> bool:
+    """Whether a method, by name, leaves open how weights are made sparse."""
+    return marks_of(method) == Marks(guard=marks_of(method).guard) and getattr(
+        finder_of(base_of(method)), "any_weights", False
+    )
 
 
 def _with_options(name: str, finder: Any, options: dict[str, Any]) -> Finder:
@@ -124,7 +185,8 @@ class Experiment:
         model: a backbone's name.
         hidden: hidden units.
         protocol: "transductive" or "inductive"; links know the first only, graphs the second.
-        methods: names of finders, with ``+cover`` or ``+isolated`` for a guard, ``+units`` for whole units.
+        methods: names of finders, with ``+cover`` or ``+isolated`` for a guard, ``+units`` for whole units, or a way to
+            make weights sparse, ``+rigl``.
         levels: of the paper: edges 0.95^level, weights 0.9^level.
         seeds: how many.
         epochs: of each training run.

@@ -21,14 +21,15 @@ from graphsparse.fit import FitResult
 from graphsparse.graphs.anatomy import anatomy
 from graphsparse.graphs.interop import open_graph
 from graphsparse.graphs.picture import degree_counts, picture
+from graphsparse.params import METHODS
 from graphsparse.report import append_row, commit, plain, unchanged, versions, write_json
 from graphsparse.tickets.compare.plan import (
     SETTING,
     Experiment,
     Trial,
     base_of,
+    marks_of,
     method_of,
-    pattern_of,
     plain_name,
     row_key,
 )
@@ -132,9 +133,11 @@ def missing_runs(experiment: Experiment, seed: int, done: set[str]) -> list[Run]
 
 def made_by(method: str, dataset: str) -> dict[str, str]:
     """Of a finder or a data set of one's own: what it was made by; such rows are not those of another source."""
-    finder = None if method == "dense" else FINDERS.source_hash(base_of(method))
-    sources = [source for source in (finder, DATASETS.source_hash(dataset)) if source is not None]
-    return {"source": "+".join(sources)} if sources else {}
+    sources = [DATASETS.source_hash(dataset)]
+    if method != "dense":
+        sources = [FINDERS.source_hash(base_of(method)), METHODS.source_hash(marks_of(method).weights), *sources]
+    known = [source for source in sources if source is not None]
+    return {"source": "+".join(known)} if known else {}
 
 
 def make_runs(work: Work, out: Path, device: str = "cpu", tensorboard: Path | None = None) -> Iterator[Failure | None]:
@@ -233,8 +236,9 @@ def _problem(experiment: Experiment, seed: int, device: str = "cpu") -> Problem:
 
 def _of_trial(problem: Problem, method: str, trial: Trial, folder: Path) -> Problem:
     _, options = method_of(method, trial)
+    marks, distill = marks_of(method), trial.get("distill", problem.training.distill)
     training = dataclasses.replace(
-        problem.training, distill=trial.get("distill", problem.training.distill), pattern=pattern_of(method)
+        problem.training, distill=distill, pattern=marks.pattern, weights=marks.weights, distribution=None
     )
     folder.mkdir(parents=True, exist_ok=True)
     logs = None if problem.tensorboard is None else problem.tensorboard / f"{method.replace(':', '.')}-{folder.name}"

@@ -37,6 +37,7 @@ from graphsparse.tickets.make import BATCH_SETTINGS, make_ticket
 from graphsparse.tickets.problem import Problem, Training, train_dense
 from graphsparse.tickets.standing import Standing
 from graphsparse.tickets.ticket import Ticket
+from graphsparse.tickets.weights import L0
 
 Step = tuple[Fraction, Fraction]  # edge keep, weight keep
 Levels = dict[Step, dict[int, Ticket]]  # the tickets of each seed, by what they keep
@@ -75,7 +76,7 @@ class Study:
     method: str
     edge_keep: str | None
     weight_keep: str | None
-    weight_distribution: str
+    weight_distribution: str | None
     tolerance: float | None
     distill: float
     protocol: str | None
@@ -91,6 +92,7 @@ class Study:
     tensorboard: Path | None = None
     batches: Batches | None = None
     compile: bool = False
+    weights: str = L0
 
     def run(self, out: Path, console: Console, *, spare_threads: bool = False) -> Ticket:
         """Find the tickets, print the table, and write ``metrics.json``, the plot and the best ticket into ``out``.
@@ -151,7 +153,8 @@ class Study:
     def _checked(self) -> Step | None:
         keeps = read_keeps(self.edge_keep, self.weight_keep, self.tolerance)
         check_rules(self.method, {"guard": self.guard})
-        DISTRIBUTIONS.find(self.weight_distribution)
+        if self.weight_distribution is not None:
+            DISTRIBUTIONS.find(self.weight_distribution)
         self._training()
         return keeps
 
@@ -196,6 +199,7 @@ class Study:
             distribution=self.weight_distribution,
             device=ranks.join(self.device),
             pattern=self.pattern,
+            weights=self.weights,
         )
 
     def _problem(self, data: Data, seed: int, folder: Path | None, progress: Report | None) -> Problem:
@@ -329,6 +333,7 @@ def _rows(summary: Mapping[str, Any], *controls: Mapping[str, Any]) -> list[list
 def _title(study: Study, summary: Mapping[str, Any]) -> str:
     seeds = ", ".join(str(each["seed"]) for each in summary["seeds"])
     method = f"{study.method} (ignores {summary['ignores']})" if "ignores" in summary else study.method
+    method += "" if study.weights == L0 else f", weights by {study.weights}"
     return f"{study.model}-{study.hidden} on {study.dataset}, {method}; mean ± 95 % interval over seeds {seeds}"
 
 

@@ -30,7 +30,7 @@ IGNORED: Mapping[str, tuple[str, ...]] = {
 def no_edges(problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
     """Drop every edge but the self-loops: with distillation, an MLP that imitates the dense model.
 
-    What remains of a message-passing layer without edges is a linear map of each node. The weights are projected as in
+    What remains of a message-passing layer without edges is a linear map of each node. The weights are those of
     TEDDY. The edge keep has no say: the metric ``ignores`` is ``"edge_keep"``, and ``edges_kept`` is 0.
 
     Source: the MLP student: Zhang et al., "Graph-less neural networks", ICLR 2022.
@@ -47,19 +47,23 @@ def no_edges(problem: Problem, dense: FitResult, edge_keep: Fraction, weight_kee
     return replace(found, ignores=IGNORED["no-edges"])
 
 
+no_edges.any_weights = True  # type: ignore[attr-defined]
 no_edges.check = lambda problem: problem.check_without_edges("no-edges")  # type: ignore[attr-defined]
 
 
 @FINDERS.register("all-edges")
 @unguarded
 def all_edges(problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
-    """Keep every edge and project the weights as TEDDY does: what the sparse weights alone cost.
+    """Keep every edge and make the weights sparse as TEDDY does: what the sparse weights alone cost.
 
     The metric ``ignores`` is ``"edge_keep"``, and ``edges_kept`` is 1.
     """
     everything = torch.ones_like(_loops(problem))
     found = train_sparse(problem, dense, everything, weight_keep, f"all-edges-{weight_keep}")
     return replace(found, ignores=IGNORED["all-edges"])
+
+
+all_edges.any_weights = True  # type: ignore[attr-defined]
 
 
 @FINDERS.register("dense-student")

@@ -19,6 +19,7 @@ from graphsparse.tickets.finders.masked import Kept, train_masked
 from graphsparse.tickets.finders.pairs import RemainingPairs
 from graphsparse.tickets.finders.rounds import Course
 from graphsparse.tickets.finders.soft import MaskAdam, SoftMasks
+from graphsparse.tickets.finders.sparse_weights import distribution_of
 from graphsparse.tickets.finders.table import FINDERS
 from graphsparse.tickets.finders.ugs import UGS
 from graphsparse.tickets.problem import Found, Problem, unguarded
@@ -112,7 +113,7 @@ class Denoise:
         weights = [soft.model.get_parameter(key) for key in noisy.weights]
         masks = [mask.clone() for mask in noisy.weights.values()]
         pools = [Pool([soft.edges], [alive], revived=1.0)]
-        if plain_distribution(problem.training.distribution) == "global":
+        if plain_distribution(distribution_of(problem)) == "global":
             pools += [Pool(weights, masks, revived=0.0)]
         else:  # each tensor keeps as many as the distribution gave it
             pools += [Pool([weight], [mask], revived=0.0) for weight, mask in zip(weights, masks, strict=True)]

@@ -8,6 +8,7 @@ from fractions import Fraction
 from graphsparse.fit import FitResult
 from graphsparse.params import project_mask
 from graphsparse.tickets.finders.masked import Kept, chosen_weights, pruned_in, train_masked
+from graphsparse.tickets.finders.sparse_weights import distribution_of
 from graphsparse.tickets.finders.table import FINDERS, options_of
 from graphsparse.tickets.problem import Found, Problem
 
@@ -50,7 +51,7 @@ class Magnitude:
         """Find the ticket that keeps exactly these fractions."""
         trained = {name: dense.state[name] for name in pruned_in(problem)}
         if problem.training.pattern == "weights":
-            weights = project_mask(trained, weight_keep, problem.training.distribution)
+            weights = project_mask(trained, weight_keep, distribution_of(problem))
         else:
             weights = chosen_weights(problem, trained, weight_keep)
         kept = Kept(problem.edge_mask(self.edges, edge_keep), weights)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from fractions import Fraction
 
@@ -12,7 +11,8 @@ from torch import Tensor, nn
 
 from graphsparse.fit import FitResult
 from graphsparse.keep_rule import kept_count, top_mask
-from graphsparse.params import Distribution, Fixed, Projection, allot, plain_distribution, prunable
+from graphsparse.params import Distribution, Fixed, Projection, allot, prunable
+from graphsparse.tickets.finders.sparse_weights import distribution_of, mark_of
 from graphsparse.tickets.problem import Found, Problem
 from graphsparse.tickets.units import units_pattern
 
@@ -80,7 +80,7 @@ def chosen_weights(
         alive: bool masks of the weights that may be kept; None: all.
     """
     if problem.training.pattern == "weights":
-        return largest_weights(scores, keep, alive, problem.training.distribution)
+        return largest_weights(scores, keep, alive, distribution_of(problem))
     values = {name: value.detach().cpu().float() for name, value in scores.items()}
     masks = {name: torch.empty_like(value, dtype=torch.bool) for name, value in values.items()}
     units_pattern(problem, keep).write(values, masks, alive, zero=False)
@@ -122,11 +122,8 @@ def train_masked(
 
 
 def run_name(problem: Problem, name: str) -> str:
-    """A name that may hold fractions, as a file's name; runs that distribute weights in other ways have others."""
-    how = plain_distribution(problem.training.distribution)
-    own = "" if how == "global" else f"-{hashlib.sha256(repr(how).encode()).hexdigest()[:12]}"
-    pattern = "" if problem.training.pattern == "weights" else f"-{problem.training.pattern}"
-    return name.replace("/", "of") + own + pattern
+    """A name that may hold fractions, as a file's name; runs that make weights sparse in other ways have others."""
+    return name.replace("/", "of") + mark_of(problem)
 
 
 @torch.no_grad()

@@ -83,6 +83,7 @@ class Mixture:
         0.6
     """
 
+    any_weights: ClassVar[bool] = True
     whole_graph: ClassVar[bool] = True  # a mask of every edge is learned in every step
 
     criteria: tuple[str, ...] = ("dspar", "jaccard", "effective_resistance", "cosine")

@@ -11,9 +11,11 @@ from torch import Tensor
 from graphsparse.fit import FitResult
 from graphsparse.params import L0Projection, Projection, project_mask, prunable
 from graphsparse.tickets.finders.masked import run_name
+from graphsparse.tickets.finders.sparse_weights import distribution_of, train_by_method
 from graphsparse.tickets.finders.table import FINDERS, options_of
 from graphsparse.tickets.problem import Found, Problem
 from graphsparse.tickets.units import units_pattern
+from graphsparse.tickets.weights import L0
 
 
 class OneShot:
@@ -29,6 +31,8 @@ class OneShot:
         score: name of the edge score: ``"teddy"`` is the paper's, ``"random"`` the control; or a function from an
             `graphsparse.graphs.interop.EdgeList` to scores ``[E]``, higher = keep.
     """
+
+    any_weights = True
 
     def __init__(self, score: str | Callable[..., Tensor] = "teddy") -> None:
         self.score = score
@@ -55,11 +59,16 @@ FINDERS.register("random", OneShot("random"))
 
 
 def train_sparse(problem: Problem, dense: FitResult, edge_mask: Tensor, weight_keep: Fraction, name: str) -> Found:
-    """Train from theta0 on the edges of ``edge_mask`` with weights projected to the fraction ``weight_keep``."""
-    student = problem.fresh_model()
+    """Train from theta0 on the edges of ``edge_mask`` with the fraction ``weight_keep`` of the weights.
+
+    They are projected after every step, or kept sparse by another method, see `Training`.
+    """
     if problem.training.pattern == "units":
         return _train_units(problem, dense, edge_mask, weight_keep, name)
-    which, distribution = problem.training.which, problem.training.distribution
+    if problem.training.weights != L0:
+        return train_by_method(problem, dense, edge_mask, weight_keep, run_name(problem, name))
+    student = problem.fresh_model()
+    which, distribution = problem.training.which, distribution_of(problem)
     projection = L0Projection(student, sparsity=1 - weight_keep, which=which, distribution=distribution)
     task = problem.task.with_mask(edge_mask)
     result = problem.train(student, task, run_name(problem, name), distill=problem.teach(dense), callbacks=[projection])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +63,7 @@ class Reliance:
 
     floor: float = 1e-3
     offset: float = 0.05
+    any_weights: ClassVar[bool] = True
 
     @property
     def named(self) -> str:

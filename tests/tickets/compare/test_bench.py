@@ -286,7 +286,7 @@ def test_a_damaged_row_is_named(made, tmp_path):
     ("options", "said"),
     [
         ({"methods": ("teddi",)}, "teddi"),
-        ({"methods": ("teddy+covers",)}, "guard of .* must be"),
+        ({"methods": ("teddy+covers",)}, "what follows teddy. must be"),
         ({"methods": ()}, "needs methods"),
         ({"levels": (0, 5)}, "levels go from 1 to 20"),
         ({"levels": (21,)}, "levels go from 1 to 20"),
