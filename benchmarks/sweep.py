@@ -29,6 +29,7 @@ from torch.nn import functional
 from torch_geometric.data import Data
 from training import PlainGCN
 
+from graphsparse.compare import ROWS, Bench
 from graphsparse.cores import usable_cores
 from graphsparse.data import load
 from graphsparse.edges import sparsify
@@ -36,9 +37,8 @@ from graphsparse.nn import make
 from graphsparse.parallel import one_thread
 from graphsparse.params import project_l0_
 from graphsparse.tickets import find_ticket, level_keeps
-from graphsparse.tickets.compare.bench import Bench
-from graphsparse.tickets.compare.plan import Experiment, read_runs
-from graphsparse.tickets.compare.runs import ROWS
+from graphsparse.tickets.compare.comparison import TICKETS
+from graphsparse.tickets.compare.plan import Experiment
 from graphsparse.tickets.compare.setup import problem_of
 from graphsparse.tickets.problem import Training
 
@@ -116,7 +116,7 @@ def ours(options: argparse.Namespace, out: Path) -> tuple[float, list[dict[str, 
     )
     start = time.perf_counter()
     Bench([experiment], options.jobs).run(out, Console(quiet=True))
-    return time.perf_counter() - start, read_runs(out / ROWS)
+    return time.perf_counter() - start, TICKETS.read_runs(out / ROWS)
 
 
 def same_as_single_runs(data: Data, options: argparse.Namespace, rows: list[dict[str, Any]]) -> int:

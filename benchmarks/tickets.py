@@ -21,14 +21,13 @@ from typing import Any
 from common import RESULTS, provenance, write_json
 from rich.console import Console
 
+from graphsparse.compare import ROWS, Bench, asked_rows
 from graphsparse.fit import mean_ci
-from graphsparse.report import interval, markdown
-from graphsparse.tickets.compare.bench import Bench, asked_rows
+from graphsparse.report import interval, markdown, shown_as
+from graphsparse.tickets.compare.comparison import TICKETS, verdicts
 from graphsparse.tickets.compare.declared import SPLITS, family, outcomes, study
-from graphsparse.tickets.compare.plan import Experiment, full, read_runs
-from graphsparse.tickets.compare.runs import ROWS
-from graphsparse.tickets.compare.verdict import pages, verdicts
-from graphsparse.tickets.shown import shown_as
+from graphsparse.tickets.compare.plan import Experiment, full
+from graphsparse.tickets.compare.verdict import pages
 
 OUT = RESULTS / "tickets"
 PAGE = Path(__file__).parent.parent / "docs" / "tickets.md"
@@ -155,7 +154,7 @@ def main() -> None:
         part = limited(plan[int(start or 0) : int(stop) if stop else None], arguments.only)
         Bench(part, arguments.jobs).run(OUT, Console())
         return
-    rows = read_runs(OUT / ROWS)
+    rows = TICKETS.read_runs(OUT / ROWS)
     found = compared(rows)
     write_json(RESULTS / "tickets.json", {**provenance("tickets"), "rows": len(rows), "settings": found})
     text = PAGE.read_text()

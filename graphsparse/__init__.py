@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from graphsparse import data, edges, fit, graphs, metanet, nn, params, report, sparse, tickets
+    from graphsparse import compare, data, edges, fit, graphs, metanet, nn, params, report, sparse, tickets
     from graphsparse.edges.advice import advise
     from graphsparse.edges.outofcore import sparsify_files
     from graphsparse.edges.transform import SparsifyEdges, sparsify
@@ -29,9 +29,10 @@ _HOME = {  # public name -> module that defines it; imported when it is first us
     "Ticket": "graphsparse.tickets",
     "find_ticket": "graphsparse.tickets",
 }
-_ROOMS = ("data", "edges", "fit", "graphs", "metanet", "nn", "params", "report", "sparse", "tickets")
+_ROOMS = ("compare", "data", "edges", "fit", "graphs", "metanet", "nn", "params", "report", "sparse", "tickets")
 
 __all__ = [  # noqa: RUF022  (rooms first, then names)
+    "compare",
     "data",
     "edges",
     "fit",

@@ -203,7 +203,7 @@ def test_the_picture_of_the_architecture_is_that_of_the_imports(monkeypatch: pyt
 def test_the_tables_of_tickets_are_those_of_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     study = importlib.import_module("tickets")
-    rows = study.read_runs(study.OUT / study.ROWS)
+    rows = study.TICKETS.read_runs(study.OUT / study.ROWS)
     assert len(rows) > 500
     _, mark, shown = study.PAGE.read_text().partition(study.MARK)
     assert mark
@@ -213,6 +213,6 @@ def test_the_tables_of_tickets_are_those_of_the_rows(monkeypatch: pytest.MonkeyP
 def test_every_row_says_what_it_rests_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     study = importlib.import_module("tickets")
-    for row in study.read_runs(study.OUT / study.ROWS):
+    for row in study.TICKETS.read_runs(study.OUT / study.ROWS):
         assert len(row["commit"]) == 40
         assert row["test"] >= 0

@@ -75,9 +75,9 @@ def bench_tickets(
     tensorboard: Tensorboard = None,
 ) -> Exception | None:
     """Compare ticket finders fairly: seeds, levels, trials chosen on validation data; an interrupted run resumes."""
+    from graphsparse.compare import Bench
     from graphsparse.errors import TicketError
     from graphsparse.tickets.compare import plan as plans
-    from graphsparse.tickets.compare.bench import Bench
 
     figures: dict[str, Any] = {"hidden": hidden, "seeds": seeds, "epochs": epochs, "lr": lr}
     figures |= {"weight_decay": weight_decay, "split": split, "trials": trials}

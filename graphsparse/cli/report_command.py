@@ -16,6 +16,7 @@ PAGES = (  # the modules that register a kind of run
     "graphsparse.edges.advice_page",
     "graphsparse.edges.page",
     "graphsparse.metanet.page",
+    "graphsparse.sparse.compare.page",
     "graphsparse.tickets.compare.bench_page",
     "graphsparse.tickets.compare.ticket_page",
 )

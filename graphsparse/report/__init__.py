@@ -12,9 +12,11 @@ from graphsparse.report.record import (
 )
 from graphsparse.report.rows import append_row, read_rows
 from graphsparse.report.tables import interval, markdown, table
+from graphsparse.report.unit import Unit, shown_as
 
 __all__ = [
     "Curve",
+    "Unit",
     "append_row",
     "commit",
     "interval",
@@ -25,6 +27,7 @@ __all__ = [
     "provenance",
     "read_rows",
     "say",
+    "shown_as",
     "table",
     "unchanged",
     "versions",

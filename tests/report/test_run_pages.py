@@ -20,11 +20,11 @@ from graphsparse.edges.files import sparsify_file
 from graphsparse.errors import DataError, GraphsparseError
 from graphsparse.metanet import FineTune, prune
 from graphsparse.metanet.page import X_AXIS
+from graphsparse.report import Unit
 from graphsparse.report.html import page
 from graphsparse.report.record import typed_command
 from graphsparse.report.runs import read_run
 from graphsparse.tickets.compare import ticket_page
-from graphsparse.tickets.shown import Unit
 from tests.report.page_runs import EVIL
 
 know_runs()

@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from graphsparse.compare import FEWEST, ROWS, SUMMARY, TABLES
+from graphsparse.report import Unit
 from graphsparse.report.charts import lines, points
 from graphsparse.report.graph_parts import degree_chart, graph_section, short
 from graphsparse.report.parts import Block, Cell, Prose, Run, Section, Sheet, Trend, figure
 from graphsparse.report.runs import RECORD, RUNS, how_made, name_of, read_record
-from graphsparse.tickets.compare.plan import SETTING, read_runs
-from graphsparse.tickets.compare.runs import GRAPHS, ROWS, graph_file
+from graphsparse.tickets.compare.comparison import TICKETS, verdicts
+from graphsparse.tickets.compare.plan import SETTING
+from graphsparse.tickets.compare.runs import GRAPHS, graph_file
 from graphsparse.tickets.compare.search import level_keeps
-from graphsparse.tickets.compare.verdict import FEWEST, verdicts
-from graphsparse.tickets.shown import Unit
 
-SUMMARY = "summary.json"
 DRAWN = 3  # settings of which the graph is shown: more would make the page slow
 LEVEL_AXIS = "weights removed by level, %"
 CONTROLS = ("no-edges", "all-edges", "dense-student")  # they ignore a keep: no tickets of that sparsity
@@ -28,7 +28,7 @@ Verdict = Mapping[str, Any]
 @RUNS.register("bench")
 def bench_run(folder: Path) -> Run | None:
     """The comparison of ``graphsparse bench tickets`` in a folder; None where there is none."""
-    summary, rows = read_record(folder / SUMMARY), read_runs(folder / ROWS)
+    summary, rows = read_record(folder / SUMMARY), TICKETS.read_runs(folder / ROWS)
     if summary.get("command") == "graphsparse bench tickets":
         found, runs = summary["settings"], summary["runs"]
     elif rows:
@@ -59,7 +59,7 @@ _FILES = (
     (ROWS, "every run, a JSON object in a line"),
     (GRAPHS, "what the page draws of graphs"),
     (SUMMARY, "means, intervals, differences and p values"),
-    ("tables.md", "the same as Markdown"),
+    (TABLES, "the same as Markdown"),
 )
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from graphsparse.compare import holm
 from graphsparse.fit import finite_or_none, paired_difference
 from graphsparse.tickets.compare.plan import LEARNED, ONE_SHOT, Experiment, base_of, trials_of
-from graphsparse.tickets.compare.verdict import holm
 
 Row = Mapping[str, Any]
 

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from graphsparse.compare import ROWS, missing_work
 from graphsparse.data import load
 from graphsparse.errors import GraphsparseError
-from graphsparse.tickets.compare.plan import Experiment, read_runs, row_key
-from graphsparse.tickets.compare.runs import ROWS, missing_work
+from graphsparse.tickets.compare.comparison import TICKETS
+from graphsparse.tickets.compare.plan import Experiment
 from graphsparse.tickets.compare.setup import problem_of
 from graphsparse.tickets.problem import Problem, Training, train_dense
 
@@ -32,9 +33,9 @@ def estimate(experiments: Sequence[Experiment], jobs: int, out: Path) -> dict[st
     Raises:
         ValueError: there is no such data set, backbone or protocol.
     """
-    rows = read_runs(out / ROWS)
+    rows = TICKETS.read_runs(out / ROWS)
     left: dict[str, int] = {}
-    for work in missing_work(experiments, {row_key(row) for row in rows}):
+    for work in missing_work(experiments, {TICKETS.row_key(row) for row in rows}):
         left[work.experiment.name] = left.get(work.experiment.name, 0) + len(work.runs)
     asked = {each.name: each for each in experiments if each.name in left}
     settings: list[dict[str, Any]] = [{"name": name, "runs": left[name], **_probe(asked[name])} for name in asked]

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, get_args
 
+from graphsparse.compare import Comparison
 from graphsparse.data import DATASETS
 from graphsparse.edges.keep import Guard
 from graphsparse.fit.node_task import Protocol
 from graphsparse.nn import BACKBONES
 from graphsparse.params import METHODS
 from graphsparse.registry import one_of, spelling
-from graphsparse.report import read_rows
 from graphsparse.tickets.compare.search import LEVELS
 from graphsparse.tickets.finders.sparse_weights import check_open
 from graphsparse.tickets.finders.table import check_rules, finder_name, finder_of
@@ -38,7 +36,6 @@ _PENALISED: tuple[Trial, ...] = (
 TRIALS: dict[str, tuple[Trial, ...]] = {"ugs": _PENALISED, "wd-glt": _PENALISED}
 SETTING = ("dataset", "model", "hidden", "protocol", "features", "epochs", "lr", "weight_decay", "split")
 OLDER = {"split": None}  # what rows that were made before a setting had this field say by their silence
-KEY = (*SETTING, "seed", "method", "level", "trial")
 
 
 def trials_of(method: str) -> tuple[Trial, ...]:
@@ -245,30 +242,19 @@ class Experiment:
         """What all rows of the experiment share."""
         return {name: getattr(self, name) for name in SETTING}
 
+    @property
+    def comparison(self) -> Comparison:
+        """That of tickets."""
+        from graphsparse.tickets.compare.comparison import TICKETS  # which makes what is planned here
+
+        return TICKETS
+
     def runs(self) -> Iterator[tuple[str, Trial, int]]:
         """Method, trial and level of every sparse run of one seed; levels of a trial follow each other."""
         for method in self.methods:
             for trial in trials_of(base_of(method))[: self.trials]:
                 for level in sorted(self.levels):
                     yield method, trial, level
-
-
-def row_key(row: Mapping[str, Any]) -> str:
-    """The identity of a run; of a finder of one's own, its source belongs to it."""
-    return json.dumps([row[name] for name in KEY] + [row.get("source")], sort_keys=True)
-
-
-def read_runs(path: Path) -> list[dict[str, Any]]:
-    """The rows of a comparison; of equal runs the last.
-
-    Raises:
-        ValueError: a line is no row of a comparison.
-
-    Example:
-        >>> read_runs(Path("nowhere.jsonl"))
-        []
-    """
-    return read_rows(path, KEY, OLDER)
 
 
 def quick() -> tuple[Experiment, ...]:

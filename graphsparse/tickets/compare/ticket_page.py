@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from graphsparse.compare import FEWEST
 from graphsparse.fit import paired_difference
+from graphsparse.report import Unit
 from graphsparse.report.charts import bars, lines
 from graphsparse.report.graph_parts import graph_section
 from graphsparse.report.parts import Block, Cell, Prose, Run, Section, Sheet, Trend, figure
 from graphsparse.report.runs import RECORD, RUNS, how_made, name_of, read_record
-from graphsparse.tickets.compare.verdict import FEWEST
-from graphsparse.tickets.shown import Unit, layer_rows, layer_sheet, unit_rows, unit_sheet
+from graphsparse.tickets.shown import layer_rows, layer_sheet, unit_rows, unit_sheet
 from graphsparse.tickets.standing import ADVICE
 from graphsparse.tickets.ticket import Ticket
 

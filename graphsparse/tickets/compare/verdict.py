@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from graphsparse.fit import finite_or_none, mean_ci, paired_difference
-from graphsparse.report import interval, markdown
-from graphsparse.tickets.compare.plan import SETTING
-from graphsparse.tickets.shown import shown_as
+from graphsparse.compare import FEWEST, differs
+from graphsparse.report import interval, markdown, shown_as
 
 Row = Mapping[str, Any]
 
@@ -29,159 +25,14 @@ FIGURES = (
 )
 REFERENCES = ("dense", "teddy", "dense-student")
 BARS = ("dense", "dense-student")  # what an extreme ticket is told by
-FEWEST = 3  # pairs that a test or an interval may rest on: with two, t is 12.7
 
 
-def verdicts(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """A verdict for each setting (data set, model, protocol) among the rows of a comparison.
-
-    For every method and level the trial with the best mean validation metric is taken (among those with the most
-    seeds); the test part plays no role. Differences from the dense model, from TEDDY and from the dense student are
-    paired by seed, with p values of the paired t test, corrected (Holm) for all comparisons of the setting with the
-    same reference. Fewer than three pairs are no test and do not enter that family, nor does a difference that is the
-    same in all seeds; what is the same run at several levels enters it once.
-
-    Returns:
-        For each setting: ``setting``, ``metric``, ``dense`` (figures of the dense model) and ``methods``: for each its
-        ``levels`` (figures at each; ``inference_of_dense`` is the share of the dense model's time in the same run),
-        ``extreme`` (the sparsest level whose mean difference from dense, or with three seeds or more its 95 % interval,
-        reaches 0; None if none does), ``extreme_by_student`` (the same by the difference from the dense student),
-        ``area`` (mean metric over levels, by trapezoids; None if levels are missing) and ``ignores`` (the keeps that a
-        control does not obey; "" for all others).
-
-    Source: Holm, "A simple sequentially rejective multiple test procedure", 1979.
-    """
-    settings: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        settings[json.dumps([row[name] for name in SETTING])].append(row)
-    return [_verdict(members) for members in settings.values() if any(row["method"] == "dense" for row in members)]
-
-
-def _verdict(rows: Sequence[Row]) -> dict[str, Any]:
-    dense = {row["seed"]: row for row in rows if row["method"] == "dense"}
-    first = next(iter(dense.values()))
-    sign = 1 if first["maximize"] else -1
-    chosen = {key: _best_trial(runs, sign) for key, runs in _by_cell(rows).items()}
-    cells = {key: _cell(key, runs) for key, runs in chosen.items()}
-    for reference in REFERENCES:
-        compared = {
-            key: dense if reference == "dense" else {row["seed"]: row for row in chosen.get((reference, key[1]), [])}
-            for key in chosen
-            if key[0] != reference
-        }
-        _compare(cells, chosen, compared, reference, sign)
-    levels = sorted({level for _, level in cells})
-    names = list(dict.fromkeys(method for method, _ in cells))
-    whole = _means(list(dense.values()))
-    for name in ("macs", "inference_ms"):  # a sparse run measures the dense model beside its own
-        whole[name] = _mean([row[f"dense_{name}"] for row in rows if f"dense_{name}" in row])
-    return {
-        "setting": {name: first[name] for name in SETTING},
-        "metric": first["metric"],
-        "maximize": first["maximize"],
-        "dense": whole | {"seeds": len(dense)},
-        "methods": [
-            _method(name, [cells[name, lv] for lv in levels if (name, lv) in cells], levels, sign) for name in names
-        ],
-    }
-
-
-def _by_cell(rows: Sequence[Row]) -> dict[tuple[str, int], list[Row]]:
-    cells: dict[tuple[str, int], list[Row]] = defaultdict(list)
-    for row in rows:
-        if row["method"] != "dense":
-            cells[row["method"], row["level"]].append(row)
-    return cells
-
-
-def _best_trial(runs: Sequence[Row], sign: int) -> list[Row]:
-    """The runs, by seed, of the trial that is best on validation data."""
-    trials: dict[str, list[Row]] = defaultdict(list)
-    for row in runs:
-        trials[json.dumps(row["trial"], sort_keys=True)].append(row)
-    most = max(map(len, trials.values()))
-    whole = [members for members in trials.values() if len(members) == most]
-    best = max(whole, key=lambda members: sign * math.fsum(row["val"] for row in members))
-    return sorted(best, key=lambda row: row["seed"])
-
-
-def _means(rows: Sequence[Row]) -> dict[str, Any]:
-    test, half = mean_ci([row["test"] for row in rows])
-    found: dict[str, Any] = {"test": test, "test_ci95": finite_or_none(half)}
-    found["val"] = mean_ci([row["val"] for row in rows])[0]
-    for name in FIGURES:
-        found[name] = _mean([row[name] for row in rows if row.get(name) is not None])
-    timed = [row for row in rows if row.get("dense_inference_ms")]
-    found["inference_of_dense"] = _mean([row["inference_ms"] / row["dense_inference_ms"] for row in timed])
-    return found
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return mean_ci(values)[0] if values else None
-
-
-def _cell(key: tuple[str, int], rows: Sequence[Row]) -> dict[str, Any]:
-    about = {"level": key[1], "trial": rows[0]["trial"], "seeds": [row["seed"] for row in rows]}
-    return about | {"ignores": next((row["ignores"] for row in rows if row.get("ignores")), "")} | _means(rows)
-
-
-def _compare(
-    cells: Mapping[Any, dict[str, Any]],
-    chosen: Mapping[Any, Sequence[Row]],
-    compared: Mapping[Any, Mapping[int, Row]],
-    reference: str,
-    sign: int,
-) -> None:
-    """Write the paired differences from a reference into the cells, with Holm's p values."""
-    from scipy.stats import ttest_rel
-
-    p_values: dict[Any, float] = {}
-    alike: dict[Any, list[Any]] = defaultdict(list)
-    for key, others in compared.items():
-        pairs = [(row["test"], others[row["seed"]]["test"]) for row in chosen[key] if row["seed"] in others]
-        if not pairs:
-            continue
-        ours, theirs = zip(*pairs, strict=True)
-        difference = paired_difference(ours, theirs)
-        cells[key][f"minus_{reference}"] = {
-            "mean": difference.mean,
-            "ci95": finite_or_none(difference.half_width),
-            "wins": sum(sign * (a - b) > 0 for a, b in pairs),
-            "pairs": difference.pairs,
-            "p": None,
-        }
-        if len(pairs) >= FEWEST and len({round(a - b, 9) for a, b in pairs}) > 1:  # else the test has no answer
-            once = (key[0], *pairs)
-            alike[once].append(key)
-            p_values[once] = float(ttest_rel(ours, theirs).pvalue)
-    for once, p in zip(p_values, holm(list(p_values.values())), strict=True):
-        for key in alike[once]:
-            cells[key][f"minus_{reference}"]["p"] = p
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's correction: p values that may each be held against the level of the whole family.
-
-    Example:
-        >>> holm([0.01, 0.04, 0.03])
-        [0.03, 0.06, 0.06]
-    """
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    corrected, largest = [0.0] * len(p_values), 0.0
-    for rank, i in enumerate(order):
-        largest = max(largest, min(1.0, (len(order) - rank) * p_values[i]))
-        corrected[i] = largest
-    return corrected
-
-
-def _method(name: str, cells: Sequence[dict[str, Any]], levels: Sequence[int], sign: int) -> dict[str, Any]:
+def of_method(cells: Sequence[Mapping[str, Any]], whole: bool, sign: int) -> dict[str, Any]:
+    """What a verdict says of a method beside the figures at its levels."""
     extreme, by_student = (
         max((cell["level"] for cell in cells if _reaches(cell.get(f"minus_{bar}"), sign)), default=None) for bar in BARS
     )
-    whole = len(cells) == len(levels)
     return {
-        "method": name,
-        "levels": list(cells),
         "extreme": extreme,
         "extreme_by_student": by_student,
         "area": _area([cell["level"] for cell in cells], [cell["test"] for cell in cells]) if whole else None,
@@ -248,13 +99,9 @@ def _named(method: Mapping[str, Any]) -> str:
 def _text(cell: Mapping[str, Any] | None, seeds: int, scale: int, digits: int) -> str:
     if cell is None:
         return "-"
-    marks = "".join(mark for mark, name in (("*", "teddy"), ("†", "dense")) if _differs(cell.get(f"minus_{name}")))
+    marks = "".join(mark for mark, name in (("*", "teddy"), ("†", "dense")) if differs(cell.get(f"minus_{name}")))
     fewer = "" if len(cell["seeds"]) == seeds else f" (n={len(cell['seeds'])})"
     return interval(cell["test"], cell["test_ci95"], scale=scale, digits=digits) + marks + fewer
-
-
-def _differs(difference: Mapping[str, Any] | None) -> bool:
-    return difference is not None and difference["p"] is not None and difference["p"] < 0.05
 
 
 _COSTS = [

@@ -18,15 +18,15 @@ from scipy.stats import ttest_rel
 
 import graphsparse as gs
 from graphsparse import cli
+from graphsparse.compare import FAILED, ROWS, Bench, asked_rows, holm, missing_work, shared_out
 from graphsparse.errors import TicketError
 from graphsparse.graphs.anatomy import anatomy
 from graphsparse.tickets import finders, level_keeps
 from graphsparse.tickets.compare import runs as runs_room
-from graphsparse.tickets.compare.bench import FAILED, Bench, asked_rows
+from graphsparse.tickets.compare.comparison import TICKETS, verdicts
 from graphsparse.tickets.compare.declared import family, outcomes, study
-from graphsparse.tickets.compare.plan import Experiment, full, method_of, quick, read_runs, row_key, trials_of
-from graphsparse.tickets.compare.runs import ROWS, missing_work, shared_out
-from graphsparse.tickets.compare.verdict import holm, pages, verdicts
+from graphsparse.tickets.compare.plan import Experiment, full, method_of, quick, trials_of
+from graphsparse.tickets.compare.verdict import pages
 from graphsparse.tickets.finders.table import FINDERS, finder_of
 
 SMALL = Experiment("digits-knn", hidden=8, methods=("teddy", "no-edges"), levels=(10, 20), seeds=2, epochs=3, trials=1)
@@ -460,9 +460,13 @@ def test_random_splits_are_a_setting_of_their_own(made, tmp_path):
 def test_rows_that_are_older_than_random_splits_are_of_the_data_sets_own(made, tmp_path):
     older = [{name: value for name, value in row.items() if name != "split"} for row in rows_of(made[0])]
     (tmp_path / ROWS).write_text("".join(json.dumps(row) + "\n" for row in older))
-    assert missing_work([SMALL], {row_key(row) for row in read_runs(tmp_path / ROWS)}) == []
+    assert missing_work([SMALL], {TICKETS.row_key(row) for row in TICKETS.read_runs(tmp_path / ROWS)}) == []
     assert (
-        len(missing_work([dataclasses.replace(SMALL, split="random")], {row_key(row) for row in older_rows(older)}))
+        len(
+            missing_work(
+                [dataclasses.replace(SMALL, split="random")], {TICKETS.row_key(row) for row in older_rows(older)}
+            )
+        )
         == 2
     )
 

@@ -1,4 +1,4 @@
-"""Runs a comparison of ticket finders: in parallel, one JSON line a run, resumed where it stopped."""
+"""Runs a comparison: in parallel, one JSON line a run, resumed where it stopped."""
 
 from __future__ import annotations
 
@@ -15,26 +15,25 @@ from typing import Any
 from rich.console import Console
 
 from graphsparse.atomic_write import atomic_write
+from graphsparse.compare.comparison import Comparison, Experiment, Trial
+from graphsparse.compare.runs import ROWS, Failure, Work, make_runs, missing_work, shared_out
+from graphsparse.compare.verdict import verdicts_of
 from graphsparse.cores import usable_cores
 from graphsparse.errors import TicketError
 from graphsparse.fit import Bars
 from graphsparse.fit.measure import find_device
 from graphsparse.locking import only_one
 from graphsparse.parallel import one_thread
-from graphsparse.report import Curve, plot_curves, provenance, say, versions, write_json
+from graphsparse.report import provenance, say, versions, write_json
 from graphsparse.report.runs import PAGE, RECORD, write_report
-from graphsparse.tickets.compare.bench_page import bench_run
-from graphsparse.tickets.compare.plan import SETTING, Experiment, Trial, base_of, read_runs, row_key, trials_of
-from graphsparse.tickets.compare.runs import GRAPHS, ROWS, Failure, Work, made_by, make_runs, missing_work, shared_out
-from graphsparse.tickets.compare.verdict import pages, verdicts
 from graphsparse.workers import WorkerError, in_processes
 
-FAILED = "failed.txt"
+FAILED, SUMMARY, TABLES = "failed.txt", "summary.json", "tables.md"
 
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """What ``graphsparse bench tickets`` is asked for.
+    """What a comparison is asked for.
 
     Args:
         experiments: what is compared.
@@ -56,6 +55,11 @@ class Bench:
             raise ValueError(f"jobs must be at least 1, got {self.jobs}")
         find_device(self.device)
 
+    @property
+    def comparison(self) -> Comparison:
+        """Of which kind it is."""
+        return self.experiments[0].comparison
+
     def run(self, out: Path, console: Console) -> list[dict[str, Any]]:
         """Make the runs that ``out`` lacks, write summary, tables and plots there, and print the tables.
 
@@ -67,24 +71,22 @@ class Bench:
             BusyError: another process works in ``out``.
             OSError: ``out`` cannot be written, which is told before anything is trained, or its disk is full.
         """
-        with only_one(
-            out, files=(ROWS, "summary.json", "tables.md", FAILED, RECORD, PAGE), folders=("checkpoints", GRAPHS)
-        ):
+        with only_one(out, files=(ROWS, SUMMARY, TABLES, FAILED, RECORD, PAGE), folders=("checkpoints", "graphs")):
             return self._run(out, console)
 
     def _run(self, out: Path, console: Console) -> list[dict[str, Any]]:
-        rows = read_runs(out / ROWS)
+        rows = self.comparison.read_runs(out / ROWS)
         work = self._missing(rows)
         total = sum(len(item.runs) for item in work)
         say(console, f"{total} runs to make, {len(rows)} made before; rows: {out / ROWS}")
         failures = self._make(work, total, out)
-        rows = read_runs(out / ROWS)
+        rows = self.comparison.read_runs(out / ROWS)
         found = self._publish(rows, out, console)
         _complain(failures, sum(len(item.runs) for item in self._missing(rows)), total, out)
         return found
 
     def _missing(self, rows: Sequence[dict[str, Any]]) -> list[Work]:
-        return missing_work(self.experiments, {row_key(row) for row in rows})
+        return missing_work(self.experiments, {self.comparison.row_key(row) for row in rows})
 
     def _make(self, work: Sequence[Work], total: int, out: Path) -> list[Failure]:
         """Do the work; the runs that failed."""
@@ -127,17 +129,18 @@ class Bench:
 
     def _publish(self, rows: Sequence[dict[str, Any]], out: Path, console: Console) -> list[dict[str, Any]]:
         asked = asked_rows(self.experiments, rows)
-        found = verdicts(asked)
-        content = {"command": "graphsparse bench tickets", "versions": versions(), "runs": len(asked)}
-        summary = write_json(out / "summary.json", {**content, "settings": found})
-        text = pages(found)
-        tables = out / "tables.md"
+        kind = self.comparison
+        found = verdicts_of(kind, asked)
+        content = {"command": f"graphsparse {kind.command}", "versions": versions(), "runs": len(asked)}
+        summary = write_json(out / SUMMARY, {**content, "settings": found})
+        text = kind.pages(found)
+        tables = out / TABLES
         with atomic_write(tables) as partial:
             partial.write_text(text + "\n")
         for verdict in found:
-            _plot(out, verdict)
-        write_json(out / RECORD, provenance("bench tickets", SimpleNamespace(jobs=self.jobs, device=self.device)))
-        page = [f"  page: {write_report(out, bench_run)}"] if found else []
+            kind.plot(out, verdict)
+        write_json(out / RECORD, provenance(kind.command, SimpleNamespace(jobs=self.jobs, device=self.device)))
+        page = [f"  page: {write_report(out, kind.page)}"] if found else []
         from rich.markdown import Markdown
 
         console.print(Markdown(text))
@@ -153,22 +156,23 @@ def asked_rows(experiments: Sequence[Experiment], rows: Sequence[dict[str, Any]]
     """
     count: dict[str, int] = {}
     for experiment in experiments:
-        name = json.dumps(experiment.setting)
+        name = json.dumps(dict(experiment.setting))
         count[name] = min(count.get(name, experiment.trials), experiment.trials)
-    known = {named: _at_hand(*named) for named in {(row["method"], row["dataset"]) for row in rows}}
+    kind = experiments[0].comparison
+    known = {named: _at_hand(kind, *named) for named in {(row["method"], row["dataset"]) for row in rows}}
     asked = []
     for row in rows:
         trials, source = known[row["method"], row["dataset"]]
-        tried = trials[: count.get(json.dumps({name: row[name] for name in SETTING}), 0)]
+        tried = trials[: count.get(json.dumps({name: row[name] for name in kind.setting}), 0)]
         if row["trial"] in tried and row.get("source") == source.get("source"):
             asked.append(row)
     return asked
 
 
-def _at_hand(method: str, dataset: str) -> tuple[Sequence[Trial], dict[str, str]]:
+def _at_hand(kind: Comparison, method: str, dataset: str) -> tuple[Sequence[Trial], dict[str, str]]:
     """The trials of a method and where it and its data come from; no trials where either cannot be had."""
     try:
-        return [{}] if method == "dense" else trials_of(base_of(method)), made_by(method, dataset)
+        return [{}] if method == "dense" else kind.trials_of(method), kind.made_by(method, dataset)
     except (ValueError, ImportError):
         return [], {}
 
@@ -193,29 +197,4 @@ def _complain(failures: Sequence[Failure], missing: int, total: int, out: Path) 
     raise TicketError(
         f"{missing} of {total} runs failed, first {first.run}: {first.error} (all of them: {file}); "
         "the others are in the tables, and the same comparison tries these again"
-    )
-
-
-def _plot(out: Path, verdict: dict[str, Any]) -> None:
-    dense = verdict["dense"]
-    half = dense["test_ci95"]
-    curves = [
-        Curve(
-            method["method"],
-            [cell["level"] for cell in method["levels"]],
-            [cell["test"] for cell in method["levels"]],
-            # of two seeds an interval is as wide as the page (t is 12.7), and hides all others
-            [cell["test_ci95"] if len(cell["seeds"]) > 2 else float("nan") for cell in method["levels"]],
-        )
-        for method in verdict["methods"]
-    ]
-    name = "-".join(str(verdict["setting"][key]) for key in ("dataset", "model", "hidden", "protocol"))
-    name += "-random-splits" if verdict["setting"]["split"] else ""
-    plot_curves(
-        out / f"{name}.png",
-        curves,
-        level=("dense", dense["test"], float("nan") if half is None else half),
-        title=f"{name}: mean and 95 % interval over {dense['seeds']} seeds",
-        x_label="level i: 0.95^i of the edges, 0.9^i of the weights",
-        y_label=f"test {verdict['metric']}",
     )

@@ -1,0 +1,107 @@
+"""Sparse training by every method: the rows and tables behind docs/sparse.md.
+
+    python benchmarks/sparse.py run [--plan layers,dst,nm,cora,tickets] [--seeds 5] [--jobs 1]
+    python benchmarks/sparse.py table     # results/sparse.json, and docs/sparse.md below its mark
+
+A run resumes; each is one line in results/sparse/rows.jsonl, of tickets in results/sparse/tickets/rows.jsonl. The
+protocol is that of `graphsparse bench sparse`: digits with an MLP 64-256-256-10, 603 steps of SGD (67 epochs, rate 0.1,
+momentum 0.9, a cosine), and Cora with a GCN; one trial of each method. Nothing is chosen on test data.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from common import RESULTS, provenance, write_json
+from rich.console import Console
+
+from graphsparse.compare import ROWS, Bench, Comparison, asked_rows, verdicts_of
+from graphsparse.params import METHODS, DropGrow, Explore, Recipe
+from graphsparse.sparse.compare.comparison import SPARSE
+from graphsparse.sparse.compare.plan import Experiment, with_controls
+from graphsparse.tickets.compare.comparison import TICKETS
+from graphsparse.tickets.compare.plan import Experiment as TicketExperiment
+from graphsparse.tickets.compare.plan import by_weights
+
+OUT = RESULTS / "sparse"
+PAGE = Path(__file__).parent.parent / "docs" / "sparse.md"
+MARK = "<!-- tables: python benchmarks/sparse.py table -->"
+BONUSES = ("1e-4", "1e-2", "1e-1")  # of DST-EE, beside its own 1e-3
+SHARES = ("random-uniform", "random-er", "set", "rigl", "dst-ee", "dsl", "magnitude", "gmp", "iht", "iss")
+PROTOCOLS = ("inductive", "transductive")
+WEIGHTS = ("l0", "random-erk", "rigl", "set", "gmp", "iss")
+
+
+def _tuned(c: str) -> str:
+    """DST-EE with another bonus, by name."""
+    name = f"dst-ee-{c}"
+    if name not in METHODS:
+        rule = METHODS["dst-ee"].choose
+
+        def choose(steps: int, pattern: Any) -> dict[str, Any]:
+            axes = rule(steps, pattern)
+            own: DropGrow = axes["rule"]
+            return {**axes, "rule": DropGrow(Explore(float(c)), own.fraction, own.every, own.until)}
+
+        METHODS.register(name, Recipe(f"dst-ee with c = {c}", choose, timed=True))
+    return name
+
+
+def plans(seeds: int) -> dict[str, list[Any]]:
+    """The experiments by name."""
+    mlp: dict[str, Any] = {"epochs": 67, "optimizer": "sgd", "seeds": seeds, "trials": 1}
+    shares = with_controls(SHARES)
+    runs = ("nm", "nm-ste", "nm-sr-ste", "nm-fade", "nm-stages", "nm+random")
+    gcn = {"hidden": 512, "levels": (10, 20), "seeds": seeds, "trials": 1}
+    weights = tuple(by_weights(["teddy"], WEIGHTS))
+    return {
+        "layers": [Experiment(methods=shares, keeps=("0.05", "0.02"), init="scaled", **mlp)],
+        "default": [Experiment(methods=shares, keeps=("0.05", "0.02"), **mlp)],
+        "dst": [Experiment(methods=tuple(map(_tuned, BONUSES)), keeps=("0.02",), init="scaled", **mlp)],
+        "nm": [Experiment(methods=runs, keeps=("1:16", "2:4"), **mlp)],
+        "tickets": [TicketExperiment("cora", protocol=p, methods=weights, **gcn) for p in PROTOCOLS],
+        "cora": [
+            Experiment("cora", methods=shares, keeps=("0.1", "0.02"), init=init, seeds=seeds, trials=1)
+            for init in (None, "scaled")
+        ],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("run", "table"))
+    parser.add_argument("--plan", default="layers,default,nm,tickets,dst,cora", help="plans, separated by commas")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=1)
+    arguments = parser.parse_args()
+    if arguments.what == "run":
+        for name in arguments.plan.split(","):
+            asked = plans(arguments.seeds)[name]
+            Bench(asked, arguments.jobs).run(_home(asked[0].comparison), Console())
+        return
+    found = {kind.command: compared(kind) for kind in (SPARSE, TICKETS)}
+    write_json(RESULTS / "sparse.json", {**provenance("sparse"), **found})
+    text = PAGE.read_text()
+    PAGE.write_text(text[: text.index(MARK)] + MARK + "\n\n" + tables(found))
+
+
+def _home(kind: Comparison) -> Path:
+    return OUT if kind is SPARSE else OUT / "tickets"
+
+
+def compared(kind: Comparison) -> list[dict[str, Any]]:
+    """What is concluded of each setting of the plans that has rows."""
+    asked = [each for plan in plans(1).values() for each in plan if each.comparison is kind]
+    return verdicts_of(kind, asked_rows(asked, kind.read_runs(_home(kind) / ROWS)))
+
+
+def tables(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Markdown of all that the rows say."""
+    return "\n\n".join(text for kind in (SPARSE, TICKETS) if (text := kind.pages(found[kind.command]))) + "\n"
+
+
+if __name__ == "__main__":
+    main()

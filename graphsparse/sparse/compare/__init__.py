@@ -1,0 +1,1 @@
+"""Methods of sparse training beside each other: ``graphsparse bench sparse``."""
