@@ -97,7 +97,7 @@ class FineTune:
         recalibrate(module, task)
         if self.epochs == 0:
             return None
-        steps = sum(1 for _ in task.batches("train"))
+        steps = self.steps(task)
         falling = milestones([epoch * steps for epoch in self.milestones]) if self.milestones else None
         sgd = functools.partial(torch.optim.SGD, momentum=0.9, nesterov=True)
         return fit(
@@ -114,6 +114,10 @@ class FineTune:
             progress=progress,
             tensorboard=tensorboard,
         )
+
+    def steps(self, task: Task) -> int:
+        """Steps of the optimizer in an epoch."""
+        return sum(1 for _ in self._task(task).batches("train"))
 
     def _task(self, task: Task) -> Task:
         """The task with this recipe's batches."""

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import warnings
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 
 from graphsparse.fit import Task
 from graphsparse.metanet import FineTune, MetaNetwork, NetworkGraph, prune_weights
-from graphsparse.params import prunable
+from graphsparse.params import METHODS, Blocks, methods, prunable
 
 QUICK = FineTune(epochs=1)
 
@@ -170,3 +171,86 @@ def test_bad_arguments():
         net[6].weight[0, 0] = math.nan
     with pytest.raises(ValueError, match="NaN"):
         prune_weights(net, None, task, sparsity=0.5)
+
+
+# any method of sparse training ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", methods())
+def test_any_method_prunes_while_the_network_is_tuned(method):
+    keep = {"pattern": "2:4"} if METHODS[method].n_of_m else {"sparsity": 0.75}
+    net = small_net()
+    before = copy.deepcopy(net.state_dict())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # two inputs are a run shorter than 4
+        result = prune_weights(net, None, small_task(), method=method, fine_tune=FineTune(epochs=4), **keep)
+    assert same_bits(before, net.state_dict())
+    assert result.module.state_dict().keys() == before.keys()
+    for name, weight in prunable(result.module, "matrices").items():
+        assert not bool(weight[~result.masks[name]].any())
+    total = sum(mask.numel() for mask in result.masks.values())
+    if "sparsity" in keep and "pattern" not in METHODS[method].choose(100, None):
+        assert sum(int(mask.sum()) for mask in result.masks.values()) == math.ceil(total / 4)
+    task = small_task()
+    assert (result.accuracy, result.val) == (task.score(result.module, "test"), task.score(result.module, "val"))
+
+
+def test_exchanges_begin_with_the_largest_weights():
+    net, task = small_net(), small_task()
+    large = prune_weights(net, None, task, sparsity=0.5, method="magnitude", fine_tune=FineTune(epochs=0))
+    assert large.accuracy_untuned == large.accuracy
+    drawn = prune_weights(net, None, task, sparsity=0.5, method="random-erk", fine_tune=FineTune(epochs=0))
+    once = prune_weights(net, None, task, sparsity=0.5, method="set", fine_tune=FineTune(epochs=4))
+    sizes = {name: value.abs() for name, value in prunable(net, "matrices").items()}
+
+    def mass(masks):
+        return sum(float(sizes[name][mask].sum()) for name, mask in masks.items())
+
+    assert mass(once.masks) > mass(drawn.masks)
+
+
+def test_whole_rows_and_blocks():
+    rows = prune_weights(small_net(), None, small_task(), sparsity=0.5, pattern="rows", fine_tune=QUICK)
+    for mask in rows.masks.values():
+        assert bool((mask.flatten(1).all(1) == mask.flatten(1).any(1)).all())
+    units = sum(len(mask) for mask in rows.masks.values())
+    assert sum(int(mask.flatten(1).any(1).sum()) for mask in rows.masks.values()) == math.ceil(units / 2)
+    gmp = prune_weights(
+        small_net(), None, small_task(), sparsity=0.5, pattern=Blocks(2, 1), method="gmp", fine_tune=FineTune(epochs=4)
+    )
+    assert all(bool((mask[0::2] == mask[1::2]).all()) for mask in gmp.masks.values() if len(mask) % 2 == 0)
+
+
+def test_a_metanetwork_and_then_a_method():
+    net = small_net()
+    result = prune_weights(
+        net, metanet_for(net), small_task(), sparsity=0.5, method="iss", fine_tune=FineTune(epochs=4), prepare=QUICK
+    )
+    assert result.weights_kept_matrices == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sparsity": 0.5, "method": "nm-ste"}, "give pattern='2:4'"),
+        ({"pattern": "2:4", "method": "rigl"}, "has no say in N:M"),
+        ({"sparsity": 0.5, "pattern": "2:4"}, "exactly one of sparsity and pattern"),
+        ({"pattern": "rows"}, "exactly one of sparsity and pattern"),
+        ({"sparsity": 0.5, "method": "gpm"}, "did you mean 'gmp'"),
+        ({"sparsity": 0.5, "method": "rigl", "fine_tune": FineTune(epochs=0)}, "fine_tune needs epochs"),
+        ({"sparsity": 0.5, "method": "rigl", "fine_tune": QUICK}, "shorter than one update"),
+        ({"sparsity": 1.0, "method": "iht"}, "sparsity"),
+    ],
+)
+def test_what_a_method_refuses_is_told_first(options, message, monkeypatch):
+    monkeypatch.setattr(FineTune, "run", None)
+    with pytest.raises(ValueError, match=message):
+        prune_weights(small_net(), None, small_task(), **options)
+
+
+def test_n_of_m_along_a_transposed_layer_goes_without_a_method():
+    net = nn.Sequential(nn.ConvTranspose2d(4, 4, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    x = torch.zeros(4, 4, 2, 2)
+    task = Task((x, torch.arange(4) % 2), (x, torch.arange(4) % 2), (x, torch.arange(4) % 2))
+    with pytest.raises(ValueError, match=r"'0\.weight' is a transposed convolution"):
+        prune_weights(net, None, task, pattern="2:4", method="nm")
