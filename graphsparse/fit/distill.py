@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import torch
@@ -39,10 +40,13 @@ class Distill:
             that are drawn in training.
         teacher: a network that is asked batch by batch (a `Task` of examples only): for inputs that are augmented, or
             that come from a loader, of which no row is known beforehand.
+        attention: weights by name of modules whose attention maps are distilled, too (with a `teacher`): the squared
+            distance of :math:`\mathrm{mean}_c F_c^2`, normalised, of each example. Both networks have these modules;
+            their channels may differ in number, their places may not.
 
     Raises:
         ValueError: if the logits are not a finite matrix, not exactly one of `teacher_logits` and `teacher` is given,
-            or `weight` or `temperature` is out of range.
+            or `weight`, `temperature` or one of `attention` is out of range.
     """
 
     teacher_logits: Tensor | None
@@ -52,6 +56,7 @@ class Distill:
     outputs: Outputs = "classes"
     decode: Callable[[Tensor, Tensor], Tensor] | None = None
     teacher: nn.Module | None = None
+    attention: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         logits = self.teacher_logits
@@ -63,6 +68,11 @@ class Distill:
             raise ValueError(f"the distillation weight must be at least 0, got {self.weight}")
         if not self.temperature > 0:
             raise ValueError(f"the distillation temperature must be above 0, got {self.temperature}")
+        if self.attention and self.teacher is None:
+            raise ValueError("attention maps are those of a network: give teacher= in the place of teacher_logits")
+        for name, weight in self.attention.items():
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"the weight of the attention of {name!r} must be at least 0, got {weight}")
         object.__setattr__(self, "outputs", one_of(self.outputs, "outputs", get_args(Outputs)))
 
     @property

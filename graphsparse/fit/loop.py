@@ -327,6 +327,7 @@ def _run_hashes(
     if distill is not None:
         options = f"{distill.weight!r} {distill.temperature!r} "
         options += "" if distill.outputs == "classes" else f"{distill.outputs} "
+        options += f"{dict(distill.attention)!r} " if distill.attention else ""
         taught = distill.teacher
         said = tensor_hash(distill.logits, distill.nodes) if taught is None else f"teacher {model_hash(taught)}"
         hashes["distill"] = options + said

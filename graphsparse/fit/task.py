@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.data import Dataset
 from torch_geometric.loader import DataLoader
 
+from graphsparse.fit.attention import attention_loss, check_modules, outputs_of
 from graphsparse.fit.call import call, moved_to
 from graphsparse.fit.distill import Distill
 from graphsparse.fit.fingerprint import name_of
@@ -198,6 +199,8 @@ class _Examples:
             return
         if distill.teacher is not None:
             self.teacher = distill.teacher.to(device)
+            for who, network in (("teacher", self.teacher), ("student", model)):
+                check_modules(network, distill.attention, who)
             return
         train = task.parts["train"]
         if isinstance(train, torch.utils.data.DataLoader):
@@ -211,18 +214,20 @@ class _Examples:
     def losses(self) -> Iterator[Tensor]:
         self.model.train()
         for batch in self.task.batches("train", self.device, shuffle=True):
-            outputs = self.task.forward(self.model, batch.inputs)
+            with outputs_of(self.model, () if self.distill is None else self.distill.attention) as seen:
+                outputs = self.task.forward(self.model, batch.inputs)
             loss = self.task.loss(outputs, batch.targets)
             if self.distill is not None:
-                loss = loss + self._taught(self.distill, outputs, batch)
+                loss = loss + self._taught(self.distill, outputs, seen, batch)
             yield loss
 
-    def _taught(self, distill: Distill, outputs: Tensor, batch: Batch) -> Tensor | float:
+    def _taught(self, distill: Distill, outputs: Tensor, seen: dict[str, Tensor], batch: Batch) -> Tensor | float:
         """What the teacher adds to the loss of a batch."""
         if distill.teacher is not None:
-            with torch.no_grad(), evaluating(self.teacher):
+            with torch.no_grad(), evaluating(self.teacher), outputs_of(self.teacher, distill.attention) as theirs:
                 taught = self.task.forward(self.teacher, batch.inputs)
-            return distill.term(outputs, taught)
+            term = distill.term(outputs, taught)
+            return term + attention_loss(seen, theirs, distill.attention) if distill.attention else term
         assert batch.rows is not None
         rows = self.distilled[batch.rows]
         if not bool(rows.any()):

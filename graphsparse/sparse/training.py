@@ -118,19 +118,18 @@ def train(
     )
     masks = sparsifier.finish()
     module.eval()
-    val, test = _figures(task, module)
-    metrics = {"metric": task.metric.name, "val": val, "test": test}
-    if task.metric.name == "accuracy":
-        metrics |= {"val_accuracy": val, "test_accuracy": test}
+    metrics = figures_of(task, module)
     metrics |= weights_kept(module, masks)
     metrics |= {"best_epoch": found.best_epoch, "steps": steps, "seen": sparsifier.seen}
     return SparseResult(module, masks, sparsifier.counts(), metrics, found)
 
 
-def _figures(task: BaseTask, module: nn.Module) -> tuple[float, float]:
-    """The metric on the validation and the test part."""
+def figures_of(task: BaseTask, module: nn.Module) -> dict[str, Any]:
+    """The metric on the validation and the test part, as a result's metrics hold it."""
     device = device_of(module)
     session = task.start(module, device)
     with rng.preserved(device, session.generators()):
         evaluation = session.evaluate()
-        return evaluation.val, evaluation.finish()[0]
+        val, test = evaluation.val, evaluation.finish()[0]
+    found = {"metric": task.metric.name, "val": val, "test": test}
+    return found | ({"val_accuracy": val, "test_accuracy": test} if task.metric.name == "accuracy" else {})
