@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from graphsparse.fit import Report, Task, rng
 from graphsparse.fit.measure import device_of
 from graphsparse.keep_rule import Keep, check_seed
+from graphsparse.metanet.batch_norms import recalibrate
 from graphsparse.metanet.channels import TRANSPOSED, arguments
-from graphsparse.metanet.fine_tuning import FineTune, recalibrate
+from graphsparse.metanet.fine_tuning import FineTune, example_of
 from graphsparse.metanet.graph import NetworkGraph
 from graphsparse.metanet.metanetwork import MetaNetwork
-from graphsparse.metanet.pruning import example_of
 from graphsparse.params import Fixed, L0Projection, NofM, Projection, prunable, weights_kept
 from graphsparse.params.counting import Which
 from graphsparse.params.reparametrized import check_plain, check_unpruned
