@@ -103,7 +103,7 @@ class FineTune:
         """
         if self.distill and teacher is None:
             raise ValueError("distillation needs the unpruned network: give teacher=")
-        task = self._task(task)
+        task = self.batched(task)
         recalibrate(module, task)
         if self.epochs == 0:
             return None
@@ -133,8 +133,12 @@ class FineTune:
             landings += jumping.landings
         return result
 
-    def _task(self, task: Task) -> Task:
-        """The task with this recipe's batches."""
+    def batched(self, task: Task) -> Task:
+        """The task with this recipe's batches.
+
+        Raises:
+            ValueError: ``batch_size`` is given for a loader.
+        """
         if self.batch_size is None or self.batch_size == task.batch_size:
             return task
         if isinstance(task.parts["train"], torch.utils.data.DataLoader):

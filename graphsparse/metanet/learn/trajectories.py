@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from graphsparse.fit import Task, rng
+from graphsparse.fit.call import moved_to
 from graphsparse.fit.checkpoint import load_checkpoint, save_checkpoint
 from graphsparse.fit.fingerprint import model_hash, tree_hash
+from graphsparse.fit.measure import device_of
 from graphsparse.keep_rule import Keep
 from graphsparse.metanet.batch_norms import recalibrate
 from graphsparse.metanet.channels import cut, reconstruct, shrink
@@ -62,8 +64,8 @@ class Trajectories:
     ) -> list[Trajectory]:
         """The trajectories of these networks; the test part of the task is not read.
 
-        Trajectory i depends on its network, the task, these settings and i alone, so that an interrupted collection
-        goes on to the same ones.
+        Trajectory i depends on its network, the task, these settings (but not their count) and i alone: an interrupted
+        collection goes on to the same ones, and so does one that is asked for more.
 
         Args:
             networks: trained networks.
@@ -75,19 +77,21 @@ class Trajectories:
             DataError: a file is damaged, or of other networks, another task or other settings.
         """
         unjudged = _unjudged(task)
-        about = {"settings": repr(self), "task": tree_hash(task.fingerprint())}
+        about = {"settings": repr(replace(self, count=1)), "task": tree_hash(task.fingerprint())}
         found = []
         for number in range(self.count):
             net = networks[number % len(networks)]
+            place = device_of(net) if device is None else torch.device(device)
+            net, moved = copy.deepcopy(net).to(place), moved_to(inputs, place)
             run = {**about, "network": model_hash(net), "number": str(number)}
             path = None if self.folder is None else Path(self.folder) / f"trajectory-{number:04d}.safetensors"
             if path is not None and path.exists():
                 state = load_checkpoint(path, run)
             else:
-                state = self._made(net, unjudged, inputs, number)
+                state = self._made(net, unjudged, moved, number)
                 if path is not None:
                     save_checkpoint(path, state, run)
-            found.append(Trajectory.of(net, task, inputs, state, device))
+            found.append(Trajectory.of(net, task, moved, state))
             if self.report is not None:
                 self.report(number + 1, self.count)
         return found
@@ -98,13 +102,13 @@ class Trajectories:
             rng.seed_all(number, member.device)
             keep = member.random_mask(self.speedups, self.jitter, self.min_keep)
             module, kept = shrink(reconstruct(member.graph, keep, task), keep, inputs)
-            epoch = sum(1 for _ in task.batches("train"))
+            epoch = sum(1 for _ in self.fine_tune.batched(task).batches("train"))
             wanted = {step for steps in self.after for step in looked_at(steps)}
             wanted |= {epoch * (done + 1) for done in range(self.fine_tune.epochs)}
             recorder = Recorder(module, wanted)
             recalibrate(module, task)
             buffers = {name: tensor.clone() for name, tensor in module.named_buffers()}
-            self.fine_tune.run(module, task, seed=number, callbacks=(recorder,))
+            self.fine_tune.run(module, task, teacher=net, seed=number, callbacks=(recorder,))
         return {"kept": kept, "epoch": epoch, "states": recorder.states, "buffers": buffers}
 
 
@@ -115,7 +119,7 @@ class Trajectory(Member):
         module: the network after least squares.
         states: step -> the parameters after it.
         epoch: steps of an epoch.
-        task, inputs, device: as for a `Member`.
+        task, inputs: as for a `Member`.
     """
 
     def __init__(
@@ -125,23 +129,20 @@ class Trajectory(Member):
         epoch: int,
         task: Task,
         inputs: tuple[Any, ...],
-        device: torch.device | str | None = None,
     ) -> None:
-        super().__init__(module, task, inputs, device)
+        super().__init__(module, task, inputs)
         self.epoch = epoch
         self.states: dict[int, NetworkGraph] = {}
         for step, weights in sorted(states.items()):
             self.states[step] = self.graph.with_module(_filled(module, weights))
 
     @staticmethod
-    def of(
-        net: nn.Module, task: Task, inputs: tuple[Any, ...], state: Mapping[str, Any], device: Any = None
-    ) -> Trajectory:
+    def of(net: nn.Module, task: Task, inputs: tuple[Any, ...], state: Mapping[str, Any]) -> Trajectory:
         """The trajectory that `Trajectories` made of a network."""
         module = copy.deepcopy(net)
         cut(module, state["kept"], inputs)
         start = _filled(module, {**state["buffers"], **state["states"][0]})
-        return Trajectory(start, state["states"], state["epoch"], task, inputs, device)
+        return Trajectory(start, state["states"], state["epoch"], task, inputs)
 
     def case(self, after: int, epochs: int) -> tuple[NetworkGraph, Past, NetworkGraph]:
         """The network after some steps, its past, and the network at the end of an epoch (counted from 1)."""
