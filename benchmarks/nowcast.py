@@ -94,6 +94,17 @@ TRIALS["nowcast with data"] = TRIALS["nowcast"]
 DATA = {"nowcast": 0.0, "nowcast with data": 1.0}  # the weight of cross-entropy in the objective
 
 
+@dataclasses.dataclass(frozen=True)
+class Known(Nowcast):
+    """The objective on trajectories that are at hand already."""
+
+    collected: tuple[Any, ...] = dataclasses.field(default=(), repr=False)
+
+    def members(self, *args: Any, **named: Any) -> Any:
+        """The trajectories."""
+        return self.collected
+
+
 class Work:
     """A study's folder, and what lies there."""
 
@@ -133,7 +144,6 @@ class Work:
         path = self.folder / "metanets" / f"{method}-{seed}.safetensors"
         if not path.exists():
             start = time.process_time()
-            source = self.trajectories("zoo", self.study.trajectories)
             torch.manual_seed(seed)
             graph = NetworkGraph.from_module(self.networks("zoo")[0], self.inputs)
             metanet = MetaNetwork.for_graph(graph, mode="nowcast")
@@ -142,7 +152,7 @@ class Work:
                 metanet,
                 self.networks("zoo"),
                 self.blind,
-                objective=Nowcast(source, data=DATA[method]),
+                objective=Known(data=DATA[method], collected=tuple(self.collected)),
                 val_networks=self.networks("held-out"),
                 validation=Validation((2.0, SPEEDUP), FineTune(1), examples=None),
                 seed=seed,

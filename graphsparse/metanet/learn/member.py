@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -28,10 +29,18 @@ class Member:
         self.device = device_of(net) if device is None else torch.device(device)
         self.graph = NetworkGraph.from_module(net, pytree.tree_map(_to(device_of(net)), inputs)).to(self.device)
         self.module = self.graph.to_module().eval()
-        self.channels = Channels.of(self.graph)
-        self.cost: Cost = flop_cost(self.graph, self.module, pytree.tree_map(_to(self.device), inputs))
-        self.rank = group_rank(self.graph)
+        self._inputs = pytree.tree_map(_to(self.device), inputs)
         self._logits: Tensor | None = None
+
+    @functools.cached_property
+    def channels(self) -> Channels:
+        """Its sets of coupled channels."""
+        return Channels.of(self.graph)
+
+    @functools.cached_property
+    def cost(self) -> Cost:
+        """FLOPs of a mask."""
+        return flop_cost(self.graph, self.module, self._inputs)
 
     def teacher(self, batch: Batch) -> Tensor:
         """Outputs of the unpruned network on a batch; those of the whole training part are computed once."""
@@ -46,7 +55,7 @@ class Member:
         """A mask, bool ``[num_nodes]``, drawn from torch's generator; `Repair` says how."""
         channels, graph = self.channels, self.graph
         sets = torch.zeros(len(channels.group_of))
-        sets[channels.set_of.cpu()] = self.rank.cpu()
+        sets[channels.set_of.cpu()] = group_rank(graph).cpu()
         per_channel, per_group = jitter
         score = (
             sets
