@@ -361,7 +361,8 @@ def pruned(
     from graphsparse.metanet.channels import Budget
     from graphsparse.metanet.channels.budget import count_flops
     from graphsparse.metanet.fine_tuning import blind as without_test
-    from graphsparse.metanet.pruning import Selection, carve, example_of
+    from graphsparse.metanet.fine_tuning import example_of
+    from graphsparse.metanet.pruning import Selection, carve
 
     blind = without_test(task)
     inputs = example_of(task)

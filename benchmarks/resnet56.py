@@ -123,7 +123,7 @@ class Study:
             Validation,
             meta_train,
         )
-        from graphsparse.metanet.pruning import example_of
+        from graphsparse.metanet.fine_tuning import example_of
 
         scale, path = self.scale, self.work / "metanets" / f"{objective}.safetensors"
         if path.exists():
@@ -158,7 +158,8 @@ class Study:
         from graphsparse.metanet import FineTune
         from graphsparse.metanet.channels import Budget
         from graphsparse.metanet.channels.budget import count_flops, count_parameters
-        from graphsparse.metanet.pruning import Selection, carve, example_of
+        from graphsparse.metanet.fine_tuning import example_of
+        from graphsparse.metanet.pruning import Selection, carve
 
         scale, start = self.scale, time.perf_counter()
         objective, criterion, trains_before = METHODS[method]

@@ -23,8 +23,8 @@ else:
     import tomli as tomllib
 
 COMMANDS = [
-    ["ticket"], ["sparsify"], ["advise"], ["report"], ["bench", "tickets"], ["bench", "sparse"], ["meta", "zoo"], ["meta", "train"],
-    ["meta", "prune"], ["list"], ["doctor"], ["sparse", "train"], ["data", "list"], ["data", "info"], ["data", "fetch"],
+    ["ticket"], ["sparsify"], ["advise"], ["report"], ["bench", "tickets"], ["bench", "sparse"], ["meta", "zoo"],
+    ["meta", "train"], ["meta", "prune"], ["list"], ["doctor"], ["sparse", "train"], ["data", "list"], ["data", "info"], ["data", "fetch"],
 ]  # fmt: skip
 QUICK = ["ticket", "--seeds", "1", "--epochs", "2", "--hidden", "4", "--points", "1"]
 
@@ -113,7 +113,7 @@ def test_a_shell_completes_the_values_of_options(words):
     for name, option in options_of(words).items():
         if name not in NAMED:
             continue
-        begun, offered = ("ri", "rigl") if [*words, name] == ["sparse", "train", "method"] else NAMED[name]
+        begun, offered = ("ri", "rigl") if "sparse" in words and name == "method" else NAMED[name]
         given = [word for word in option.opts[:1] if word.startswith("--")]  # of an argument none
         said = completed(*words, *given, begun)
         assert any(line == offered or line.startswith(f"{offered}-") for line in said), (name, said)

@@ -225,11 +225,14 @@ class TestNetworks:
     def test_a_metanetwork_learns_there(self, place, objective):
         net, task = moved(cnn(), place), images(place)
         graph = gs.metanet.NetworkGraph.from_module(net, torch.zeros(1, 3, 8, 8, device=place))
-        mode = "repair" if objective == "repair" else "change"
+        learns = gs.metanet.OBJECTIVES[objective]()
+        if objective == "nowcast":
+            few = gs.metanet.Trajectories(count=2, after=(0, 1), fine_tune=gs.metanet.FineTune(epochs=1))
+            learns = gs.metanet.Nowcast(few, epochs=(1,), data=0.5)
         torch.manual_seed(1)
-        metanet = moved(gs.metanet.MetaNetwork.for_graph(graph, mode=mode, hidden=8, layers=1), place)
+        metanet = moved(gs.metanet.MetaNetwork.for_graph(graph, mode=learns.mode, hidden=8, layers=1), place)
         before = [parameter.detach().clone() for parameter in metanet.parameters()]
-        gs.metanet.meta_train(metanet, [net], task, objective=objective, val_networks=[net], epochs=1, steps=2)
+        gs.metanet.meta_train(metanet, [net], task, objective=learns, val_networks=[net], epochs=1, steps=2)
         assert any(not same(one, other) for one, other in zip(before, metanet.parameters(), strict=True))
 
 

@@ -18,6 +18,7 @@ from graphsparse.cli.options import Device, Tensorboard
     examples=(
         "graphsparse meta train --zoo runs/zoo --out runs/metanet.safetensors",
         "graphsparse meta train --zoo runs/zoo --objective group-norm --epochs 32",
+        "graphsparse meta train --zoo runs/zoo --objective nowcast --trajectories 200 --out runs/nowcast.safetensors",
     ),
     writes="out",
 )
@@ -33,6 +34,9 @@ def train_metanetwork(
     seed: Annotated[int, typer.Option(min=0, help="Seed of initial weights and training.")] = 0,
     val_count: Annotated[int, typer.Option(min=1, help="Held-out networks: those of the highest seeds.")] = 2,
     out: Annotated[Path, typer.Option(help="File of the metanetwork.")] = Path("metanet.safetensors"),
+    trajectories: Annotated[
+        int, typer.Option(min=1, help="Pruned networks whose fine-tuning the objective nowcast learns from.")
+    ] = 100,
     device: Device = "cpu",
     tensorboard: Tensorboard = None,
 ) -> None:
@@ -53,5 +57,6 @@ def train_metanetwork(
         val_count=val_count,
         device=device,
         tensorboard=tensorboard,
+        trajectories=trajectories,
     ).run(out, output.console)
     output.give(out.with_suffix(".json"))

@@ -36,7 +36,8 @@ def report(
         list[Path],
         typer.Argument(
             metavar="RUN...",
-            help="Folders of graphsparse ticket, bench tickets, bench sparse, meta prune or advise, and pages of sparsify --report.",
+            help="Folders of graphsparse ticket, sparse train, bench, meta prune or advise, and pages of sparsify "
+            "--report.",
         ),
     ],
     out: Annotated[

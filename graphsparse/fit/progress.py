@@ -49,7 +49,8 @@ class Bars:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        if not self._progress.disable:  # rich before 14.3 ends a display that was never shown with an empty line
+            self._progress.stop()
 
     def add(self, description: str, *, keep: bool = True) -> Report:
         """A new bar; pass the result as ``fit(..., progress=...)``.

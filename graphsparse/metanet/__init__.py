@@ -1,5 +1,6 @@
 """Networks as graphs, so that a graph neural network (the metanetwork) can learn to prune them."""
 
+from graphsparse.metanet.batch_norms import recalibrate
 from graphsparse.metanet.channels import (
     CRITERIA,
     Channels,
@@ -13,17 +14,22 @@ from graphsparse.metanet.channels import (
     reconstruct,
     shrink,
 )
-from graphsparse.metanet.fine_tuning import TRIALS, FineTune, Trial, Tuning, recalibrate, tune
+from graphsparse.metanet.fine_tuning import TRIALS, FineTune, Trial, Tuning, tune
+from graphsparse.metanet.foresight import Extrapolation, Foresight, MovingAverage, Past, Stay, StepSizes
 from graphsparse.metanet.graph import COUPLING, EdgeSet, NetworkGraph, NodeBank, Slot, clear_cache
 from graphsparse.metanet.importance import MetaImportance
+from graphsparse.metanet.jump import Jump, Landing, NotTakenWarning
 from graphsparse.metanet.learn import (
     OBJECTIVES,
     GroupLasso,
     GroupNorm,
     Images,
+    Nowcast,
     Objective,
     Recipe,
     Repair,
+    Trajectories,
+    Trajectory,
     Validation,
     ZooNetwork,
     load_zoo,
@@ -43,22 +49,34 @@ __all__ = [
     "TRIALS",
     "Channels",
     "EdgeSet",
+    "Extrapolation",
     "FineTune",
+    "Foresight",
     "Group",
     "GroupLasso",
     "GroupNorm",
     "Images",
+    "Jump",
+    "Landing",
     "MetaImportance",
     "MetaNetwork",
+    "MovingAverage",
     "NetworkGraph",
     "NetworkUnits",
     "NodeBank",
+    "NotTakenWarning",
+    "Nowcast",
     "Objective",
+    "Past",
     "PruneResult",
     "Recipe",
     "Repair",
     "ShrinkError",
     "Slot",
+    "Stay",
+    "StepSizes",
+    "Trajectories",
+    "Trajectory",
     "Trial",
     "Tuning",
     "Validation",

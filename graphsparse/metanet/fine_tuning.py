@@ -7,22 +7,21 @@ import functools
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim.swa_utils import update_bn
 
 from graphsparse.fit import Distill, FitResult, Report, Task, cosine, fit, milestones
 from graphsparse.fit.distill import Outputs
 from graphsparse.fit.measure import device_of
-from graphsparse.metanet.channels import batch_statistics
-
-_CALIBRATION_BATCHES = 16
+from graphsparse.metanet.batch_norms import recalibrate
+from graphsparse.metanet.channels import arguments
+from graphsparse.metanet.jump import Jump, Landing
+from graphsparse.metanet.metanetwork import MetaNetwork
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,7 @@ class FineTune:
         batch_size: examples per step; None leaves the task its own.
         distill: :math:`\lambda`, at least 0; above 0 the run needs a teacher.
         temperature: T, above 0.
+        jump: a jump of the weights to where they are foreseen to go (`Jump`); None for none.
 
     Raises:
         ValueError: an option is out of range.
@@ -53,6 +53,7 @@ class FineTune:
     batch_size: int | None = None
     distill: float = 0.0
     temperature: float = 1.0
+    jump: Jump | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 0 or not self.lr > 0:
@@ -65,6 +66,11 @@ class FineTune:
                 f"{self.temperature}"
             )
 
+    def with_metanetwork(self, metanet: MetaNetwork | None) -> FineTune:
+        """This recipe with a jump, if the metanetwork is of mode "nowcast" and there is none yet."""
+        jumps = metanet is not None and metanet.mode == "nowcast" and self.jump is None
+        return replace(self, jump=Jump(metanet)) if metanet is not None and jumps else self
+
     def run(
         self,
         module: nn.Module,
@@ -76,6 +82,8 @@ class FineTune:
         callbacks: tuple[Any, ...] = (),
         checkpoint: str | Path | None = None,
         tensorboard: str | Path | None = None,
+        example_inputs: Any = None,
+        landings: list[Landing] | None = None,
     ) -> FitResult | None:
         """Recalibrate batch norms and train in place; the best epoch on validation data stays. None without epochs.
 
@@ -87,20 +95,27 @@ class FineTune:
             task: trains, validates and tests.
             teacher: the unpruned network, read where ``distill`` is above 0; it is not changed.
             seed, progress, callbacks, checkpoint, tensorboard: as for `graphsparse.fit.fit`.
+            example_inputs: what the module is traced with for a jump, as in `prune`.
+            landings: what became of the jumps is appended here.
 
         Raises:
             ValueError: ``distill`` is above 0 without a teacher, or ``batch_size`` is given for a loader.
         """
         if self.distill and teacher is None:
             raise ValueError("distillation needs the unpruned network: give teacher=")
-        task = self._task(task)
+        task = self.batched(task)
         recalibrate(module, task)
         if self.epochs == 0:
             return None
-        steps = self.steps(task)
+        jumping = None
+        if self.jump is not None:
+            inputs = example_of(task, device_of(module)) if example_inputs is None else arguments(example_inputs)
+            jumping = self.jump.callback(module, task, inputs)
+            callbacks = (*callbacks, jumping)
+        steps = sum(1 for _ in task.batches("train"))
         falling = milestones([epoch * steps for epoch in self.milestones]) if self.milestones else None
         sgd = functools.partial(torch.optim.SGD, momentum=0.9, nesterov=True)
-        return fit(
+        result = fit(
             module,
             task,
             epochs=self.epochs,
@@ -114,13 +129,16 @@ class FineTune:
             progress=progress,
             tensorboard=tensorboard,
         )
+        if landings is not None and jumping is not None:
+            landings += jumping.landings
+        return result
 
-    def steps(self, task: Task) -> int:
-        """Steps of the optimizer in an epoch."""
-        return sum(1 for _ in self._task(task).batches("train"))
+    def batched(self, task: Task) -> Task:
+        """The task with this recipe's batches.
 
-    def _task(self, task: Task) -> Task:
-        """The task with this recipe's batches."""
+        Raises:
+            ValueError: ``batch_size`` is given for a loader.
+        """
         if self.batch_size is None or self.batch_size == task.batch_size:
             return task
         if isinstance(task.parts["train"], torch.utils.data.DataLoader):
@@ -273,34 +291,14 @@ def blind(task: Task) -> Task:
     return task
 
 
-def recalibrate(module: nn.Module, task: Task, batches: int = _CALIBRATION_BATCHES) -> None:
-    """Set the running statistics of batch norms to those of training batches, in place; other state stays as it is.
+def example_of(task: Task, device: torch.device | str = "cpu") -> tuple[Any, ...]:
+    """One example of the training part, as the arguments of a module.
 
-    Example:
-        >>> x, y = torch.randn(64, 4), torch.arange(64) % 2
-        >>> net = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 2))
-        >>> recalibrate(net, Task((x, y), (x, y), (x, y)))
-        >>> torch.allclose(net[0].running_mean, x.mean(0), atol=1e-6)
-        True
+    Raises:
+        ValueError: its inputs are no plain tensors.
     """
-    modes = {part: part.training for part in module.modules()}
-    inputs = (batch.inputs for batch in islice(task.batches("train", device_of(module)), batches))
-    update_bn(((part,) for part in inputs), _Called(module, task))  # it takes the first of a tuple or a list
-    for part, mode in modes.items():
-        part.training = mode
-
-
-class _Called(nn.Module):
-    """A module that is called as its task calls it, with only its batch norms in training mode."""
-
-    def __init__(self, module: nn.Module, task: Task) -> None:
-        super().__init__()
-        self.module, self.task = module, task
-
-    def train(self, mode: bool = True) -> _Called:
-        """Dropout stays off: statistics are those of evaluation."""
-        batch_statistics(self.module.eval()) if mode else self.module.eval()
-        return self
-
-    def forward(self, inputs: Any) -> Tensor:
-        return self.task.forward(self.module, inputs)
+    found = next(task.batches("train", device)).inputs
+    parts = tuple(found) if type(found) in (tuple, list) else (found,)
+    if not all(isinstance(part, Tensor) for part in parts):
+        raise ValueError("give example_inputs: the training part's inputs are no plain tensors")
+    return tuple(part[:1] for part in parts)

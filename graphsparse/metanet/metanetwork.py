@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import torch
 from safetensors.torch import load as from_bytes
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
-from torch_geometric.nn import MessagePassing
-from torch_geometric.nn.aggr import MultiAggregation
 
 from graphsparse.atomic_write import atomic_write
 from graphsparse.errors import DataError
@@ -30,12 +26,15 @@ from graphsparse.metanet.features import (
     tensor_scale,
     wiring,
 )
+from graphsparse.metanet.foresight import Past
 from graphsparse.metanet.graph import Kernel, NetworkGraph, kernel_name
+from graphsparse.metanet.message_passing import Chunks, NetworkConv
+from graphsparse.metanet.ways import Ways, check_past, times, ways_columns, ways_of
 from graphsparse.registry import one_of, spelling
 from graphsparse.tensor_bytes import to_bytes
 from graphsparse.untrusted import read_bytes, read_json_object, reading
 
-Mode = Literal["change", "repair"]
+Mode = Literal["change", "repair", "nowcast"]
 FORMAT = "graphsparse.metanet.metanetwork/2"
 # Files of format 1 do not name what their encoders stand for; it was this.
 _FORMAT_1 = "graphsparse.metanet.metanetwork/1"
@@ -84,108 +83,25 @@ def _check_sizes(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> No
             raise ValueError(f"its settings say {said} {name}, and it holds weights of {count}")
 
 
-class NetworkConv(MessagePassing):  # type: ignore[misc]
-    r"""One layer: messages along typed edges in both directions with shared weights, and an update of the edges.
-
-    .. math::
-        m_{ij} = f_1(h_j) \odot f_2(h_i) \odot e_{ij}, \quad
-        h_i \mathrel{+}= W [\mathrm{mean} \| \mathrm{std} \| \max \| \min]_j m_{ij}, \quad
-        e_{ij} \mathrel{+}= f_3(h_j) \odot f_4(h_i) \odot e_{ij}
-
-    with :math:`f = \mathrm{SiLU}(\mathrm{Linear}(\mathrm{LayerNorm}(h)))`. Against the direction of an edge the same
-    weights work on :math:`e \odot s`, where s is +1 in one half of the channels and -1 in the other.
-
-    Source: "Meta Pruning via Graph Metanetworks", arXiv 2506.12041, section 3.
-    """
-
-    def __init__(self, hidden: int) -> None:
-        super().__init__(aggr=MultiAggregation(["mean", "std", "max", "min"]), node_dim=0)
-        self.norm = nn.LayerNorm(hidden)
-        self.f = nn.ModuleList([nn.Linear(hidden, hidden) for _ in range(4)])
-        for f in self.f[:2]:
-            nn.init.ones_(cast(nn.Linear, f).bias)  # messages start as their edges' own features, and not near zero
-        self.combine = nn.Linear(4 * hidden, hidden)
-        sign = torch.ones(hidden)
-        sign[hidden // 2 :] = -1.0
-        self.register_buffer("sign", sign, persistent=False)
-
-    def forward(self, h: Tensor, e: Tensor, edge_index: Tensor, chunks: Chunks | None = None) -> tuple[Tensor, Tensor]:
-        """New features of nodes ``[N, H]`` and edges ``[E, H]``; ``chunks`` of edges are worked on in turn."""
-        normed = self.norm(h)
-        a, b, c, d = (functional.silu(f(normed)) for f in self.f)
-        total = self._gather(edge_index, a, b, e, None, chunks.forward if chunks else None)
-        total = total + self._gather(edge_index.flip(0), a, b, e, self.sign, chunks.backward if chunks else None)
-        if chunks is None:
-            return h + self.combine(total), e + self._edge_change(edge_index, c, d, e)
-        parts = [_sparing(self._edge_change, edge_index[:, p], c, d, e[p]) for p in chunks.slices]
-        return h + self.combine(total), e + torch.cat(parts)
-
-    def message(self, a_j: Tensor, b_i: Tensor, e: Tensor) -> Tensor:
-        """The message of each edge, ``[E, H]``."""
-        return a_j * b_i * e
-
-    def _gather(
-        self, index: Tensor, a: Tensor, b: Tensor, e: Tensor, sign: Tensor | None, parts: tuple[Tensor, ...] | None
-    ) -> Tensor:
-        if parts is None:
-            return self._part(index, a, b, e, sign)
-        whole = a.new_zeros(len(a), 4 * a.shape[1])
-        for part in parts:  # all edges of a node lie in one part, so that parts touch different rows
-            whole = whole + _sparing(self._part, index[:, part], a, b, e[part], sign)
-        return whole
-
-    def _part(self, index: Tensor, a: Tensor, b: Tensor, e: Tensor, sign: Tensor | None) -> Tensor:
-        return cast(Tensor, self.propagate(index, a=a, b=b, e=e if sign is None else e * sign))
-
-    def _edge_change(self, index: Tensor, c: Tensor, d: Tensor, e: Tensor) -> Tensor:
-        src, dst = index
-        change: Tensor = (c[src] * d[dst] + c[dst] * d[src] * self.sign) * e
-        return change
-
-
-class Chunks:
-    """Edges in parts of about ``limit``; a node's incoming (outgoing) edges stay in one part of a direction."""
-
-    def __init__(self, edge_index: Tensor, limit: int) -> None:
-        self.forward, self.backward = (_by_node(row, limit) for row in (edge_index[1], edge_index[0]))
-        count = edge_index.shape[1]
-        self.slices = [slice(start, min(start + limit, count)) for start in range(0, count, limit)]
-
-
-def _by_node(node: Tensor, limit: int) -> tuple[Tensor, ...]:
-    order = torch.argsort(node, stable=True)
-    ends = torch.bincount(node).cumsum(0).tolist()
-    cuts, start = [], 0
-    for previous, end in zip([0, *ends], ends, strict=False):
-        if end - start > limit and previous > start:
-            cuts.append(previous - start)
-            start = previous
-    return torch.split(order, [*cuts, len(order) - start])
-
-
-def _sparing(function: Callable[..., Tensor], *args: Tensor | None) -> Tensor:
-    """Call the function; where gradients are wanted, compute it again in the backward pass instead of storing it."""
-    if torch.is_grad_enabled():
-        return cast(Tensor, checkpoint(function, *args, use_reentrant=False))
-    return function(*args)
-
-
 class MetaNetwork(nn.Module):
     r"""A graph neural network on network graphs.
 
     ``mode="change"`` (the paper's) returns :math:`x + a\,s\,\mathrm{Dec}(h)`: a network that is easier to prune.
     ``mode="repair"`` is also told which channels stay and returns a network without the others, in which the kernels
     that stay have become :math:`w (1 + \tfrac12 \tanh u) + a\,s\,d`, the norms' scales
-    :math:`\gamma \exp(\tfrac12 \tanh u)`, and other node features :math:`x + s\,n`. The scale :math:`s` is each
-    tensor's root mean square (of node features: the standard deviation, with a floor). Decoders start at zero: an
-    untrained metanetwork is the identity. Running statistics are read and never changed.
+    :math:`\gamma \exp(\tfrac12 \tanh u)`, and other node features :math:`x + s\,n`.
+    ``mode="nowcast"`` sees a pruned network in fine-tuning, with earlier states of its weights, and returns it as it
+    will be some steps later: :math:`x + a\,s\,(u\,\hat v + d)`, where :math:`\hat v` is the way :math:`x` has
+    come, over the root mean square of its tensor's (of node features: without :math:`a`).
+    The scale :math:`s` is each tensor's root mean square (of node features: the standard deviation, with a floor).
+    Decoders start at zero: an untrained metanetwork is the identity. Running statistics are read and never changed.
 
     One metanetwork works on graphs of every architecture whose kernel sizes it has, whatever widths and depths;
     permuting channels of the network permutes the result.
 
     Args:
         kernels: kernel sizes, ``()`` for linear layers.
-        mode: "change" or "repair".
+        mode: "change", "repair" or "nowcast".
         hidden: width H of node and edge features, even.
         layers: number of message-passing layers.
         chunk_edges: with more edges than this, edges are worked on in parts, to save memory.
@@ -197,7 +113,9 @@ class MetaNetwork(nn.Module):
 
     ``notes`` holds what `save` was told to write beside the weights, once `load` has read it.
 
-    Source: "Meta Pruning via Graph Metanetworks", arXiv 2506.12041, section 3; mode "repair" is ours.
+    Source: "Meta Pruning via Graph Metanetworks", arXiv 2506.12041, section 3; mode "repair" is ours. Mode "nowcast"
+    does for fine-tuning after pruning what "Accelerating training with neuron interaction and nowcasting networks"
+    (Knyazev et al., ICLR 2025) does for training.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
@@ -231,15 +149,21 @@ class MetaNetwork(nn.Module):
         self.kernels = tuple(sorted(set(kernels)))
         self.mode, self.hidden, self.layers, self.chunk_edges = mode, hidden, layers, chunk_edges
         self.notes: dict[str, Any] = {}
-        flags = 2 if mode == "repair" else 0
+        flags = 2 if mode == "repair" else 0  # of the ends of edges: is it kept
         sizes = {kernel_name(kernel): int(torch.Size(kernel).numel()) for kernel in self.kernels}
-        self.node_encoder = nn.Linear(NODE_FIGURES + flags, hidden)
-        self.bank_encoders = nn.ModuleDict({kind: nn.Linear(1, hidden, bias=False) for kind in features})
-        self.edge_encoders = nn.ModuleDict({n: nn.Linear(size + 1 + flags, hidden) for n, size in sizes.items()})
+        read = {name: size + 1 + flags for name, size in sizes.items()}
+        columns, changing = dict.fromkeys(features, 1), [k for k in features if not k.startswith("running_")]
+        if mode == "nowcast":
+            read = {name: count + ways_columns(sizes[name]) for name, count in read.items()}
+            columns |= {kind: 1 + ways_columns(1) for kind in changing}
+        self.node_encoder = nn.Linear(NODE_FIGURES + (0 if mode == "change" else 2), hidden)
+        self.bank_encoders = nn.ModuleDict({kind: nn.Linear(n, hidden, bias=False) for kind, n in columns.items()})
+        self.edge_encoders = nn.ModuleDict({name: nn.Linear(count, hidden) for name, count in read.items()})
         self.relation_encoder = nn.Linear(len(relations) + flags, hidden)
         self.convs = nn.ModuleList([NetworkConv(hidden) for _ in range(layers)])
-        outputs = 2 if mode == "repair" else 1
-        self.bank_decoders = nn.ModuleDict({k: nn.Linear(hidden, 1) for k in features if not k.startswith("running_")})
+        outputs = 1 if mode == "change" else 2
+        of_bank = 2 if mode == "nowcast" else 1
+        self.bank_decoders = nn.ModuleDict({kind: nn.Linear(hidden, of_bank) for kind in changing})
         self.edge_decoders = nn.ModuleDict({n: nn.Linear(hidden, outputs * size) for n, size in sizes.items()})
         for decoder in [*self.bank_decoders.values(), *self.edge_decoders.values()]:
             nn.init.zeros_(cast(nn.Linear, decoder).weight)
@@ -250,28 +174,30 @@ class MetaNetwork(nn.Module):
         """A metanetwork with the kernel sizes that these graphs have; initial weights from torch's generator."""
         return MetaNetwork({k for graph in graphs for k in graph.edges}, mode=mode, hidden=hidden, layers=layers)
 
-    def forward(self, graph: NetworkGraph, keep: Tensor | None = None) -> NetworkGraph:
-        """The changed network; with ``mode="repair"``, the network of the kept channels, repaired.
+    def forward(self, graph: NetworkGraph, keep: Tensor | None = None, past: Past | None = None) -> NetworkGraph:
+        """The changed network; in mode "repair" that of the kept channels, in mode "nowcast" that of later weights.
 
         Args:
             graph: the network; its values are not changed.
             keep: bool ``[num_nodes]``, which channels stay: given exactly when the mode is "repair".
+            past: earlier states of the network, and how far ahead to look: given exactly when the mode is "nowcast".
 
         Raises:
-            ValueError: ``keep`` is given or missing against the mode or is no mask of this graph, or the graph has a
-                kernel size that the metanetwork lacks, or weights that are not finite.
+            ValueError: ``keep`` or ``past`` is given or missing against the mode or does not fit this graph, or the
+                graph has a kernel size that the metanetwork lacks, or weights that are not finite.
         """
-        self._check(graph, keep)
+        self._check(graph, keep, past)
         wires = graph.once(wiring)
         kept = None if keep is None else kept_figures(graph, keep).to(self.dtype)
-        h = self._encode_nodes(graph, kept)
-        e = self._encode_edges(graph, wires, kept)
+        ways = None if past is None else ways_of(graph, past, _LEAST_SCALE)
+        h = self._encode_nodes(graph, kept if past is None else times(graph, past).to(self.dtype), ways)
+        e = self._encode_edges(graph, wires, kept, ways)
         chunks = None
         if e.shape[0] > self.chunk_edges:
             chunks = Chunks(wires.edge_index, self.chunk_edges)
         for conv in self.convs:
             h, e = conv(h, e, wires.edge_index, chunks)
-        changed = graph.with_values(self._decode_edges(graph, wires, e), self._decode_banks(graph, h))
+        changed = graph.with_values(self._decode_edges(graph, wires, e, ways), self._decode_banks(graph, h, ways))
         return changed if keep is None else masked(changed, keep)
 
     @property
@@ -340,10 +266,15 @@ class MetaNetwork(nn.Module):
             raise ValueError(f"there is no pretrained metanetwork {name!r}; there are: {', '.join(known) or 'none'}")
         return MetaNetwork.load(PRETRAINED / f"{found}.safetensors")
 
-    def _check(self, graph: NetworkGraph, keep: Tensor | None) -> None:
+    def _check(self, graph: NetworkGraph, keep: Tensor | None, past: Past | None) -> None:
         if (keep is None) == (self.mode == "repair"):
             needs = "needs keep, the mask of channels that stay" if keep is None else "takes no keep"
             raise ValueError(f"a metanetwork of mode {self.mode!r} {needs}")
+        if (past is None) == (self.mode == "nowcast"):
+            needs = "needs past, earlier states of the network" if past is None else "takes no past"
+            raise ValueError(f"a metanetwork of mode {self.mode!r} {needs}")
+        if past is not None:
+            check_past(graph, past)
         if graph.layer.device != self.node_encoder.weight.device:
             raise ValueError(
                 f"the metanetwork is on {self.node_encoder.weight.device} and the network on {graph.layer.device}: "
@@ -370,23 +301,26 @@ class MetaNetwork(nn.Module):
             if not bool(torch.isfinite(bank.values).all()):
                 raise ValueError(f"values of {name} are not finite")
 
-    def _encode_nodes(self, graph: NetworkGraph, kept: Tensor | None) -> Tensor:
+    def _encode_nodes(self, graph: NetworkGraph, more: Tensor | None, ways: Ways | None) -> Tensor:
         with torch.no_grad():
             figures = node_figures(graph).to(self.dtype)
-        h = cast(Tensor, self.node_encoder(figures if kept is None else torch.cat([figures, kept], dim=1)))
+        h = cast(Tensor, self.node_encoder(figures if more is None else torch.cat([figures, more], dim=1)))
         for name, bank in graph.banks.items():
             kind = name.split(".")[0]
             value = bank.values.to(self.dtype).mean(1, keepdim=True)
             value = torch.log(value.clamp(min=1e-5)) if kind == "running_var" else value
+            if ways is not None and not bank.input_only:
+                value = torch.cat([value, ways[name].of_rows().to(self.dtype)], dim=1)
             h = h.index_add(0, bank.nodes, self.bank_encoders[kind](value))
         return h
 
-    def _encode_edges(self, graph: NetworkGraph, wires: Wiring, kept: Tensor | None) -> Tensor:
+    def _encode_edges(self, graph: NetworkGraph, wires: Wiring, kept: Tensor | None, ways: Ways | None) -> Tensor:
         src, dst = wires.edge_index
         parts: list[tuple[nn.Module, Kernel | str, Tensor]] = []
         for kernel, edges in graph.edges.items():
             scale = tensor_scale(edges.values, wires.tensor_of[kernel]).clamp(min=1e-8).unsqueeze(1)
-            described = torch.cat([edges.values / scale, scale.log()], dim=1)
+            past = [] if ways is None else [ways[kernel].columns]
+            described = torch.cat([edges.values / scale, scale.log(), *past], dim=1)
             parts.append((self.edge_encoders[kernel_name(kernel)], kernel, described.to(self.dtype)))
         for kind, pairs in graph.relations.items():
             one_hot = src.new_zeros(pairs.shape[1], len(self.relations), dtype=self.dtype)
@@ -399,7 +333,7 @@ class MetaNetwork(nn.Module):
             encoded.append(encoder(torch.cat([columns, *flags], dim=1)))
         return torch.cat(encoded) if encoded else torch.zeros(0, self.hidden, dtype=self.dtype, device=src.device)
 
-    def _decode_edges(self, graph: NetworkGraph, wires: Wiring, e: Tensor) -> dict[Kernel, Tensor]:
+    def _decode_edges(self, graph: NetworkGraph, wires: Wiring, e: Tensor, ways: Ways | None) -> dict[Kernel, Tensor]:
         changed = {}
         for kernel, edges in graph.edges.items():
             scale = tensor_scale(edges.values, wires.tensor_of[kernel]).unsqueeze(1)
@@ -407,10 +341,12 @@ class MetaNetwork(nn.Module):
             values = edges.values
             if self.mode == "repair":
                 values, out = values * (1.0 + 0.5 * torch.tanh(out[:, ::2])), out[:, 1::2]
+            elif ways is not None:
+                out = out[:, ::2] * ways[kernel].whole + out[:, 1::2]
             changed[kernel] = values + _LARGEST_CHANGE * scale * out
         return changed
 
-    def _decode_banks(self, graph: NetworkGraph, h: Tensor) -> dict[str, Tensor]:
+    def _decode_banks(self, graph: NetworkGraph, h: Tensor, ways: Ways | None) -> dict[str, Tensor]:
         changed = {}
         for name, bank in graph.banks.items():
             if bank.input_only:
@@ -420,5 +356,6 @@ class MetaNetwork(nn.Module):
             if kind == "gamma" and self.mode == "repair":
                 changed[name] = bank.values * torch.exp(0.5 * torch.tanh(out))
             else:
+                out = out if ways is None else out[:, :1] * ways[name].whole + out[:, 1:]
                 changed[name] = bank.values + bank_scale(graph, bank, _LEAST_SCALE) * out
         return changed

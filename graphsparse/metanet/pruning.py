@@ -17,6 +17,7 @@ from graphsparse.fit import Report, Task, rng
 from graphsparse.fit.call import with_state
 from graphsparse.fit.measure import device_of, evaluating, inference_ms
 from graphsparse.keep_rule import Keep
+from graphsparse.metanet.batch_norms import recalibrate
 from graphsparse.metanet.channels import (
     CRITERIA,
     Budget,
@@ -35,8 +36,9 @@ from graphsparse.metanet.channels import (
     shrink,
 )
 from graphsparse.metanet.channels import reconstruct as least_squares
-from graphsparse.metanet.fine_tuning import FineTune, recalibrate
+from graphsparse.metanet.fine_tuning import FineTune, example_of
 from graphsparse.metanet.graph import NetworkGraph
+from graphsparse.metanet.jump import Landing
 from graphsparse.metanet.metanetwork import MetaNetwork
 from graphsparse.report.html import fragment
 from graphsparse.report.parts import Cell, Sheet, figure
@@ -64,6 +66,7 @@ class PruneResult:
             fine-tune.
         example_inputs: what the network was traced with.
         widths: layer -> numbers of its output channels, of every layer that can be cut.
+        jumps: what became of the jumps in fine-tuning, if there were any.
     """
 
     module: nn.Module = field(repr=False)
@@ -79,6 +82,7 @@ class PruneResult:
     cpu_seconds: tuple[float, float]
     example_inputs: tuple[Any, ...] = field(repr=False)
     widths: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
+    jumps: tuple[Landing, ...] = ()
 
     @property
     def speedup(self) -> float:
@@ -124,7 +128,7 @@ class Selection:
         round_to: widths become multiples of this.
         seed: of random choices.
         reconstruct: refit the weights that stay by least squares (`graphsparse.metanet.reconstruct`); None does so
-            exactly where a metanetwork of mode "repair" goes on from there.
+            exactly where a metanetwork of mode "repair" or "nowcast" goes on from there.
 
     Raises:
         ValueError: an option is unknown or out of range.
@@ -167,7 +171,8 @@ def prune(
     ``mode="repair"``: choose channels by ``criterion``, reconstruct, pass with the mask, shrink, recalibrate batch
     norms, fine-tune. ``mode="change"``: pass, recalibrate, fine-tune (``prepare``), choose, shrink, recalibrate,
     fine-tune. Without a metanetwork: choose, shrink, recalibrate, fine-tune: the baseline, to which
-    ``reconstruct=True`` adds least squares after the choice (`graphsparse.metanet.reconstruct`). Of all networks that
+    ``reconstruct=True`` adds least squares after the choice (`graphsparse.metanet.reconstruct`). ``mode="nowcast"``:
+    the baseline with least squares, and a `Jump` in fine-tuning (``FineTune(jump=)`` says when). Of all networks that
     the order of removal goes through, the least pruned one that reaches the budget is taken.
 
     Args:
@@ -200,6 +205,7 @@ def prune(
     budget = Budget(speedup, flops, params)
     selection = Selection(criterion, distribution, min_keep, round_to, seed, reconstruct)
     fine_tune = FineTune() if fine_tune is None else fine_tune
+    fine_tune = fine_tune.with_metanetwork(metanet)
     inputs = example_of(task, device_of(net)) if example_inputs is None else arguments(example_inputs)
     device = device_of(net)
     _check_ready(net, inputs, trained=fine_tune.epochs > 0)
@@ -212,7 +218,17 @@ def prune(
         recalibrate(module, task)
         untuned = task.score(module, "test", device)
         last, start = None if logs is None else logs / "fine-tune", time.process_time()
-        tuned = fine_tune.run(module, task, teacher=net, seed=seed, progress=progress, tensorboard=last)
+        landings: list[Landing] = []
+        tuned = fine_tune.run(
+            module,
+            task,
+            teacher=net,
+            seed=seed,
+            progress=progress,
+            tensorboard=last,
+            example_inputs=inputs,
+            landings=landings,
+        )
         tuning = time.process_time() - start
         batch: Any = inputs
         if example_inputs is None:
@@ -236,6 +252,7 @@ def prune(
         cpu_seconds=(cut, tuning),
         example_inputs=inputs,
         widths={name: (wide, left[name]) for name, wide in layer_widths(net).items() if name in left},
+        jumps=tuple(landings),
     )
 
 
@@ -281,7 +298,8 @@ def carve(
     cost = budget.spread(graph, graph.to_module(), inputs)
     keep, found = least_pruned(graph, order, cost, lambda small: budget.exact(small, inputs), limit, inputs)
     repairs = metanet is not None and metanet.mode == "repair"
-    if selection.reconstruct or (selection.reconstruct is None and repairs):
+    goes_on = metanet is not None and metanet.mode in ("repair", "nowcast")
+    if selection.reconstruct or (selection.reconstruct is None and goes_on):
         graph = least_squares(graph, keep, task)
     elif not repairs:
         return found
@@ -289,19 +307,6 @@ def carve(
         with torch.no_grad():
             graph = metanet(graph, keep)
     return shrink(graph, keep, inputs)
-
-
-def example_of(task: Task, device: torch.device | str = "cpu") -> tuple[Any, ...]:
-    """One example of the training part, as the arguments of a module.
-
-    Raises:
-        ValueError: its inputs are no plain tensors.
-    """
-    found = next(task.batches("train", device)).inputs
-    parts = tuple(found) if type(found) in (tuple, list) else (found,)
-    if not all(isinstance(part, Tensor) for part in parts):
-        raise ValueError("give example_inputs: the training part's inputs are no plain tensors")
-    return tuple(part[:1] for part in parts)
 
 
 def _check_ready(net: nn.Module, inputs: tuple[Any, ...], *, trained: bool) -> None:

@@ -20,13 +20,16 @@ from graphsparse.fit.fingerprint import model_hash
 from graphsparse.fit.measure import find_device
 from graphsparse.locking import only_one
 from graphsparse.metanet.channels import CRITERIA
-from graphsparse.metanet.fine_tuning import FineTune
+from graphsparse.metanet.fine_tuning import FineTune, example_of
 from graphsparse.metanet.graph import NetworkGraph
 from graphsparse.metanet.learn import (
     HEADER,
     OBJECTIVES,
     Images,
+    Nowcast,
+    Objective,
     Recipe,
+    Trajectories,
     Validation,
     ZooNetwork,
     load_network,
@@ -38,7 +41,7 @@ from graphsparse.metanet.learn import (
 )
 from graphsparse.metanet.metanetwork import MetaNetwork
 from graphsparse.metanet.page import prune_run
-from graphsparse.metanet.pruning import Selection, example_of, prune
+from graphsparse.metanet.pruning import Selection, prune
 from graphsparse.registry import spelling
 from graphsparse.report import Curve, interval, plain, plot_curves, provenance, say, table, write_json
 from graphsparse.report.runs import PAGE, write_report
@@ -157,6 +160,7 @@ class TrainStudy:
         val_count: the networks of the highest seeds that are held out to choose the best epoch.
         device: where the metanetwork is trained.
         tensorboard: a folder for TensorBoard's logs; None writes none.
+        trajectories: how many the objective "nowcast" learns from.
     """
 
     zoo: Path
@@ -170,6 +174,7 @@ class TrainStudy:
     val_count: int
     device: str = "cpu"
     tensorboard: Path | None = None
+    trajectories: int = 100
 
     def run(self, out: Path, console: Console) -> MetaNetwork:
         """Train the metanetwork and write it to ``out``, its figures and plot beside it; print the table.
@@ -179,7 +184,8 @@ class TrainStudy:
         OBJECTIVES.find(self.objective)
         find_device(self.device)
         written = [out.name, *(out.with_suffix(suffix).name for suffix in (".checkpoint", ".json", ".png"))]
-        with only_one(out.parent, lock=f".{out.name}.lock", files=written):
+        folders = [out.with_suffix(".trajectories").name]
+        with only_one(out.parent, lock=f".{out.name}.lock", files=written, folders=folders):
             return self._run(out, console)
 
     def _run(self, out: Path, console: Console) -> MetaNetwork:
@@ -188,11 +194,15 @@ class TrainStudy:
         metanet.to(find_device(self.device))
         with Bars() as bars:
             untrained = validation.area(metanet, [each.module for each in judged], task)
+            objective: Objective = OBJECTIVES.find(self.objective)()
+            if isinstance(objective, Nowcast):
+                bar = bars.add("trajectories")
+                objective = Nowcast(Trajectories(self.trajectories, report=lambda done, total: bar(done, total, {})))
             result = meta_train(
                 metanet,
                 [each.module for each in learned],
                 task,
-                objective=self.objective,
+                objective=objective,
                 val_networks=[each.module for each in judged],
                 validation=validation,
                 epochs=self.epochs,

@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from graphsparse.fit import Report, Task, rng
+from graphsparse.fit import Report, Task, rng, steps_of
 from graphsparse.fit.measure import device_of
 from graphsparse.keep_rule import Keep, check_seed
+from graphsparse.metanet.batch_norms import recalibrate
 from graphsparse.metanet.channels import TRANSPOSED, arguments
-from graphsparse.metanet.fine_tuning import FineTune, recalibrate
+from graphsparse.metanet.fine_tuning import FineTune, example_of
 from graphsparse.metanet.graph import NetworkGraph
 from graphsparse.metanet.metanetwork import MetaNetwork
-from graphsparse.metanet.pruning import example_of
 from graphsparse.params import (
     GRAINS,
     METHODS,
@@ -224,7 +224,7 @@ class _Recipe:
         return untuned, masks
 
     def _sparsifier(self, module: nn.Module, task: Task, seed: int) -> Sparsifier:
-        steps = self.fine_tune.epochs * self.fine_tune.steps(task)
+        steps = self.fine_tune.epochs * steps_of(self.fine_tune.batched(task), module)
         options: dict[str, Any] = {"keep": self.keep, "steps": steps or None, "which": self.which, "seed": seed}
         options |= {} if self.grain is None else {"pattern": self.grain}
         found = Sparsifier(module, self.method, **options)

@@ -1,5 +1,6 @@
 """The metanetwork: the identity at first, the same for permuted networks, exact on disk, clear about what it lacks."""
 
+import copy
 import json
 
 import pytest
@@ -11,7 +12,7 @@ from torch import nn
 
 from graphsparse.errors import DataError
 from graphsparse.hashing import named_hash
-from graphsparse.metanet import Channels, MetaNetwork, NetworkGraph, masked, metanetwork
+from graphsparse.metanet import Channels, MetaNetwork, NetworkGraph, Past, masked, metanetwork
 from graphsparse.metanet.features import KINDS, RELATIONS, group_rank, wiring
 
 
@@ -36,7 +37,25 @@ def random_metanet(*graphs, mode="repair", hidden=8, layers=2, seed=0, dtype=tor
     return metanet.to(dtype).eval()
 
 
+def noisy(module, seed):
+    """A copy with other weights, near these."""
+    generator = torch.Generator().manual_seed(seed)
+    again = copy.deepcopy(module)
+    with torch.no_grad():
+        for parameter in again.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    return again
+
+
+def past_of(graph, seed=0, change=lambda module: module):
+    """Four earlier states; ``change`` is done to each of them."""
+    module = graph.to_module()
+    return Past(tuple(graph.with_module(change(noisy(module, seed + number))) for number in range(4)), 8, 64)
+
+
 def arguments_of(metanet, graph, seed=0):
+    if metanet.mode == "nowcast":
+        return graph, None, past_of(graph, seed)
     return (graph, some_mask(graph, seed)) if metanet.mode == "repair" else (graph,)
 
 
@@ -51,13 +70,15 @@ def test_untrained_changes_nothing(name):
     module, _, graph = graph_of(name)
     change = MetaNetwork.for_graph(graph, mode="change", hidden=4, layers=1)
     repair = MetaNetwork.for_graph(graph, mode="repair", hidden=4, layers=1)
+    nowcast = MetaNetwork.for_graph(graph, mode="nowcast", hidden=4, layers=1)
     keep = some_mask(graph)
     with torch.no_grad():
+        assert same_bits(nowcast(graph, past=past_of(graph)).to_state_dict(), module.state_dict())
         assert same_bits(change(graph).to_state_dict(), module.state_dict())
         assert same_values(repair(graph, keep), masked(graph, keep))
 
 
-@pytest.mark.parametrize("mode", ["change", "repair"])
+@pytest.mark.parametrize("mode", ["change", "repair", "nowcast"])
 @pytest.mark.parametrize("name", SHALLOW)
 def test_a_random_one_changes_weights_and_norms_but_no_running_statistics(name, mode):
     _, _, graph = graph_of(name)
@@ -114,7 +135,7 @@ def permuted_mlp(net, permutations):
     return again.to(linears[0].weight.dtype).eval()
 
 
-@pytest.mark.parametrize("mode", ["change", "repair"])
+@pytest.mark.parametrize("mode", ["change", "repair", "nowcast"])
 def test_permuting_neurons_permutes_the_result(mode):
     generator = torch.Generator().manual_seed(3)
     net = MLP(5, 7, 6, 4).double()
@@ -128,6 +149,11 @@ def test_permuting_neurons_permutes_the_result(mode):
     keep = torch.ones(22, dtype=torch.bool)
     keep[[6, 9, 14]] = False
     masks = ((keep,), (keep[nodes],)) if mode == "repair" else ((), ())
+    if mode == "nowcast":
+        before = [noisy(net, seed) for seed in range(4)]
+        there = [permuted_mlp(each, permutations) for each in before]
+        pasts = [Past(tuple(map(g.with_module, nets)), 8, 64) for g, nets in ((graph, before), (moved, there))]
+        masks = tuple((None, past) for past in pasts)
     with torch.no_grad():
         expected = permuted_mlp(metanet(graph, *masks[0]).to_module(), permutations).state_dict()
         found = metanet(moved, *masks[1]).to_module().state_dict()
@@ -164,7 +190,7 @@ def permuted_resnet(net, seed=0):
     return again.eval()
 
 
-@pytest.mark.parametrize("mode", ["change", "repair"])
+@pytest.mark.parametrize("mode", ["change", "repair", "nowcast"])
 def test_permuting_channels_of_a_residual_network_changes_nothing_of_the_function(mode):
     torch.manual_seed(0)
     net = ResNet(8, option="B").double().eval()
@@ -183,11 +209,17 @@ def test_permuting_channels_of_a_residual_network_changes_nothing_of_the_functio
         rank = group_rank(graph)
         masks.append(~(channels.of_nodes(channels.prunable) & (rank < -0.2)))
     assert not masks[0].all()
+    before = [noisy(net, seed) for seed in range(4)]
+    given = {
+        "change": [(), ()],
+        "repair": [(mask,) for mask in masks],
+        "nowcast": [
+            (None, Past(tuple(graphs[0].with_module(each) for each in before), 8, 64)),
+            (None, Past(tuple(graphs[1].with_module(permuted_resnet(each)) for each in before), 8, 64)),
+        ],
+    }[mode]
     with torch.no_grad():
-        outputs = [
-            metanet(graph, *([mask] if mode == "repair" else [])).to_module().eval()(x)
-            for graph, mask in zip(graphs, masks, strict=True)
-        ]
+        outputs = [metanet(graph, *more).to_module().eval()(x) for graph, more in zip(graphs, given, strict=True)]
     assert not torch.allclose(outputs[0], net(x))
     torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-8, atol=1e-9)
 
@@ -265,7 +297,7 @@ def test_edges_in_parts_give_the_same_result_and_gradients(name, mode):
             torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("mode", ["change", "repair"])
+@pytest.mark.parametrize("mode", ["change", "repair", "nowcast"])
 def test_every_decoder_and_encoder_in_use_gets_a_gradient(mode):
     """Once the decoders are not zero any more, all parts that the network has a use for learn."""
     _, _, graph = graph_of("resnet20-downsampled")
@@ -278,7 +310,7 @@ def test_every_decoder_and_encoder_in_use_gets_a_gradient(mode):
     assert all(name.startswith("bank_") for name in unused), unused
 
 
-@pytest.mark.parametrize("mode", ["change", "repair"])
+@pytest.mark.parametrize("mode", ["change", "repair", "nowcast"])
 def test_saved_and_loaded_bit_for_bit(tmp_path, mode):
     _, _, graph = graph_of("mixed")
     metanet = random_metanet(graph, mode=mode)

@@ -4,6 +4,7 @@ from graphsparse.metanet.learn.objectives import (
     OBJECTIVES,
     GroupLasso,
     GroupNorm,
+    Nowcast,
     Objective,
     Repair,
 )
@@ -11,6 +12,7 @@ from graphsparse.metanet.learn.training import (
     Validation,
     meta_train,
 )
+from graphsparse.metanet.learn.trajectories import Trajectories, Trajectory
 from graphsparse.metanet.learn.zoo import (
     HEADER,
     Images,
@@ -30,9 +32,12 @@ __all__ = [
     "GroupLasso",
     "GroupNorm",
     "Images",
+    "Nowcast",
     "Objective",
     "Recipe",
     "Repair",
+    "Trajectories",
+    "Trajectory",
     "Validation",
     "ZooNetwork",
     "load_network",

@@ -2,63 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils import _pytree as pytree
 
 from graphsparse.fit import Batch, Task
 from graphsparse.fit.call import joined, with_state
-from graphsparse.fit.measure import device_of
-from graphsparse.metanet.channels import (
-    Channels,
-    Cost,
-    batch_statistics,
-    flop_cost,
-    group_lasso,
-    group_norm,
-    keep_after,
-    prefix_for,
-    reconstruct,
-    removal_order,
-)
-from graphsparse.metanet.features import group_rank
+from graphsparse.metanet.channels import batch_statistics, group_lasso, group_norm, reconstruct
+from graphsparse.metanet.features import tensor_scale
+from graphsparse.metanet.foresight import tensors_of, values_of
 from graphsparse.metanet.graph import NetworkGraph
+from graphsparse.metanet.learn.member import Member
+from graphsparse.metanet.learn.trajectories import Trajectories, Trajectory
 from graphsparse.metanet.metanetwork import MetaNetwork, Mode
 from graphsparse.registry import Registry
 
+_LEAST_UNIT = 0.1  # of a tensor of zeros, such as fresh shifts of norms
 _SAMPLES = 2048  # per layer and step of meta-training: enough for least squares, and quick
-
-
-class Member:
-    """A data model in meta-training: a trained network, its graph, and what a step needs of it."""
-
-    def __init__(
-        self, net: nn.Module, task: Task, inputs: tuple[Any, ...], device: torch.device | str | None = None
-    ) -> None:
-        self.task = task
-        self.device = device_of(net) if device is None else torch.device(device)
-        self.graph = NetworkGraph.from_module(net, pytree.tree_map(_to(device_of(net)), inputs)).to(self.device)
-        self.module = self.graph.to_module().eval()
-        self.channels = Channels.of(self.graph)
-        self.cost: Cost = flop_cost(self.graph, self.module, pytree.tree_map(_to(self.device), inputs))
-        self.rank = group_rank(self.graph)
-        self._logits: Tensor | None = None
-
-    def teacher(self, batch: Batch) -> Tensor:
-        """Outputs of the unpruned network on a batch; those of the whole training part are computed once."""
-        if batch.rows is None or self.task.augment is not None:
-            with torch.no_grad():
-                return self.task.forward(self.module, batch.inputs)
-        if self._logits is None:
-            self._logits = self.task.predict(self.module, "train", self.device)
-        return self._logits[batch.rows.to(self.device)]
 
 
 class Objective(ABC):
@@ -71,6 +37,22 @@ class Objective(ABC):
     def draws(self) -> int:
         """How many data batches a step is given."""
         return self.batches
+
+    def members(
+        self,
+        networks: Sequence[nn.Module],
+        task: Task,
+        inputs: tuple[Any, ...],
+        device: torch.device,
+        folder: Path | None = None,
+    ) -> Sequence[Member]:
+        """What a step draws from: the networks, with what a step needs of them.
+
+        Args:
+            networks, task, inputs, device: what is learned from, and where.
+            folder: for what takes long to make and should outlive an interrupted run; None where there is none.
+        """
+        return [Member(net, task, inputs, device) for net in networks]
 
     @abstractmethod
     def loss(self, metanet: MetaNetwork, member: Member, batches: Sequence[Batch]) -> Tensor:
@@ -117,7 +99,7 @@ class Repair(Objective):
             )
 
     def loss(self, metanet: MetaNetwork, member: Member, batches: Sequence[Batch]) -> Tensor:
-        keep, graph = self._mask(member), member.graph
+        keep, graph = member.random_mask(self.speedups, self.jitter, self.min_keep), member.graph
         if self.calibration:
             seen = joined([batch.inputs for batch in batches[self.batches :]])
             graph = reconstruct(graph, keep, member.task, inputs=seen, samples=_SAMPLES)
@@ -128,22 +110,6 @@ class Repair(Objective):
             return (1 - self.teacher) * member.task.loss(outputs, batch.targets) + self.teacher * soft
 
         return through(changed, member, batches[: self.batches], of_batch, batch_norms="batch")
-
-    def _mask(self, member: Member) -> Tensor:
-        channels, graph = member.channels, member.graph
-        sets = torch.zeros(len(channels.group_of))
-        sets[channels.set_of.cpu()] = member.rank.cpu()
-        per_channel, per_group = self.jitter
-        score = (
-            sets
-            + per_channel * torch.randn(len(sets))
-            + per_group * torch.randn(len(channels.layers))[channels.group_of.cpu()]
-        )
-        low, high = (math.log(speed) for speed in self.speedups)
-        allowed = member.cost.left(graph) / math.exp(low + (high - low) * float(torch.rand(())))
-        steps = removal_order(channels, score, distribution="raw", min_keep=self.min_keep)
-        count = prefix_for(len(steps), lambda k: member.cost.left(graph, keep_after(channels, steps[:k])), allowed)
-        return keep_after(channels, steps[: min(count, len(steps))])
 
 
 @dataclass(frozen=True)
@@ -186,6 +152,85 @@ class GroupLasso(Objective):
         return data + self.strength * group_lasso(changed)
 
 
+@dataclass(frozen=True)
+class Nowcast(Objective):
+    r"""Foresee fine-tuning: from a pruned network's weights after a few steps, those after one or more epochs.
+
+    .. math:: \frac{1}{K} \sum_k \frac{\| M(w_t)_k - w^*_k \|^2}{\| w_{t,k} - w^*_k \|^2}
+        + \beta\,\mathrm{CE}(f_{M(w_t)}(x), y)
+
+    Here :math:`w_t` are the weights after t steps, :math:`w^*` those at the end of a later epoch, and k runs over the
+    sizes of kernels and the kinds of node features, each tensor in units of its own scale: no change at all has the
+    first term 1. Networks, t and the epoch are drawn anew at each step from `Trajectories`. Cross-entropy is that of
+    training batches, with their statistics in batch norms.
+
+    Args:
+        trajectories: what it learns from, and how they are collected.
+        epochs: ends of epochs that are foreseen.
+        data: the weight beta of the cross-entropy.
+        batches: data batches per step.
+
+    Source: after "Accelerating training with neuron interaction and nowcasting networks" (Knyazev et al., ICLR 2025),
+    which does so for training from scratch; pruned networks, gates on the way so far and the cross-entropy are ours.
+    """
+
+    mode: ClassVar[Mode] = "nowcast"
+    trajectories: Trajectories = field(default_factory=Trajectories)
+    epochs: tuple[int, ...] = (1, 2, 4)
+    data: float = 0.0
+    batches: int = 1
+
+    def __post_init__(self) -> None:
+        last = self.trajectories.fine_tune.epochs
+        if not self.epochs or any(not 1 <= epoch <= last for epoch in self.epochs) or not self.data >= 0:
+            raise ValueError(
+                f"epochs that are foreseen lie between 1 and the {last} of a trajectory, and data is 0 or more; "
+                f"got {self.epochs} and {self.data}"
+            )
+
+    def members(
+        self,
+        networks: Sequence[nn.Module],
+        task: Task,
+        inputs: tuple[Any, ...],
+        device: torch.device,
+        folder: Path | None = None,
+    ) -> Sequence[Member]:
+        """Trajectories of the networks, collected now unless they lie in the trajectories' own folder, or this."""
+        source = self.trajectories
+        if source.folder is None and folder is not None:
+            source = replace(source, folder=folder)
+        return source.collect(networks, task, inputs, device)
+
+    def loss(self, metanet: MetaNetwork, member: Member, batches: Sequence[Batch]) -> Tensor:
+        assert isinstance(member, Trajectory)
+        cases = [(k, e) for k in self.trajectories.after for e in self.epochs if e * member.epoch > k]
+        if not cases:
+            raise ValueError(f"an epoch of {member.epoch} steps ends before {min(self.trajectories.after)} steps")
+        now, past, later = member.case(*cases[int(torch.randint(len(cases), ()))])
+        foreseen = metanet(now, past=past)
+        missed = unexplained(now, foreseen, later)
+        if not self.data:
+            return missed
+        return missed + self.data * through(foreseen, member, batches, _task_loss(member), batch_norms="batch")
+
+
+def unexplained(now: NetworkGraph, foreseen: NetworkGraph, later: NetworkGraph) -> Tensor:
+    """The share of the change from ``now`` to ``later`` that is not foreseen: 1 for no change at all.
+
+    Squares are taken in units of each tensor's scale now, and shares are averaged over kernel sizes and kinds of node
+    features that change.
+    """
+    shares = []
+    for key, _, number in tensors_of(now):
+        before, guess, after = (values_of(graph, key) for graph in (now, foreseen, later))
+        unit = tensor_scale(before, number).clamp(min=_LEAST_UNIT).unsqueeze(1)
+        change = ((after - before) / unit).square().sum()
+        if float(change) > 0:
+            shares.append(((guess - after) / unit).square().sum() / change)
+    return torch.stack(shares).mean() if shares else torch.zeros((), requires_grad=True)
+
+
 def _check(name: str, entry: Any) -> type[Objective]:
     if not (isinstance(entry, type) and issubclass(entry, Objective)):
         raise TypeError(f"the objective {name!r} is a subclass of graphsparse.metanet.Objective, got {entry!r:.80}")
@@ -196,6 +241,7 @@ OBJECTIVES: Registry[type[Objective]] = Registry("objective", check=_check)
 OBJECTIVES.register("repair", Repair)
 OBJECTIVES.register("group-norm", GroupNorm)
 OBJECTIVES.register("group-lasso", GroupLasso)
+OBJECTIVES.register("nowcast", Nowcast)
 
 
 def through(
@@ -236,10 +282,6 @@ def through(
         [(distinct[key] * leaf.grad).sum() for key, leaf in copies.items() if leaf.grad is not None]
     ).sum()
     return linear - linear.detach() + value
-
-
-def _to(device: torch.device) -> Callable[[Any], Any]:
-    return lambda value: value.to(device) if isinstance(value, Tensor) else value
 
 
 def _task_loss(member: Member) -> Callable[[Tensor, Batch], Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,10 +19,12 @@ from graphsparse.fit import BaseTask, Batch, ClipNorm, Evaluation, FitResult, Me
 from graphsparse.fit.fingerprint import model_hash, name_of, tree_hash
 from graphsparse.fit.measure import device_of
 from graphsparse.metanet.channels import Budget, arguments
-from graphsparse.metanet.fine_tuning import FineTune, blind
-from graphsparse.metanet.learn.objectives import OBJECTIVES, Member, Objective
+from graphsparse.metanet.fine_tuning import FineTune, blind, example_of
+from graphsparse.metanet.jump import NotTakenWarning
+from graphsparse.metanet.learn.member import Member
+from graphsparse.metanet.learn.objectives import OBJECTIVES, Objective
 from graphsparse.metanet.metanetwork import MetaNetwork
-from graphsparse.metanet.pruning import Selection, carve, example_of
+from graphsparse.metanet.pruning import Selection, carve
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Validation:
 
     def area(self, metanet: MetaNetwork | None, networks: Sequence[nn.Module], task: Task) -> float:
         """The mean area over networks; the test part of the task is not read."""
-        small = self._seen(task)
+        small, fine_tune = self._seen(task), self.fine_tune.with_metanetwork(metanet)
         areas = []
         for network in networks:
             device = device_of(network if metanet is None else metanet)
@@ -56,7 +59,9 @@ class Validation:
             for speed in self.speedups:
                 budget = Budget(speedup=speed)
                 module, _ = carve(net, metanet, small, budget, self.selection, inputs, self.fine_tune)
-                tuned = self.fine_tune.run(module, small, teacher=net)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", NotTakenWarning)  # an early metanetwork jumps badly
+                    tuned = fine_tune.run(module, small, teacher=net, example_inputs=inputs)
                 scores.append(small.score(module, "val", device) if tuned is None else tuned.val)
             x = [math.log(speed) for speed in self.speedups]
             pieces = [(b - a) * (s + t) / 2 for a, b, s, t in zip(x, x[1:], scores, scores[1:], strict=False)]
@@ -107,7 +112,8 @@ def meta_train(
         lr, weight_decay, clip: of AdamW; ``clip`` bounds the norm of the gradient.
         seed: of everything that is drawn; not of the metanetwork's initial weights.
         example_inputs: as for `NetworkGraph.from_module`; None takes one example of the training part.
-        checkpoint: a file, written after every epoch; an interrupted run goes on from it to the same result.
+        checkpoint: a file, written after every epoch; an interrupted run goes on from it to the same result. The
+            trajectories of the objective "nowcast" lie beside it, in a folder that ends in ``.trajectories``.
         progress, tensorboard: as for `graphsparse.fit.fit`.
 
     Returns:
@@ -134,7 +140,9 @@ def meta_train(
     if not networks or not val_networks:
         raise ValueError("meta-training needs at least one network to learn from and one to be judged on")
     inputs, where = example_of(task) if example_inputs is None else arguments(example_inputs), device_of(metanet)
-    learning = _MetaTask(networks, list(val_networks), task, found, validation or Validation(), steps, inputs, where)
+    folder = None if checkpoint is None else Path(checkpoint).with_suffix(".trajectories")
+    members = found.members(networks, task, inputs, where, folder)
+    learning = _MetaTask(members, list(val_networks), task, found, validation or Validation(), steps)
     return fit(
         metanet,
         learning,
@@ -156,16 +164,14 @@ class _MetaTask(BaseTask):
 
     def __init__(
         self,
-        networks: Sequence[nn.Module],
+        members: Sequence[Member],
         held_out: Sequence[nn.Module],
         task: Task,
         objective: Objective,
         validation: Validation,
         steps: int,
-        inputs: Any,
-        device: torch.device,
     ) -> None:
-        self.members = [Member(net, task, inputs, device) for net in networks]
+        self.members = members
         self.held_out, self.task, self.objective = held_out, task, objective
         self.validation, self.steps = validation, steps
         name = f"area of {task.metric.name}"
