@@ -24,7 +24,8 @@ else:
 
 COMMANDS = [
     ["ticket"], ["sparsify"], ["advise"], ["report"], ["bench", "tickets"], ["bench", "sparse"], ["meta", "zoo"],
-    ["meta", "train"], ["meta", "prune"], ["list"], ["doctor"], ["sparse", "train"], ["data", "list"], ["data", "info"], ["data", "fetch"],
+    ["meta", "train"], ["meta", "prune"], ["list"], ["doctor"], ["sparse", "train"], ["data", "list"], ["data", "info"],
+    ["data", "fetch"],
 ]  # fmt: skip
 QUICK = ["ticket", "--seeds", "1", "--epochs", "2", "--hidden", "4", "--points", "1"]
 

@@ -63,7 +63,7 @@ def features(
         ValueError: for an unknown matrix or more features than it reads, and what
             :func:`graphsparse.sparse.train` refuses.
 
-    Source: after Zimmer, F., "Feature selection with neural networks by rotating inputs" (RelChaNet), 2024; here the
+    Source: after Zimmer, "RelChaNet: neural network feature selection using relative change scores", 2024; here the
     features that go are those of least weight, not those of least relative change.
 
     Example:
