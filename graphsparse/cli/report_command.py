@@ -17,6 +17,7 @@ PAGES = (  # the modules that register a kind of run
     "graphsparse.edges.page",
     "graphsparse.metanet.page",
     "graphsparse.sparse.compare.page",
+    "graphsparse.sparse.page",
     "graphsparse.tickets.compare.bench_page",
     "graphsparse.tickets.compare.ticket_page",
 )

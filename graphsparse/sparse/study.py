@@ -19,7 +19,8 @@ from graphsparse.keep_rule import Keep
 from graphsparse.nn import make, make_cnn
 from graphsparse.nn.make_net import seeded
 from graphsparse.params import save_masks
-from graphsparse.report import plain, provenance, table, write_json
+from graphsparse.report import plain, provenance, say, table, write_json
+from graphsparse.report.runs import write_report
 from graphsparse.sparse.training import train
 from graphsparse.tensor_bytes import to_bytes
 
@@ -56,7 +57,7 @@ class SparseStudy:
     tensorboard: Path | None = None
 
     def run(self, out: Path, console: Console) -> dict[str, Any]:
-        """Train, write the weights, masks and figures, and print them; an interrupted run goes on.
+        """Train, write weights, masks, figures and a page, and print them; an interrupted run goes on.
 
         Raises:
             ValueError: for unknown names and what else :func:`graphsparse.sparse.train` refuses.
@@ -84,9 +85,14 @@ class SparseStudy:
         state = {name: value.detach().cpu().contiguous().clone() for name, value in result.module.state_dict().items()}
         with atomic_write(out / MODEL) as partial:
             partial.write_bytes(to_bytes(state, {"format": "pt"}))
-        figures = {**result.metrics, "counts": result.counts, "history": result.fit.history}
+        sizes = {name: mask.numel() for name, mask in result.masks.items()}
+        figures = {**result.metrics, "maximize": task.metric.maximize, "counts": result.counts, "sizes": sizes}
+        figures["history"] = result.fit.history
         found: dict[str, Any] = plain({**provenance("sparse train", self), **figures})
         write_json(out / RESULT, found)
+        from graphsparse.sparse.page import sparse_run  # which reads what is written here
+
+        page = write_report(out, sparse_run)
         shapes = {name: list(mask.shape) for name, mask in result.masks.items()}
         rows = [
             [name, "x".join(map(str, shapes[name])), f"{kept:,}", f"{100 * kept / result.masks[name].numel():.2f} %"]
@@ -95,6 +101,7 @@ class SparseStudy:
         console.print(table(f"{self.data}, {self.method}", ["tensor", "shape", "kept", "share"], rows))
         share = "weights kept {weights_kept:.2%}, of matrices {weights_kept_matrices:.2%}".format(**result.metrics)
         console.print(f"{task.metric.name} val {found['val']:.4f}, test {found['test']:.4f}; {share}", highlight=False)
+        say(console, f"weights: {out / MODEL}  masks: {out / MASKS}  figures: {out / RESULT}  page: {page}")
         return found
 
     def problem(self) -> tuple[BaseTask, nn.Module, int, float]:

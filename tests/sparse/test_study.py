@@ -12,8 +12,10 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from graphsparse import cli
+from graphsparse.cli.report_command import know_runs
 from graphsparse.errors import DataError
 from graphsparse.params import load_masks
+from graphsparse.report.runs import read_run
 from graphsparse.sparse.study import SparseStudy
 
 WORDS = ["sparse", "train", "--method", "set", "--keep", "0.1", "--epochs", "1", "--hidden", "8", "--json"]
@@ -34,6 +36,25 @@ def test_the_command_writes_weights_masks_and_figures_and_resumes(tmp_path: Path
     other = json.loads((tmp_path / "metrics.json").read_text())
     assert {k: v for k, v in other.items() if k != "machine"} == {k: v for k, v in figures.items() if k != "machine"}
     assert isinstance(CliRunner().invoke(cli.app, [*WORDS, "--seed", "1", "--out", str(tmp_path)]).exception, DataError)
+
+
+def test_a_page_shows_the_run_and_several_beside_each_other(tmp_path: Path) -> None:
+    know_runs()
+    for seed in (0, 1):
+        SparseStudy(method="magnitude", keep="0.1", hidden=8, epochs=2, seed=seed).run(
+            tmp_path / f"run-{seed}", Console(quiet=True)
+        )
+    run = read_run(tmp_path / "run-0")
+    figures = json.loads((tmp_path / "run-0" / "metrics.json").read_text())
+    assert run.kind == "sparse train"
+    assert f"{100 * figures['test']:.2f} % test accuracy" in run.lead
+    assert [len(trend.x) for trend in run.trends] == [2]
+    titles = [section.title for section in run.sections]
+    assert titles == ["The training", "Weights kept of each tensor", "How it was made, and how to run it again"]
+    assert "<html" in (tmp_path / "run-0" / "report.html").read_text()
+    folders = [str(tmp_path / f"run-{seed}") for seed in (0, 1)]
+    both = CliRunner().invoke(cli.app, ["report", *folders, "--out", str(tmp_path / "both.html")])
+    assert both.exit_code == 0, (both.output, both.exception)
 
 
 def test_graphs_images_and_what_is_neither() -> None:
