@@ -30,7 +30,7 @@ def sparse_run(folder: Path) -> Run | None:
     share = f"{100 * record['weights_kept_matrices']:.2f} % of the matrices' weights"
     options = record["options"]
     lead = (
-        f"On {options['data']}, {options['method']} keeps {share} ({100 * record['weights_kept']:.2f} % of all weights) "
+        f"On {options['data']}, {options['method']} keeps {share} ({100 * record['weights_kept']:.2f} % of all) "
         f"and reaches {unit.text(record['test'])} test {unit.metric}, {unit.text(record['val'])} on validation data."
     )
     return Run(
@@ -62,8 +62,8 @@ def _training(record: Mapping[str, Any], trends: list[Trend], unit: Unit) -> Sec
         lines(f"{trends[0].y_label} by epoch", trends, note=f"The best epoch is {record['best_epoch'] + 1}."),
         lines("Training loss by epoch", [loss]),
         Prose(
-            f"{record['steps']:,} steps. {100 * record['seen']:.1f} % of the selected weights were kept at some time. The "
-            "best epoch is looked for among those that are as sparse as the end."
+            f"{record['steps']:,} steps. {100 * record['seen']:.1f} % of the selected weights were kept at some time. "
+            "The best epoch is looked for among those that are as sparse as the end."
         ),
     ]
     return Section("The training", blocks, [method])
