@@ -1,7 +1,7 @@
 """Sparse training by every method: the rows and tables behind docs/sparse.md.
 
     python benchmarks/sparse.py run [--plan layers,dst,nm,cora,tickets] [--seeds 5] [--jobs 1]
-    python benchmarks/sparse.py table     # results/sparse.json, and docs/sparse.md below its mark
+    python benchmarks/sparse.py table    # results/sparse.json, and docs/sparse.md below its mark
 
 A run resumes; each is one line in results/sparse/rows.jsonl, of tickets in results/sparse/tickets/rows.jsonl. The
 protocol is that of `graphsparse bench sparse`: digits with an MLP 64-256-256-10, 603 steps of SGD (67 epochs, rate 0.1,

@@ -18,7 +18,7 @@ from graphsparse.cores import usable_cores
     "sparse",
     examples=(
         "graphsparse bench sparse --quick",
-        "graphsparse bench sparse --data digits --method rigl,set,gmp --keep 0.05,0.02 --seeds 5",
+        "graphsparse bench sparse --data digits --method rigl,set --keep 0.05,0.02",
     ),
     writes="out",
 )

@@ -71,7 +71,7 @@ def test_a_network_without_hidden_neurons_is_told() -> None:
 
 def test_features_that_matter_are_found_and_the_others_read_nothing() -> None:
     net = mlp()
-    found = features(task(), net, keep=3, grow="gradient", epochs=60, lr=0.02)
+    found = features(task(), net, keep=3, epochs=60, lr=0.02)
     assert {2, 7} <= set(found.features.tolist())
     weight = found.training.module.get_parameter("0.weight")
     assert sorted(found.features.tolist()) == weight.any(0).nonzero().view(-1).tolist()
@@ -79,11 +79,9 @@ def test_features_that_matter_are_found_and_the_others_read_nothing() -> None:
     assert net[0].weight.count_nonzero() == 200
 
 
-def test_features_rotate_by_chance_and_begin_at_zero() -> None:
-    found = features(task(), mlp(), keep=2, epochs=60, lr=0.02)
+def test_features_rotate_by_chance() -> None:
+    found = features(task(), mlp(), keep=2, grow="random", epochs=60, lr=0.02)
     assert found.training.metrics["seen"] > 0.6, "others were tried"
-    short = features(task(), mlp(), keep=2, epochs=2, lr=1e-6)
-    assert float(short.training.module.get_parameter("0.weight").detach().abs().max()) < 1e-4
 
 
 def test_words_of_a_graph() -> None:
