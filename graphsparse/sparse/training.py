@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from graphsparse.fit import BaseTask, Callback, Distill, FitResult, Report, Task
 from graphsparse.fit.loop import OptimizerFactory
 from graphsparse.fit.measure import device_of
 from graphsparse.keep_rule import Keep, check_seed, whole_number
-from graphsparse.params import Sparsifier, weights_kept
+from graphsparse.params import METHODS, Modules, Sparsifier, prunable, weights_kept
 from graphsparse.params.counting import Which
+from graphsparse.params.whole_blocks import find_blocks_in
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ def train(
         method, keep, seed, which, init: as for :class:`graphsparse.params.Sparsifier`; ``seed`` is that of the
             training, too.
         axes: more of the sparsifier's arguments by name: ``pattern``, ``distribution``, ``score``, ``schedule``,
-            ``rule``.
+            ``rule``. For ``"blocks"`` the pattern is, unless it is given, that of the blocks whose input and output
+            have one shape.
         epochs, lr, weight_decay, optimizer, distill, device: as for :func:`graphsparse.fit.fit`.
         callbacks: more of them, attached before the sparsifier, such as a learning rate's schedule.
         checkpoint, checkpoint_every, progress, tensorboard: as for :func:`graphsparse.fit.fit`; a run that was
@@ -99,7 +102,10 @@ def train(
     module.to(device_of(net) if device is None else device)
     task.check(module)
     steps = epochs * steps_of(task, module)
-    sparsifier = Sparsifier(module, method, keep=keep, steps=steps, seed=seed, which=which, init=init, **(axes or {}))
+    axes = dict(axes or {})
+    if method is not None and METHODS.find(method).modules and axes.get("pattern") is None:
+        axes["pattern"] = Modules(_blocks(task, module))
+    sparsifier = Sparsifier(module, method, keep=keep, steps=steps, seed=seed, which=which, init=init, **axes)
     found = fit(
         module,
         task,
@@ -122,7 +128,7 @@ def train(
     metrics = {"metric": task.metric.name, "val": val, "test": test}
     if task.metric.name == "accuracy":
         metrics |= {"val_accuracy": val, "test_accuracy": test}
-    metrics |= weights_kept(module, masks)
+    metrics |= weights_kept(prunable(net), masks)  # of the given network: blocks that are gone count, too
     metrics |= {"best_epoch": found.best_epoch, "steps": steps, "seen": sparsifier.seen}
     return SparseResult(module, masks, sparsifier.counts(), metrics, found)
 
@@ -140,11 +146,24 @@ def steps_of(task: BaseTask, net: nn.Module) -> int:
         if isinstance(part, torch.utils.data.DataLoader):
             return len(part)
         return math.ceil(len(part[1] if isinstance(part, tuple) else part) / task.batch_size)
+    with _rehearsed(task, net) as (_, losses):
+        return sum(1 for _ in losses)
+
+
+def _blocks(task: BaseTask, net: nn.Module) -> list[str]:
+    """Blocks that can become the identity, found in one batch of training."""
+    with _rehearsed(task, net) as (twin, losses):
+        return find_blocks_in(twin, lambda: next(iter(losses)))
+
+
+@contextmanager
+def _rehearsed(task: BaseTask, net: nn.Module) -> Iterator[tuple[nn.Module, Iterable[Tensor]]]:
+    """A copy of the network and its losses in an epoch, without gradients; generators stay as they are."""
     twin = copy.deepcopy(net)
     device = device_of(twin)
     session = task.start(twin, device)
     with rng.preserved(device, session.generators()), torch.no_grad():
-        return sum(1 for _ in session.losses())
+        yield twin, session.losses()
 
 
 def _figures(task: BaseTask, module: nn.Module) -> tuple[float, float]:
