@@ -18,11 +18,9 @@ from graphsparse.metanet.channels.criteria import (
 )
 from graphsparse.metanet.channels.cutting import (
     KeptChannels,
-    ShrinkError,
     cut,
     initialise,
     layer_widths,
-    least_pruned,
     shrink,
 )
 from graphsparse.metanet.channels.group import Cut, Group, group_of
@@ -35,6 +33,7 @@ from graphsparse.metanet.channels.penalties import (
     group_lasso,
     group_norm,
 )
+from graphsparse.metanet.channels.search import least_pruned
 from graphsparse.metanet.channels.sets import (
     Channels,
     Distribution,
@@ -44,7 +43,7 @@ from graphsparse.metanet.channels.sets import (
     masked,
     removal_order,
 )
-from graphsparse.metanet.channels.slicing import cut_out
+from graphsparse.metanet.channels.slicing import ShrinkError, cut_out
 from graphsparse.metanet.channels.units import Cuts, NetworkUnits, find_units
 
 __all__ = [

@@ -11,7 +11,8 @@ from torch import nn
 
 from graphsparse.metanet import Channels, NetworkGraph, ShrinkError, masked, shrink
 from graphsparse.metanet.channels.budget import count_flops, flop_cost
-from graphsparse.metanet.channels.cutting import cut, cuttable, least_pruned
+from graphsparse.metanet.channels.cutting import cut
+from graphsparse.metanet.channels.search import cuttable, least_pruned
 from graphsparse.metanet.channels.sets import keep_after, removal_order
 
 IN_PART = ["resnet20", "shuffle", "vit", "vit-fused"]
