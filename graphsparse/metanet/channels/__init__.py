@@ -24,6 +24,7 @@ from graphsparse.metanet.channels.cutting import (
     shrink,
 )
 from graphsparse.metanet.channels.group import Cut, Group, group_of
+from graphsparse.metanet.channels.held import held_layers, keep_whole, warn_of_held
 from graphsparse.metanet.channels.least_squares import (
     batch_statistics,
     reconstruct,
@@ -74,9 +75,11 @@ __all__ = [
     "group_lasso",
     "group_norm",
     "group_of",
+    "held_layers",
     "importance",
     "initialise",
     "keep_after",
+    "keep_whole",
     "layer_widths",
     "least_pruned",
     "masked",
@@ -85,4 +88,5 @@ __all__ = [
     "removal_order",
     "shrink",
     "square_sums",
+    "warn_of_held",
 ]

@@ -25,7 +25,7 @@ class CutRunError(Exception):
         self.path = path
 
 
-class ZerosDoNotCount(TorchDispatchMode):
+class ZerosDoNotCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Functions over an axis that give the same whether channels are zero or gone, in the place of averages.
 
     A layer norm or a mean over channels rightly gives something else after a cut. With these in their place the cut
@@ -37,7 +37,7 @@ class ZerosDoNotCount(TorchDispatchMode):
     """
 
     def __init__(self, level: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.level = level
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

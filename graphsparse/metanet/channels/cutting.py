@@ -231,9 +231,7 @@ def cut(module: nn.Module, kept: Mapping[str, Sequence[int]], example_inputs: Te
             raise ShrinkError(f"the module has no linear or convolution layer named '{name}'")
         width = nodes.shape[-1]
         if not stay or min(stay) < 0 or max(stay) >= width or len(set(stay)) < len(stay):
-            raise ShrinkError(
-                f"layer '{name}' has {width} channels: the kept ones must be some of them, once each"
-            )
+            raise ShrinkError(f"layer '{name}' has {width} channels: the kept ones must be some of them, once each")
         gone = torch.ones(width, dtype=torch.bool)
         gone[list(stay)] = False
         keep[nodes[..., gone]] = False

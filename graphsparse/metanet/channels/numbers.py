@@ -20,7 +20,9 @@ class Number(NamedTuple):
     values: tuple[Any, ...]
 
 
-def numbers_after(module: nn.Module, cuts: Mapping[str, Axes], sizes: Mapping[str, set[tuple[int, int]]]) -> list[Number]:
+def numbers_after(
+    module: nn.Module, cuts: Mapping[str, Axes], sizes: Mapping[str, set[tuple[int, int]]]
+) -> list[Number]:
     """The numbers of all modules after a cut.
 
     Layers of torch know theirs by their tensors. Of any other module each whole number that was the length of an axis
@@ -154,7 +156,7 @@ def _bilinear(part: Any, own: Mapping[str, Axes], sizes: Sizes) -> dict[str, Any
 def _recurrent(part: Any, own: Mapping[str, Axes], sizes: Sizes) -> dict[str, Any]:
     names = ("weight_ih_l0", "weight_hh_l0") if isinstance(part, nn.RNNBase) else ("weight_ih", "weight_hh")
     read, again = (own.get(name) for name in names)
-    found = {}
+    found: dict[str, Any] = {}
     if read is not None:
         gates = len(read[0]) // part.hidden_size
         found = {"input_size": _left(read[1]), "hidden_size": _left(read[0]) // gates}
@@ -168,11 +170,11 @@ def _attention(part: Any, own: Mapping[str, Axes], sizes: Sizes) -> dict[str, An
     if joint is None and query is None:
         return {}
     width = _left(joint[0]) // 3 if joint is not None else _left(query[0])  # type: ignore[index]
-    found = {"embed_dim": width, "head_dim": width // part.num_heads, "kdim": width, "vdim": width}
+    found: dict[str, Any] = {"embed_dim": width, "head_dim": width // part.num_heads, "kdim": width, "vdim": width}
     if joint is None:
-        for name in ("k", "v"):
+        for name, whole in (("k", part.kdim), ("v", part.vdim)):
             weight = own.get(f"{name}_proj_weight")
-            found[f"{name}dim"] = getattr(part, f"{name}dim") if weight is None else _left(weight[1])
+            found[f"{name}dim"] = whole if weight is None else _left(weight[1])
     return found
 
 

@@ -59,8 +59,13 @@ def least_pruned(
         raise ValueError(
             f"the target cannot be reached: with all groups cut down to what must stay (min_keep, round_to) "
             f"{left / whole:.3f} of the cost is left, and {float(limit) / whole:.3f} is asked for"
-            + (f"; {held} of {int(free.sum())} sets of channels cannot be cut" if held else "")
+            + (f"; {held} of {int(free.sum())} sets of channels cannot be cut ({_why(channels)})" if held else "")
         )
+
+
+def _why(channels: Channels) -> str:
+    """The reason that was found last (`Channels.without` puts it first)."""
+    return next(iter(channels.reasons.values()))
 
 
 class _Search:

@@ -22,7 +22,7 @@ def training_cuts(
     axes: Mapping[str, Sequence[Tensor]],
     known: Callable[[str], bool],
 ) -> dict[str, Tensor]:
-    """Which elements stay of tensors that only training reads; none where it calls no layers of its own.
+    """Which elements stay of tensors that only training reads; none where evaluation reads all.
 
     Args:
         module: with its full widths.
@@ -30,13 +30,11 @@ def training_cuts(
         axes: what stays of what evaluation reads.
         known: whether evaluation reads a tensor.
     """
-    more = _in_training(inputs)
-    trained, learned = _pass_of(module, more, training=True)
-    if learned is None or trained <= _pass_of(module, inputs, training=False)[0]:
+    if all(known(name) for name, _ in module.named_parameters()):
         return {}
     read = {name for name, _ in (*module.named_parameters(), *module.named_buffers()) if known(name)}
     try:
-        return cut_along(module, more, read, axes)
+        return cut_along(module, _in_training(inputs), read, axes)
     except TraceError:  # what cannot be followed keeps its channels: see `trains_alike`
         return {}
 
@@ -44,29 +42,20 @@ def training_cuts(
 def trains_alike(wide: nn.Module, small: nn.Module, inputs: tuple[Any, ...]) -> bool:
     """Whether the cut module runs in training mode as the whole one does, where that runs."""
     inputs = _in_training(inputs)
-    expected = _pass_of(wide, inputs, training=True)[1]
+    expected = _outputs(wide, inputs)
     if expected is None:
         return True
-    found = _pass_of(small, inputs, training=True)[1]
+    found = _outputs(small, inputs)
     return found is not None and [part.shape for part in found] == [part.shape for part in expected]
 
 
-def _pass_of(
-    module: nn.Module, inputs: tuple[Any, ...], *, training: bool
-) -> tuple[set[nn.Module], list[Tensor] | None]:
-    """Which layers one pass calls, and its outputs, None if it fails; the module's state and mode stay as they are."""
-    called: set[nn.Module] = set()
-    layers = [part for part in module.modules() if next(part.parameters(recurse=False), None) is not None]
-    hooks = [part.register_forward_hook(lambda part, *_: called.add(part)) for part in layers]
+def _outputs(module: nn.Module, inputs: tuple[Any, ...]) -> list[Tensor] | None:
+    """What a pass in training mode gives, None if it fails; the module's state and mode stay as they are."""
     try:
         with torch.no_grad(), _undisturbed(module):
-            module.train(training)
-            return called, [part for part in pytree.tree_leaves(module(*inputs)) if isinstance(part, Tensor)]
+            return [part for part in pytree.tree_leaves(module.train()(*inputs)) if isinstance(part, Tensor)]
     except Exception:
-        return called, None
-    finally:
-        for hook in hooks:
-            hook.remove()
+        return None
 
 
 @contextmanager
@@ -91,5 +80,3 @@ def _in_training(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _is_one(part: Any) -> bool:
     return isinstance(part, Tensor) and part.dim() > 0 and len(part) == 1
-
-

@@ -111,7 +111,9 @@ def _move_mixed(values: list[Value], overload: Callable[..., Any], args: Any, kw
     return pytree.tree_map(Mixed, torch.vmap(moved, -1, -1)(value.index))
 
 
-def stored_of(name: str, overload: Callable[..., Any], args: Any, kwargs: Any, results: Any) -> list[tuple[Elements, ...]]:
+def stored_of(
+    name: str, overload: Callable[..., Any], args: Any, kwargs: Any, results: Any
+) -> list[tuple[Elements, ...]]:
     """The elements of buffers behind each of the results of an operation on constants, as far as they can be told."""
     values = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Const)]
     tensors = [leaf for leaf in pytree.tree_leaves(results) if isinstance(leaf, Tensor)]

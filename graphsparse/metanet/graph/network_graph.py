@@ -260,15 +260,16 @@ class NetworkGraph:
     def coupled(self) -> Tensor:
         """Number [num_nodes] of the set of channels that can only be pruned together with each node.
 
-        Two nodes are in one set if relations of the types in ``COUPLING`` connect them, or shapes tie them: equal
-        parts of an axis, heads of one width.
+        Two nodes are in one set if relations of the types in ``COUPLING`` connect them, or shapes tie them: equal parts
+        of an axis, heads of one width.
         """
-        return components(self.coupled_pairs().cpu(), self.num_nodes).to(self.layer.device)
+        pairs = torch.cat([self.coupled_pairs().cpu(), self._architecture.structure.ties], dim=1)
+        return components(pairs, self.num_nodes).to(self.layer.device)
 
     def coupled_pairs(self) -> Tensor:
-        """The pairs of nodes [2, n] of all relations of the types in ``COUPLING``, and those that shapes tie."""
+        """The pairs of nodes [2, n] of all relations of the types in ``COUPLING``."""
         kinds = [pairs for kind, pairs in self.relations.items() if kind in COUPLING]
-        return torch.cat([*kinds, self._architecture.structure.ties.to(self.layer.device)], dim=1)
+        return torch.cat([*kinds, torch.empty(2, 0, dtype=torch.int64, device=self.layer.device)], dim=1)
 
     def to_data(self) -> HeteroData:
         """The graph for PyTorch Geometric: node type ``channel``, an edge type for each kernel class and relation."""

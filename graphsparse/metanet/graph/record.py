@@ -252,7 +252,8 @@ class Record:
 
     def tie(self, src: Tensor, dst: Tensor) -> None:
         """Pairs of ids that are cut together, though no operation brings them together."""
-        pairs = torch.stack([part.reshape(-1) for part in torch.broadcast_tensors(src, dst)])
+        shape = broadcast(src.shape, dst.shape)
+        pairs = torch.stack([part.expand(shape).reshape(-1) for part in (src, dst)])
         self.ties.append(pairs[:, (pairs >= 0).all(0)])
 
     def hold(self, reason: str, ids: Tensor) -> None:
@@ -265,8 +266,8 @@ class Record:
 
     def meet(self, left: Tensor, right: Tensor) -> None:
         """Elements of parameters that are computed with each other: one that lies on no id goes with the other."""
-        pairs = torch.stack([part.reshape(-1) for part in torch.broadcast_tensors(left, right)])
-        self.meets.append((pairs[0], pairs[1]))
+        shape = broadcast(left.shape, right.shape)
+        self.meets.append((left.expand(shape).reshape(-1), right.expand(shape).reshape(-1)))
 
     def lay(self, family: str, *parts: tuple[str, Elements, Tensor]) -> None:
         """Slots: the elements of each part lie on the ids that they meet (both broadcast)."""

@@ -167,9 +167,8 @@ def _standing(
 
 
 def _meets(record: Record, starts: Mapping[int, str]) -> Iterable[tuple[str, Tensor, str, Tensor]]:
-    for left, right in record.meets:
-        valid = (left >= 0) & (right >= 0)
-        left, right = left[valid], right[valid]
+    for both in record.meets:
+        left, right = torch.stack(both)[:, (both[0] >= 0) & (both[1] >= 0)]
         for name, mine, first in _owners(left, starts):
             for other, theirs, second in _owners(right[mine], starts):
                 if name != other:

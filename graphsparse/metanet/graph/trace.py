@@ -43,8 +43,10 @@ from graphsparse.metanet.graph.record import (
 from graphsparse.metanet.graph.rules import RULES
 from graphsparse.metanet.graph.widths import tie_parts
 
-_RESHAPES = frozenset("view reshape _unsafe_view unflatten pixel_shuffle pixel_unshuffle".split())
-_PARTS = frozenset("split chunk unsafe_split unsafe_chunk tensor_split split_with_sizes hsplit vsplit".split())
+_RESHAPES = frozenset(("view", "reshape", "_unsafe_view", "unflatten", "pixel_shuffle", "pixel_unshuffle"))
+_PARTS = frozenset(
+    ("split", "chunk", "unsafe_split", "unsafe_chunk", "tensor_split", "split_with_sizes", "hsplit", "vsplit")
+)
 _LARGEST = 2**20  # ids of one activation that are kept for its sizes
 
 

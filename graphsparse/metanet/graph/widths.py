@@ -84,7 +84,7 @@ def tie_heads(record: Record) -> None:
     """
     for query, numbered in record.queries:
         heads = record.root(query).flatten()
-        if numbered or len(heads.unique()) < len(heads):
+        if numbered or len(torch.unique(heads)) < len(heads):
             continue
         for blocks in record.kernels.values():
             for block in blocks:

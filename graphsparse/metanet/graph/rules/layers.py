@@ -81,9 +81,8 @@ def convolution(
         if isinstance(weight, Const):
             record.relate("reduce", src, dst)
     if isinstance(weight, Const):
-        shape = (*src.shape, *[1] * (len(weight.shape) - 2))
         for ends in (src, dst):
-            record.stand(weight.stored, ends.reshape(*weight.shape[:2], *shape[3:]))
+            record.stand(weight.stored, ends.reshape(*weight.shape[:2], *[1] * (len(weight.shape) - 2)))
     elif isinstance(weight, Mixed):
         raise UncoveredError("its weight is a mean of parameters")
     shapes = [torch.empty(value.shape, device="meta") for value in (input, weight)]
@@ -205,6 +204,8 @@ def reduction(record: Record, **arguments: Any) -> Ids | Mixed:
     dim, keepdim = arguments.get("dim"), bool(arguments.get("keepdim", False))
     if isinstance(value, Elements | Mixed):
         return mixed(value, dim, keepdim)
+    if not isinstance(value, Ids):
+        raise UncoveredError("it reduces what is no tensor of the network")
     axes = [dim] if isinstance(dim, int) else list(dim or range(len(value.shape)))
     return Ids(reduced(record, value.tensor, axes, keepdim))
 

@@ -159,6 +159,8 @@ def _reshaped(value: Value, shape: tuple[int, ...]) -> Value:
         return Ids(value.tensor.reshape(shape))
     if isinstance(value, Const):
         return Const(value.tensor.reshape(shape))
+    if isinstance(value, Mixed):
+        raise UncoveredError("an activation meets what is computed from a whole parameter")
     index = value.indices().reshape(shape)
     return Elements(value.start, index.shape, index)
 
@@ -231,5 +233,7 @@ def _laid_out(value: Value, names: str, parts: tuple[list[str], ...], sizes: dic
     if isinstance(value, Elements):
         index = value.indices().permute(order).reshape(shape)
         return Elements(value.start, index.shape, index)
+    if isinstance(value, Mixed):
+        raise UncoveredError("an activation meets what is computed from a whole parameter")
     tensor = value.tensor.permute(order).reshape(shape)
     return Ids(tensor) if isinstance(value, Ids) else Const(tensor)
