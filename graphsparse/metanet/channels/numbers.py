@@ -160,7 +160,7 @@ def _recurrent(part: Any, own: Mapping[str, Axes], sizes: Sizes) -> dict[str, An
     if read is not None:
         gates = len(read[0]) // part.hidden_size
         found = {"input_size": _left(read[1]), "hidden_size": _left(read[0]) // gates}
-    if again is not None and getattr(part, "proj_size", 0):
+    if again is not None and isinstance(part, nn.RNNBase) and part.proj_size:
         found["proj_size"] = _left(again[1])
     return found
 
