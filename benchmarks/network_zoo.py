@@ -6,6 +6,7 @@ import functools
 import importlib
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -126,13 +127,11 @@ def images(*shape: int) -> tuple[torch.Tensor, ...]:
 def prepare() -> None:
     """Import all packages once: torchvision's Python half runs beside a torch without its compiled operations."""
     warnings.simplefilter("ignore")
-    library = torch.library.Library("torchvision", "DEF")  # noqa: TOR901
+    library = torch.library.Library("torchvision", "DEF")
     kinds = ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d")
-    for name in ("nms", "qnms", *kinds, *(f"_{kind}_backward" for kind in kinds)):
-        try:
+    with suppress(RuntimeError):  # the compiled operations are there
+        for name in ("nms", "qnms", *kinds, *(f"_{kind}_backward" for kind in kinds)):
             library.define(f"{name}(Tensor a) -> Tensor")
-        except RuntimeError:  # the compiled operations are there
-            break
     prepare.library = library  # type: ignore[attr-defined]  # it lives as long as what it defines
     for package in ("torchvision", "timm", "transformers", "monai.networks.nets", "segmentation_models_pytorch"):
         importlib.import_module(package)

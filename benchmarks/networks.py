@@ -5,10 +5,10 @@
     python benchmarks/networks.py table            # prints the table of docs/networks.md
 
 It needs timm, pytorchcv, transformers, monai and segmentation-models-pytorch, which the project does not. Install them
-into a virtual environment of their own (``--system-site-packages``; ``pip install --no-deps`` where one asks for another
-torch). Every network runs in a process of its own with at most 120 s of computing and 8 GB, group l2 norm and uniform
-distribution, no training: ``2x`` and ``4x`` are FLOPs before over FLOPs after, and count as reached within 2 %. Beside
-it one step of Torch-Pruning's ``BasePruner`` (ratio 0.3, the last layer ignored) runs on a copy.
+into a virtual environment of their own (``--system-site-packages``; ``pip install --no-deps`` where one asks for
+another torch). Every network runs in a process of its own with at most 120 s of computing and 8 GB, group l2 norm and
+uniform distribution, no training: ``2x`` and ``4x`` are FLOPs before over FLOPs after, and count as reached within 2 %.
+Beside it one step of Torch-Pruning's ``BasePruner`` (ratio 0.3, the last layer ignored) runs on a copy.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import resource
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty
 from typing import Any
 
 import torch
@@ -192,11 +194,10 @@ def run(names: list[str]) -> None:
         found: dict[str, Any] | None = None
         until = time.monotonic() + 10 * SECONDS
         while found is None and (process.is_alive() or not queue.empty()) and time.monotonic() < until:
-            try:
+            with suppress(Empty):
                 found = queue.get(timeout=1)
-            except Exception:
-                if _memory(process.pid) > MEMORY:
-                    found = {"error": f"more than {MEMORY >> 30} GB"}
+            if _memory(process.pid) > MEMORY:
+                found = {"error": f"more than {MEMORY >> 30} GB"}
         process.kill()
         process.join()
         row = {"network": name, "family": family, **(found or {"error": f"more than {SECONDS} s of computing"})}
