@@ -114,9 +114,9 @@ class Work:
         self.blind = blind(self.task)  # nothing but the last evaluation of a test network looks at the test part
         self.inputs = example_of(self.task)
 
-    def networks(self, part: str) -> list[Any]:
-        """The modules of a part, trained now where they are missing."""
-        recipes = self.study.recipes()[part]
+    def networks(self, part: str, count: int | None = None) -> list[Any]:
+        """The (first) modules of a part, trained now where they are missing."""
+        recipes = self.study.recipes()[part][:count]
         for recipe in recipes:
             if not (self.folder / part / recipe.name / "network.json").exists():
                 train_zoo(self.folder / part, [recipe], self.study.images)
@@ -218,7 +218,7 @@ def run(arguments: argparse.Namespace) -> None:
     foreseen(work, methods, chosen, arguments.out, done)
     about = provenance("nowcast")
     for seed in range(arguments.seeds):
-        for net, module in enumerate(work.networks("unseen")[: arguments.nets]):
+        for net, module in enumerate(work.networks("unseen", arguments.nets)):
             todo = [m for m in methods if (arguments.study, net, m, seed) not in done]
             cut = work.cut(module, seed) if todo else None
             for method in todo:
@@ -236,7 +236,7 @@ def foreseen(work: Work, methods: list[str], chosen: dict[str, Trial], out: Path
     todo = [m for m in methods if m != "no jump" and (work.name, -1, m, 0) not in done]
     if not todo:
         return
-    source = work.trajectories("held-out", 8)
+    source = work.trajectories("held-out", 4)
     collected = source.collect(work.networks("held-out"), work.blind, work.inputs)
     for method in todo:
         foresight = work.jump(method, 0, chosen[method][0]).foresight
@@ -258,7 +258,7 @@ def oracle(arguments: argparse.Namespace) -> None:
     done = {tuple(row[k] for k in KEY) for row in read_rows(arguments.out, KEY)}
     _, rate = work.options("no jump")
     about = provenance("nowcast")
-    for net, module in enumerate(work.networks("unseen")[: arguments.nets]):
+    for net, module in enumerate(work.networks("unseen", arguments.nets)):
         for number in range(arguments.masks):
             for method in ("oracle: random mask", "oracle: uniform mask"):
                 row = {"study": arguments.study, "net": net, "method": method, "seed": number}
