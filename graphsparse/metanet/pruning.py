@@ -116,12 +116,13 @@ class PruneResult:
         return fragment(sheets)
 
     def figures(self) -> dict[str, Any]:
-        """All numbers as plain values, for JSON and tables."""
+        """All numbers as plain values, for JSON and tables; ``jumps`` if there were any."""
         names = ("flops", "params", "latency_ms")
         pairs = {f"{n}{end}": getattr(self, n)[i] for n in names for i, end in enumerate(("_before", ""))}
         rest = ("metric", "accuracy_before", "accuracy_untuned", "accuracy", "val")
         spent = dict(zip(("cpu_seconds_cut", "cpu_seconds_fine_tune"), self.cpu_seconds, strict=True))
-        return {"speedup": self.speedup, **pairs, **{name: getattr(self, name) for name in rest}, **spent}
+        jumps = {"jumps": [landing._asdict() for landing in self.jumps]} if self.jumps else {}
+        return {"speedup": self.speedup, **pairs, **{name: getattr(self, name) for name in rest}, **spent, **jumps}
 
 
 @dataclass(frozen=True)
