@@ -43,7 +43,7 @@ def bench_sparse(
         typer.Option(
             help="{methods}; NAME+random with random scores; random-search. Those that are named are joined by the "
             "controls, and each by itself with random scores.",
-            show_default="all",
+            show_default="all but blocks",
         ),
     ] = None,
     keep: Annotated[
@@ -72,7 +72,6 @@ def bench_sparse(
     """Compare methods of sparse training fairly: seeds, keeps, trials chosen on validation data; it resumes."""
     from graphsparse.compare import Bench
     from graphsparse.errors import GraphsparseError
-    from graphsparse.params import methods
     from graphsparse.sparse.compare import plan as plans
 
     figures: dict[str, Any] = {"model": model, "hidden": hidden, "seeds": seeds, "epochs": epochs, "lr": lr}
@@ -85,7 +84,7 @@ def bench_sparse(
     if beside and not data:
         raise ValueError(f"{beside[0]} goes with --data; --quick and the whole comparison are run as planned")
     if data:
-        asked_for = plans.with_controls(words(method, ",".join(methods())))
+        asked_for = plans.with_controls(words(method, ",".join(plans.usual())))
         keeps = tuple(words(keep, "0.1,0.05,0.02"))
         asked = [plans.Experiment(name, methods=asked_for, keeps=keeps, **figures) for name in words(data, "")]
     else:

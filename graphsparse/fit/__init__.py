@@ -23,7 +23,7 @@ from graphsparse.fit.node_task import NodeTask
 from graphsparse.fit.ogb_metrics import graph_metric, link_metric
 from graphsparse.fit.progress import Bars, Report
 from graphsparse.fit.schedule import ClipNorm, Schedule, cosine, milestones
-from graphsparse.fit.steps import steps_of
+from graphsparse.fit.steps import rehearsed, steps_of
 from graphsparse.fit.task import BaseTask, Batch, Evaluation, Session, Task
 
 __all__ = [
@@ -60,6 +60,7 @@ __all__ = [
     "mean_ci",
     "milestones",
     "paired_difference",
+    "rehearsed",
     "rocauc",
     "steps_of",
 ]

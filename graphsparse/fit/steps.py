@@ -1,12 +1,14 @@
-"""How many steps of the optimizer an epoch of a task has."""
+"""A training rehearsed on a copy: its steps are counted, and a network is seen at work, with nothing changed."""
 
 from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from graphsparse.fit import rng
 from graphsparse.fit.measure import device_of
@@ -26,8 +28,15 @@ def steps_of(task: BaseTask, net: nn.Module) -> int:
         if isinstance(part, torch.utils.data.DataLoader):
             return len(part)
         return math.ceil(len(part[1] if isinstance(part, tuple) else part) / task.batch_size)
+    with rehearsed(task, net) as (_, losses):
+        return sum(1 for _ in losses)
+
+
+@contextmanager
+def rehearsed(task: BaseTask, net: nn.Module) -> Iterator[tuple[nn.Module, Iterable[Tensor]]]:
+    """A copy of the network and its losses in an epoch, without gradients; generators stay as they are."""
     twin = copy.deepcopy(net)
     device = device_of(twin)
     session = task.start(twin, device)
     with rng.preserved(device, session.generators()), torch.no_grad():
-        return sum(1 for _ in session.losses())
+        yield twin, session.losses()

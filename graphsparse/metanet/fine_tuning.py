@@ -111,7 +111,7 @@ class FineTune:
         if self.jump is not None:
             inputs = example_of(task, device_of(module)) if example_inputs is None else arguments(example_inputs)
             jumping = self.jump.callback(module, task, inputs)
-            callbacks = (*callbacks, jumping)
+            callbacks = (jumping, *callbacks)  # what holds weights at zero has the last word
         steps = sum(1 for _ in task.batches("train"))
         falling = milestones([epoch * steps for epoch in self.milestones]) if self.milestones else None
         sgd = functools.partial(torch.optim.SGD, momentum=0.9, nesterov=True)

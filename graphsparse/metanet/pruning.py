@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -28,12 +29,15 @@ from graphsparse.metanet.channels import (
     check_options,
     count_flops,
     count_parameters,
+    held_layers,
     importance,
     initialise,
+    keep_whole,
     layer_widths,
     least_pruned,
     removal_order,
     shrink,
+    warn_of_held,
 )
 from graphsparse.metanet.channels import reconstruct as least_squares
 from graphsparse.metanet.fine_tuning import FineTune, example_of
@@ -67,6 +71,7 @@ class PruneResult:
         example_inputs: what the network was traced with.
         widths: layer -> numbers of its output channels, of every layer that can be cut.
         jumps: what became of the jumps in fine-tuning, if there were any.
+        held: layer -> why its channels had to stay.
     """
 
     module: nn.Module = field(repr=False)
@@ -83,6 +88,7 @@ class PruneResult:
     example_inputs: tuple[Any, ...] = field(repr=False)
     widths: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
     jumps: tuple[Landing, ...] = ()
+    held: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def speedup(self) -> float:
@@ -101,20 +107,22 @@ class PruneResult:
         layers: list[list[Cell | str]] = [
             [name, *(figure(count, digits=0) for count in pair)] for name, pair in self.widths.items()
         ]
-        return fragment(
-            [
-                Sheet(title, ["figure", "before", "after"], rows),
-                Sheet("Channels of each layer", ["layer", "before", "after"], layers),
-            ]
-        )
+        sheets = [
+            Sheet(title, ["figure", "before", "after"], rows),
+            Sheet("Channels of each layer", ["layer", "before", "after"], layers),
+        ]
+        if self.held:
+            sheets.append(Sheet("Held", ["layer", "why"], [[name, why] for name, why in self.held.items()]))
+        return fragment(sheets)
 
     def figures(self) -> dict[str, Any]:
-        """All numbers as plain values, for JSON and tables."""
+        """All numbers as plain values, for JSON and tables; ``jumps`` if there were any."""
         names = ("flops", "params", "latency_ms")
         pairs = {f"{n}{end}": getattr(self, n)[i] for n in names for i, end in enumerate(("_before", ""))}
         rest = ("metric", "accuracy_before", "accuracy_untuned", "accuracy", "val")
         spent = dict(zip(("cpu_seconds_cut", "cpu_seconds_fine_tune"), self.cpu_seconds, strict=True))
-        return {"speedup": self.speedup, **pairs, **{name: getattr(self, name) for name in rest}, **spent}
+        jumps = {"jumps": [landing._asdict() for landing in self.jumps]} if self.jumps else {}
+        return {"speedup": self.speedup, **pairs, **{name: getattr(self, name) for name in rest}, **spent, **jumps}
 
 
 @dataclass(frozen=True)
@@ -127,6 +135,7 @@ class Selection:
         min_keep: the fraction of every group that stays.
         round_to: widths become multiples of this.
         seed: of random choices.
+        keep_layers: names of layers whose channels all stay; the name of a part holds all layers in it.
         reconstruct: refit the weights that stay by least squares (`graphsparse.metanet.reconstruct`); None does so
             exactly where a metanetwork of mode "repair" or "nowcast" goes on from there.
 
@@ -140,6 +149,7 @@ class Selection:
     round_to: int = 1
     seed: int = 0
     reconstruct: bool | None = None
+    keep_layers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         CRITERIA.find(self.criterion)
@@ -158,6 +168,7 @@ def prune(
     distribution: Distribution = "uniform",
     min_keep: Keep = 0.2,
     round_to: int = 1,
+    keep_layers: Sequence[str] = (),
     reconstruct: bool | None = None,
     fine_tune: FineTune | None = None,
     prepare: FineTune | None = None,
@@ -173,16 +184,18 @@ def prune(
     fine-tune. Without a metanetwork: choose, shrink, recalibrate, fine-tune: the baseline, to which
     ``reconstruct=True`` adds least squares after the choice (`graphsparse.metanet.reconstruct`). ``mode="nowcast"``:
     the baseline with least squares, and a `Jump` in fine-tuning (``FineTune(jump=)`` says when). Of all networks that
-    the order of removal goes through, the least pruned one that reaches the budget is taken.
+    the order of removal goes through, the least pruned one that reaches the budget is taken. Channels that the
+    network's structure or code holds stay (``held`` of the result says why), and a warning says so: the others make up
+    for them.
 
     Args:
-        net: any network that can be traced and that Torch-Pruning can cut.
+        net: any network that can be traced.
         metanet: a trained metanetwork, or None.
         task: trains, validates and tests; the test part is read for the reported figures only.
         speedup, flops, params: the budget, see `Budget`.
         criterion: "group-l2", "bn-scale", "taylor", "random", "sparse-learning" (train with a group-norm penalty,
             ``prepare``, first, then group-l2), a name registered in ``CRITERIA``, or "module:function" of your own.
-        distribution, min_keep, round_to, reconstruct: see `Selection`.
+        distribution, min_keep, round_to, keep_layers, reconstruct: see `Selection`.
         fine_tune: the training at the end; None is ``FineTune()``.
         prepare: the training before channels are chosen (``mode="change"`` and "sparse-learning").
         example_inputs: as for `NetworkGraph.from_module`; None takes one example of the training part.
@@ -193,7 +206,7 @@ def prune(
     Raises:
         ValueError: the budget is out of reach with ``min_keep``, or an argument is out of range.
         TraceError: an operation of the network is not covered.
-        ShrinkError: Torch-Pruning cannot cut it.
+        ShrinkError: none of its channels can be cut.
 
     Example:
         >>> x, y = torch.randn(64, 4), torch.arange(64) % 2
@@ -203,7 +216,7 @@ def prune(
         4.0
     """
     budget = Budget(speedup, flops, params)
-    selection = Selection(criterion, distribution, min_keep, round_to, seed, reconstruct)
+    selection = Selection(criterion, distribution, min_keep, round_to, seed, reconstruct, _names_of(keep_layers))
     fine_tune = FineTune() if fine_tune is None else fine_tune
     fine_tune = fine_tune.with_metanetwork(metanet)
     inputs = example_of(task, device_of(net)) if example_inputs is None else arguments(example_inputs)
@@ -213,7 +226,9 @@ def prune(
         rng.seed_all(seed, device)  # a loader that shuffles draws from torch's generator
         logs = None if tensorboard is None else Path(tensorboard)
         first, start = None if logs is None else logs / "prepare", time.process_time()
-        module, kept = carve(net, metanet, task, budget, selection, inputs, prepare or FineTune(), progress, first)
+        module, kept, held = _carved(
+            net, metanet, task, budget, selection, inputs, prepare or FineTune(), progress, first
+        )
         cut = time.process_time() - start
         recalibrate(module, task)
         untuned = task.score(module, "test", device)
@@ -253,6 +268,7 @@ def prune(
         example_inputs=inputs,
         widths={name: (wide, left[name]) for name, wide in layer_widths(net).items() if name in left},
         jumps=tuple(landings),
+        held=held,
     )
 
 
@@ -268,6 +284,21 @@ def carve(
     tensorboard: str | Path | None = None,
 ) -> tuple[nn.Module, KeptChannels]:
     """The part of `prune` before the last fine-tuning: the shrunk network and the channels that it kept."""
+    return _carved(net, metanet, task, budget, selection, inputs, prepare, progress, tensorboard)[:2]
+
+
+def _carved(
+    net: nn.Module,
+    metanet: MetaNetwork | None,
+    task: Task,
+    budget: Budget,
+    selection: Selection,
+    inputs: tuple[Any, ...],
+    prepare: FineTune,
+    progress: bool | Report | None,
+    tensorboard: str | Path | None,
+) -> tuple[nn.Module, KeptChannels, dict[str, str]]:
+    """As `carve`, with the layers that had to stay and why."""
     limit = budget.limit(net, inputs)
     graph, penalty = NetworkGraph.from_module(net, inputs), getattr(CRITERIA.find(selection.criterion), "penalty", None)
     _check_finite(net)
@@ -296,17 +327,26 @@ def carve(
         round_to=selection.round_to,
     )
     cost = budget.spread(graph, graph.to_module(), inputs)
-    keep, found = least_pruned(graph, order, cost, lambda small: budget.exact(small, inputs), limit, inputs)
+    units = keep_whole(graph, selection.keep_layers)
+    keep, found, units = least_pruned(
+        graph, order, cost, lambda small: budget.exact(small, inputs), limit, inputs, units
+    )
+    held = held_layers(graph, units)
+    warn_of_held(graph, units, cost, held)
     repairs = metanet is not None and metanet.mode == "repair"
     goes_on = metanet is not None and metanet.mode in ("repair", "nowcast")
     if selection.reconstruct or (selection.reconstruct is None and goes_on):
         graph = least_squares(graph, keep, task)
     elif not repairs:
-        return found
+        return *found, held
     if metanet is not None and repairs:
         with torch.no_grad():
             graph = metanet(graph, keep)
-    return shrink(graph, keep, inputs)
+    return *shrink(graph, keep, inputs), held
+
+
+def _names_of(layers: Sequence[str]) -> tuple[str, ...]:
+    return (layers,) if isinstance(layers, str) else tuple(layers)
 
 
 def _check_ready(net: nn.Module, inputs: tuple[Any, ...], *, trained: bool) -> None:

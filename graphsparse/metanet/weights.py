@@ -194,6 +194,11 @@ class _Recipe:
         recipe = METHODS.find(self.method)
         if recipe.n_of_m and not isinstance(self.keep, str):
             raise ValueError(f"{self.method!r} keeps N of every M weights: give pattern='2:4' in the place of sparsity")
+        if recipe.modules:
+            raise ValueError(
+                f"{self.method!r} takes whole blocks out of a network: gs.sparse.train(net, task, {self.method!r}, "
+                "keep=...) does that"
+            )
         if recipe.timed and self.fine_tune.epochs == 0:
             raise ValueError(f"{self.method!r} prunes while the network is fine-tuned: fine_tune needs epochs")
         if isinstance(self.keep, str):

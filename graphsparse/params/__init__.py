@@ -9,12 +9,26 @@ from graphsparse.params.patterns import L0, Claim, Fixed, Groups, NofM, Pattern,
 from graphsparse.params.penalties import PENALTIES, Pool
 from graphsparse.params.project import project_groups_, project_l0_, project_mask, project_nm_
 from graphsparse.params.recipes import METHODS, Recipe, methods, register
-from graphsparse.params.rules import RULES, DropGrow, Hold, Late, Project, Proximal, Rule, Shrink, StraightThrough
+from graphsparse.params.rules import (
+    RULES,
+    Bypass,
+    DropGrow,
+    Gates,
+    Hold,
+    Late,
+    Project,
+    Proximal,
+    Rule,
+    Shrink,
+    StraightThrough,
+)
 from graphsparse.params.schedule import Constant, Cosine, Cubic, Linear, Stages
 from graphsparse.params.scores import SCORES, Evidence
+from graphsparse.params.scores.ensembles import Ensembles
 from graphsparse.params.scores.explore import Explore
 from graphsparse.params.semi_structured import to_semi_structured
 from graphsparse.params.sparsifier import Sparsifier
+from graphsparse.params.whole_blocks import Bypassed, bypass_, find_blocks
 
 __all__ = [
     "DISTRIBUTIONS",
@@ -25,6 +39,8 @@ __all__ = [
     "RULES",
     "SCORES",
     "Blocks",
+    "Bypass",
+    "Bypassed",
     "Claim",
     "Constant",
     "Cosine",
@@ -33,9 +49,11 @@ __all__ = [
     "Distribution",
     "DropGrow",
     "Elements",
+    "Ensembles",
     "Evidence",
     "Explore",
     "Fixed",
+    "Gates",
     "Grain",
     "Groups",
     "Hold",
@@ -60,7 +78,9 @@ __all__ = [
     "UnitMap",
     "Units",
     "allot",
+    "bypass_",
     "count",
+    "find_blocks",
     "load_masks",
     "masks_of",
     "methods",

@@ -145,6 +145,12 @@ class Choice:
             return self.pattern.pool(self.pools[pool], values)
         return self._grain.pool(values(pool))
 
+    def summed(self, values: Scored, pool: str) -> Tensor:
+        """The sum of each unit's values, float64."""
+        if isinstance(self.pattern, Spanning):
+            return self.pattern.sums(self.pools[pool], values)
+        return self._grain.sums(values(pool))
+
     def sizes(self, pool: str) -> Tensor:
         """How many elements each unit has, float64; counted once."""
         if isinstance(self.pattern, Elements):
@@ -164,11 +170,13 @@ class Choice:
     def shared(self, units: Tensor, pool: str) -> Iterable[tuple[str, Tensor]]:
         """For each tensor of a pool, the value of its unit at each element, of its shape or expanded to it."""
         for name in self.pools[pool]:
-            shape = self.shapes[name]
-            if isinstance(self.pattern, Spanning):
-                yield name, self.pattern.spread(units, name, shape)
-            else:
-                yield name, self._grain.spread(units, shape)
+            yield name, self.at_elements(units, name)
+
+    def at_elements(self, units: Tensor, name: str) -> Tensor:
+        """The value of its unit at each element of a tensor, of its shape or expanded to it."""
+        if isinstance(self.pattern, Spanning):
+            return self.pattern.spread(units, name, self.shapes[name])
+        return self._grain.spread(units, self.shapes[name])
 
     def held(self, pool: str, masks: Named) -> Tensor:
         """The units of which masks hold something."""

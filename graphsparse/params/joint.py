@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from graphsparse.params.choice import Choice
-from graphsparse.params.grains import Elements
-from graphsparse.params.masked import Masked, Orders
+from graphsparse.params.ends import Ends
+from graphsparse.params.grains import Elements, Modules
+from graphsparse.params.masked import Link, Masked, Orders
 from graphsparse.params.patterns.n_of_m import NofM
 from graphsparse.params.schedule import Schedule, Stages, sparsity_fraction
 from graphsparse.params.scores.evidence import Evidence, Score, needs
@@ -23,6 +26,11 @@ from graphsparse.params.starved import Starved
 from graphsparse.params.tensors import Named, count_kept, empty_mask, keep_only_
 
 _LOOKS = 32  # updates between two looks for starved layers
+
+
+def one() -> float:
+    """The scale of a loss that is not scaled."""
+    return 1.0
 
 
 @dataclass
@@ -44,9 +52,13 @@ class Joint:
         seen: bool, what was ever kept.
         alive: int32, updates that saw each weight kept; empty unless a score needs it.
         start: values at the beginning; empty unless a score needs them.
+        ends: hears what flows through the weights; None unless a score needs it.
+        extra: tensors of a rule's own, by names that it gives them.
         plan: masks that were chosen before a step and take effect after it.
         installed: the parametrizations of a rule that masks in the forward pass.
+        hooks: of a rule that changes what modules give, each with its handle.
         orders: the modules that carry them, and the order of their parameters.
+        loss_scale: by which the loss is multiplied before the backward pass.
         scale: by which an AMP scaler has multiplied the gradients that the optimizer is about to divide.
         cut: whether the final masks are chosen and nothing moves any more.
     """
@@ -65,9 +77,13 @@ class Joint:
     seen: dict[str, Tensor] = field(default_factory=dict)
     alive: dict[str, Tensor] = field(default_factory=dict)
     start: dict[str, Tensor] = field(default_factory=dict)
+    ends: Ends | None = None
+    extra: dict[str, Tensor] = field(default_factory=dict)
     plan: dict[str, Tensor] | None = None
-    installed: dict[str, Masked] = field(default_factory=dict)
+    installed: dict[str, Link] = field(default_factory=dict)
+    hooks: list[tuple[Any, RemovableHandle]] = field(default_factory=list)
     orders: Orders = field(default_factory=list)
+    loss_scale: Callable[[], float] = one
     scale: Tensor | None = None
     cut: bool = False
 
@@ -81,6 +97,8 @@ class Joint:
     def remember(self, scores: tuple[Score, ...]) -> None:
         """Make room for what scores need."""
         wanted = {part for score in scores for part in needs(score)}
+        if "correlation" in wanted:
+            self.ends = Ends(self.model, self.parameters)
         for name, parameter in self.parameters.items():
             if "alive" in wanted:
                 self.alive[name] = torch.zeros(parameter.shape, dtype=torch.int32, device=parameter.device)
@@ -129,8 +147,20 @@ class Joint:
         check_finite(weight, f"the weight {name!r}")
         if score is by_magnitude:
             return weight  # whose sign never counts: no copy, and no more to be checked
+        together = None
+        if self.ends is not None and "correlation" in needs(score):
+            together = self.ends.correlation(name, weight.shape, step)
         evidence = Evidence(
-            name, weight, self.masks[name], step, self.seed, grad, self.alive.get(name), self.start.get(name)
+            name,
+            weight,
+            self.masks[name],
+            step,
+            self.seed,
+            self.keep,
+            grad,
+            together,
+            self.alive.get(name),
+            self.start.get(name),
         )
         found = score(evidence)
         if not isinstance(found, Tensor) or found.shape != weight.shape:
@@ -160,7 +190,7 @@ class Joint:
             self.seen[name].logical_or_(mask)
             if name in self.alive:
                 self.alive[name].add_(mask)
-        if self._updates % _LOOKS == 0:
+        if self._updates % _LOOKS == 0 and not isinstance(self.choice.pattern, Modules):  # which are meant to go
             self._starved.warn(self.masks)
         self._updates += 1
         return changed
@@ -203,10 +233,12 @@ class Joint:
         """Go where the parameters have gone: another device, or the model's own buffers."""
         for name, parameter in self.parameters.items():
             own = self.installed.get(name)
-            self.masks[name] = self.masks[name].to(parameter.device) if own is None else own.mask
+            self.masks[name] = own.mask if isinstance(own, Masked) else self.masks[name].to(parameter.device)
             for kept in (self.seen, self.alive, self.start):
                 if name in kept:
                     kept[name] = kept[name].to(parameter.device)
+        device = next(iter(self.parameters.values())).device
+        self.extra = {key: value.to(device) for key, value in self.extra.items()}
 
 
 def check_finite(values: Tensor, what: str) -> None:

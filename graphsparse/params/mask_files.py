@@ -15,7 +15,7 @@ from graphsparse.atomic_write import atomic_write
 from graphsparse.errors import DataError
 from graphsparse.hashing import masks_hash
 from graphsparse.params.counting import Which, prunable
-from graphsparse.params.masked import Masked, homes
+from graphsparse.params.masked import Link, homes
 from graphsparse.params.reparametrized import TorchMasks
 from graphsparse.tensor_bytes import to_bytes
 from graphsparse.untrusted import read_bytes, reading
@@ -28,7 +28,8 @@ def masks_of(model: nn.Module, which: Which = "matrices") -> dict[str, Tensor]:
     """Which weights of a model are kept: what ``torch.nn.utils.prune`` masks, and elsewhere exact zeros.
 
     Args:
-        model: any module; one that is being trained by :class:`StraightThrough` shows the masks that its layers see.
+        model: any module; one that is being trained by :class:`StraightThrough` or :class:`Gates` shows the masks that
+            its layers see.
         which: the weights, as in :func:`prunable`. A bias that was initialised with zeros is no pruned one: by default
             matrices only.
 
@@ -47,7 +48,7 @@ def masks_of(model: nn.Module, which: Which = "matrices") -> dict[str, Tensor]:
             found[name.removesuffix("_orig")] = torch_masks[name].clone()
         elif _ORIGINAL in f".{name}" and (link := _masked(model, name)) is not None:
             lead, _, rest = f".{name}".rpartition(_ORIGINAL)
-            found[f"{lead}.{rest.rpartition('.')[0]}".lstrip(".")] = link.mask.clone()
+            found[f"{lead}.{rest.rpartition('.')[0]}".lstrip(".")] = link.kept(parameter).clone()
         else:
             found[name] = parameter.detach() != 0
     return found
@@ -152,11 +153,11 @@ def load_masks(path: str | Path, model: nn.Module | None = None) -> dict[str, Te
     return masks
 
 
-def _masked(model: nn.Module, name: str) -> Masked | None:
+def _masked(model: nn.Module, name: str) -> Link | None:
     """The parametrization of ours that a parameter's weight passes through."""
     chain = model.get_submodule(name.rpartition(".")[0])
     assert isinstance(chain, parametrize.ParametrizationList)
-    return next((link for link in chain if isinstance(link, Masked)), None)
+    return next((link for link in chain if isinstance(link, Link)), None)
 
 
 def _plain(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -43,6 +43,59 @@ class Masked(nn.Module):
         seen = torch.where(self.mask, weight, weight * self.fade.to(weight.dtype))
         return weight + (seen - weight).detach()
 
+    def kept(self, weight: Tensor) -> Tensor:
+        """Which weights are kept, bool."""
+        return self.mask
+
+
+class Scaled(nn.Module):
+    r"""The weight that the layer sees, :math:`z_u w` for each unit u; the gradient of what is seen goes to w as it is.
+
+    Args:
+        spread: gives the value of its unit to each element.
+        values: z of each unit, with noise, for training.
+        means: z of each unit without, for evaluation.
+    """
+
+    values: Tensor
+    means: Tensor
+
+    def __init__(self, spread: Callable[[Tensor], Tensor], values: Tensor, means: Tensor) -> None:
+        super().__init__()
+        self.spread = spread
+        self.register_buffer("values", values)
+        self.register_buffer("means", means)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The scaled weight."""
+        factors = self.factors(self.values if self.training else self.means, weight)
+        seen: Tensor = _Through.apply(weight, factors)  # type: ignore[no-untyped-call]
+        return seen
+
+    def factors(self, values: Tensor, weight: Tensor) -> Tensor:
+        """Values of units at each element of a weight."""
+        return self.spread(values.to(weight.dtype))
+
+    def kept(self, weight: Tensor) -> Tensor:
+        """Which weights the layer sees, bool."""
+        return (weight.detach() * self.factors(self.means, weight)) != 0
+
+
+class _Through(torch.autograd.Function):
+    """A product whose gradient goes to the first factor as if the second were 1."""
+
+    @staticmethod
+    def forward(weight: Tensor, factors: Tensor) -> Tensor:
+        return weight * factors
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
 
 def homes(model: nn.Module, parameter: nn.Parameter) -> list[tuple[nn.Module, str]]:
     """The modules that hold a parameter, and under which name; several if it is tied."""
@@ -55,9 +108,10 @@ def homes(model: nn.Module, parameter: nn.Parameter) -> list[tuple[nn.Module, st
 
 
 Orders = list[tuple[nn.Module, list[str]]]
+Link = Masked | Scaled
 
 
-def install(model: nn.Module, parameters: Mapping[str, nn.Parameter], links: Mapping[str, Masked]) -> Orders:
+def install(model: nn.Module, parameters: Mapping[str, nn.Parameter], links: Mapping[str, Link]) -> Orders:
     """Let every module that holds a parameter see it masked; returns what :func:`remove` needs."""
     orders: Orders = []
     places = [(parameters[key], link, home) for key, link in links.items() for home in homes(model, parameters[key])]
@@ -75,7 +129,7 @@ def install(model: nn.Module, parameters: Mapping[str, nn.Parameter], links: Map
     return orders
 
 
-def remove(links: Collection[Masked], orders: Orders) -> None:
+def remove(links: Collection[Link], orders: Orders) -> None:
     """Undo :func:`install`: the modules hold the plain parameters again, under their own names and in their order."""
     for module, order in orders:
         chains: Any = module.parametrizations

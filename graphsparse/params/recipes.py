@@ -8,8 +8,9 @@ from typing import Any
 
 from graphsparse.params.grains import Rows
 from graphsparse.params.patterns.n_of_m import NofM
-from graphsparse.params.rules import DropGrow, Hold, Project, Proximal, Shrink, StraightThrough
+from graphsparse.params.rules import Bypass, DropGrow, Gates, Hold, Project, Proximal, Shrink, StraightThrough
 from graphsparse.params.schedule import Cubic, Linear, Stages
+from graphsparse.params.scores.ensembles import Ensembles
 from graphsparse.params.scores.explore import Explore
 from graphsparse.registry import Registry
 
@@ -27,12 +28,14 @@ class Recipe:
             ``schedule`` and ``rule``.
         timed: whether it needs ``steps``.
         n_of_m: whether it takes ``keep="N:M"``, and nothing else.
+        modules: whether it takes ``pattern=Modules(names)``, and nothing else.
     """
 
     about: str
     choose: Callable[[int, NofM | None], Axes]
     timed: bool = False
     n_of_m: bool = False
+    modules: bool = False
 
     def axes(self, name: str, steps: int | None, pattern: NofM | None) -> Axes:
         """The choices.
@@ -123,6 +126,11 @@ def _stages(steps: int, pattern: NofM | None) -> Axes:
     return {"schedule": Stages([f"{each}:{m}" for each in kept], end=max(steps, 1)), "rule": StraightThrough(decay=0.0)}
 
 
+def _ensembles(steps: int, pattern: NofM | None) -> Axes:
+    grow = DropGrow(Ensembles("hebbian"), every=_every(steps), first=Ensembles("random"))
+    return {"distribution": "uniform", "rule": grow}
+
+
 def _envelope(steps: int, pattern: NofM | None) -> Axes:
     rule = Proximal("group-envelope", 1e-2, schedule=Linear(end=max(1, _part(steps, 0.75))))
     return {"pattern": Rows(1), "distribution": "uniform", "rule": rule}
@@ -167,6 +175,24 @@ METHODS.register(
         timed=True,
     ),
 )
+METHODS.register(
+    "blocks",
+    Recipe(
+        "whole blocks are gated, then drawn to the identity, then taken out",
+        lambda steps, pattern: {"rule": Bypass()},
+        timed=True,
+        modules=True,
+    ),
+)
+METHODS.register(
+    "gates",
+    Recipe(
+        "inputs are gated with noise, and those of more signal than noise stay",
+        lambda steps, pattern: {"pattern": Rows(1), "distribution": "uniform", "rule": Gates()},
+        timed=True,
+    ),
+)
+METHODS.register("g2g", Recipe("ensembles of units; drop by size, grow by Hebb's rule", _ensembles, timed=True))
 METHODS.register(
     "group-lasso",
     Recipe(

@@ -23,14 +23,14 @@ from graphsparse.params.reparametrized import check_plain, check_unpruned
 from graphsparse.params.rules import DropGrow, Rule
 from graphsparse.params.schedule import Schedule, Stages
 from graphsparse.params.scores import Score
-from graphsparse.params.scores.evidence import needs
+from graphsparse.params.scores.evidence import momentary
 from graphsparse.params.tensors import check_tensor, count_kept
 from graphsparse.registry import one_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_TENSORS = ("masks", "seen", "alive", "start")
+_TENSORS = ("masks", "seen", "alive", "start", "extra")
 _PLAIN = ("step", "churn", "cut", "begun", "finished")
 
 
@@ -124,8 +124,9 @@ class Sparsifier:
         self._joint = Joint(model, self.parameters, choices, axes.score, axes.schedule, fraction, self.seed, self.steps)
         self._joint.keep_at(0)  # a schedule that cannot work fails here
         self.rule.check(self._joint)
+        self.rule.prepare(self._joint)
         self._joint.remember(self.rule.scores(self._joint))
-        if self.init and (self.rule.dense or "grad" in needs(self._joint.score)):
+        if self.init and (self.rule.dense or momentary(self._joint.score)):
             raise ValueError(
                 "init='scaled' is for masks that hold from the start; this rule begins with a dense network, which "
                 "needs no scaling"
@@ -135,8 +136,13 @@ class Sparsifier:
         self._handles: list[RemovableHandle] = []
         say_short_runs(cut, self.parameters)
 
-    def attach(self, optimizer: Optimizer) -> Self:
+    def attach(self, optimizer: Optimizer, scaler: torch.amp.GradScaler | None = None) -> Self:
         """Choose the first masks, unless that was done before, and act at each ``optimizer.step()`` from now on.
+
+        Args:
+            optimizer: any of torch's.
+            scaler: an AMP scaler by which the loss is multiplied; only a rule that adds to the loss, :class:`Bypass`,
+                must know it.
 
         Raises:
             ValueError: if it is attached already or finished, or the optimizer does not step the parameters: any of
@@ -158,7 +164,11 @@ class Sparsifier:
                 f"the optimizer never steps {missing[0]!r}, so what grows there would stay zero; give it the "
                 "parameter, or leave it out by which="
             )
+        if scaler is not None:
+            self._joint.loss_scale = scaler.get_scale
         self._begin()
+        if self._joint.ends is not None:
+            self._joint.ends.listen(lambda: self.rule.reads("correlation", self._joint, self._joint.step + 1))
         self._handles = [
             optimizer.register_step_pre_hook(self._before_step),
             optimizer.register_step_post_hook(self._after_step),
@@ -170,6 +180,8 @@ class Sparsifier:
         for handle in self._handles:
             handle.remove()
         self._handles = []
+        if self._joint.ends is not None:
+            self._joint.ends.stop()
 
     @torch.no_grad()
     def finish(self) -> dict[str, Tensor]:
@@ -188,8 +200,8 @@ class Sparsifier:
         if not self._finished:
             self._begin()
             self._joint.follow()
-            if not self.rule.dense and self._joint.step == 0 and "grad" in needs(self._joint.score):
-                raise ValueError("the masks are chosen by gradients: make a step of the optimizer before finish()")
+            if not self.rule.dense and self._joint.step == 0 and momentary(self._joint.score):
+                raise ValueError("the masks are chosen by gradients or activations: make a step before finish()")
             self.rule.finish(self._joint)
             self._finished = True
         return self.masks
@@ -274,6 +286,7 @@ class Sparsifier:
                 for name, tensor in getattr(self._joint, part).items():
                     tensor.copy_(state[part][name])
         self._joint.step, self._joint.churn, self._joint.cut = state["step"], state["churn"], state["cut"]
+        self.rule.restored(self._joint)
 
     def __enter__(self) -> Self:
         return self
@@ -306,10 +319,11 @@ class Sparsifier:
             return
         self._joint.follow()
         closure = args[1] if len(args) > 1 else kwargs.get("closure")  # the first argument is the optimizer
-        if closure is not None and self.rule.reads_gradients(self._joint, self._joint.step + 1):
+        step = self._joint.step + 1
+        if closure is not None and any(self.rule.reads(part, self._joint, step) for part in ("grad", "correlation")):
             raise ValueError(
-                "the masks are chosen by gradients before the step, and a closure makes them in it: call backward() "
-                "and then optimizer.step() without a closure"
+                "the masks are chosen before the step, by gradients or activations that a closure makes in it: call "
+                "backward() and then optimizer.step() without a closure"
             )
         self._joint.scale = getattr(optimizer, "grad_scale", None)
         try:
@@ -323,6 +337,8 @@ class Sparsifier:
             return
         self._joint.step += 1
         self.rule.after_step(self._joint, optimizer)
+        if self._joint.ends is not None:
+            self._joint.ends.forget()
 
     def _described(self) -> dict[str, Any]:
         """What decides the outcome, as plain values that are the same in every process."""

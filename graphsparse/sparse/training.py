@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from graphsparse.fit import BaseTask, Callback, Distill, FitResult, Report, fit, rng, steps_of
+from graphsparse.fit import BaseTask, Callback, Distill, FitResult, Report, fit, rehearsed, rng, steps_of
 from graphsparse.fit.loop import OptimizerFactory
 from graphsparse.fit.measure import device_of
 from graphsparse.keep_rule import Keep, check_seed, whole_number
-from graphsparse.params import Sparsifier, weights_kept
+from graphsparse.params import METHODS, Modules, Sparsifier, prunable, weights_kept
 from graphsparse.params.counting import Which
+from graphsparse.params.whole_blocks import find_blocks_in
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def train(
         method, keep, seed, which, init: as for :class:`graphsparse.params.Sparsifier`; ``seed`` is that of the
             training, too.
         axes: more of the sparsifier's arguments by name: ``pattern``, ``distribution``, ``score``, ``schedule``,
-            ``rule``.
+            ``rule``. For ``"blocks"`` the pattern is, unless it is given, that of the blocks whose input and output
+            have one shape.
         epochs, lr, weight_decay, optimizer, distill, device: as for :func:`graphsparse.fit.fit`.
         callbacks: more of them, attached before the sparsifier, such as a learning rate's schedule.
         checkpoint, checkpoint_every, progress, tensorboard: as for :func:`graphsparse.fit.fit`; a run that was
@@ -99,7 +101,10 @@ def train(
     module.to(device_of(net) if device is None else device)
     task.check(module)
     steps = epochs * steps_of(task, module)
-    sparsifier = Sparsifier(module, method, keep=keep, steps=steps, seed=seed, which=which, init=init, **(axes or {}))
+    axes = dict(axes or {})
+    if method is not None and METHODS.find(method).modules and axes.get("pattern") is None:
+        axes["pattern"] = Modules(_blocks(task, module))
+    sparsifier = Sparsifier(module, method, keep=keep, steps=steps, seed=seed, which=which, init=init, **axes)
     found = fit(
         module,
         task,
@@ -119,9 +124,15 @@ def train(
     masks = sparsifier.finish()
     module.eval()
     metrics = figures_of(task, module)
-    metrics |= weights_kept(module, masks)
+    metrics |= weights_kept(prunable(net), masks)  # of the given network: blocks that are gone count, too
     metrics |= {"best_epoch": found.best_epoch, "steps": steps, "seen": sparsifier.seen}
     return SparseResult(module, masks, sparsifier.counts(), metrics, found)
+
+
+def _blocks(task: BaseTask, net: nn.Module) -> list[str]:
+    """Blocks that can become the identity, found in one batch of training."""
+    with rehearsed(task, net) as (twin, losses):
+        return find_blocks_in(twin, lambda: next(iter(losses)))
 
 
 def figures_of(task: BaseTask, module: nn.Module) -> dict[str, Any]:

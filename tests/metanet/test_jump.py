@@ -194,11 +194,33 @@ def test_prune_says_what_became_of_the_jump():
     options = {"speedup": 2.0, "seed": 3}
     untrained = prune(net, metanet, task(), fine_tune=FineTune(epochs=2), **options)
     assert [(each.step, each.taken) for each in untrained.jumps] == [(8, True)]
+    assert untrained.figures()["jumps"][0]["step"] == 8
     # an untrained metanetwork foresees no change: what is left is least squares and a jump that stays
     fine_tune = FineTune(epochs=2, jump=Jump(Stay()))
     plain = prune(net, None, task(), reconstruct=True, fine_tune=fine_tune, **options)
     assert same_bits(untrained.module.state_dict(), plain.module.state_dict())
     assert prune(net, None, task(), fine_tune=FineTune(epochs=1), **options).jumps == ()
+
+
+def test_what_holds_weights_at_zero_holds_them_after_a_jump():
+    class Zeros:
+        """Holds the first row at zero."""
+
+        def attach(self, optimizer):
+            self.handle = optimizer.register_step_post_hook(lambda *_: net[0].weight.data[0].zero_())
+
+        def detach(self):
+            self.handle.remove()
+
+        def state_dict(self):
+            return {}
+
+    net = network()
+    rule = Spy(lambda now, then: now + 0.5 * (now - then) + 1e-4)
+    _, _, landings = run(Jump(rule, after=(8,)), net, callbacks=(Zeros(),))
+    assert landings[0].step == 8  # the last step
+    assert landings[0].taken
+    assert not net[0].weight[0].any()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from graphsparse import cli
 from graphsparse.cli.groups import Interrupted
 from graphsparse.metanet import MetaNetwork, load_zoo, restore, study
-from graphsparse.metanet.learn.objectives import Repair
+from graphsparse.metanet.learn import Nowcast, Repair, Trajectories
 from graphsparse.metanet.learn.zoo import load_network, read_header
 
 ZOO = ["--train", 200, "--width", "4,5", "--epochs", 1, "--count", 4]
@@ -115,6 +115,34 @@ def test_train_leaves_a_metanetwork_its_figures_and_a_plot(made):
     assert (folder / "m.png").read_bytes().startswith(b"\x89PNG")
     assert f"{100 * figures['untrained_area']:.2f}" in lines_with(said, "untrained")[0]
     assert f"{100 * figures['area']:.2f}" in lines_with(said, "best")[0]
+
+
+def test_nowcast_goes_on_from_its_trajectories_and_its_checkpoint(copied, monkeypatch):
+    words = ["train", *TRAIN, "--zoo", copied / "zoo", "--objective", "nowcast", "--trajectories", 3]
+    invoke(*words, "--out", copied / "whole" / "m.safetensors")
+    made, loss, calls = Trajectories._made, Nowcast.loss, []
+
+    def killed(function, at):
+        def called(self, *args):
+            calls.append(1)
+            if len(calls) == at:
+                raise KeyboardInterrupt
+            return function(self, *args)
+
+        return called
+
+    out = ["--out", copied / "new" / "m.safetensors"]
+    monkeypatch.setattr(Trajectories, "_made", killed(made, 3))
+    invoke(*words, *out, code=130)
+    kept = copied / "new" / "m.trajectories"
+    assert [path.name for path in sorted(kept.iterdir())] == [f"trajectory-000{n}.safetensors" for n in range(2)]
+    monkeypatch.setattr(Nowcast, "loss", killed(loss, 7))  # three calls so far, one trajectory more, two steps and one
+    invoke(*words, *out, code=130)
+    invoke(*words, *out)
+    assert len(calls) == 3 + 1 + 4 + 1  # no trajectory is made twice
+    found, whole = (MetaNetwork.load(copied / name / "m.safetensors") for name in ("new", "whole"))
+    assert found.mode == "nowcast"
+    assert same_bits(found.state_dict(), whole.state_dict())
 
 
 def test_train_goes_on_from_its_checkpoint(copied, monkeypatch, made):

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import warnings
 from fractions import Fraction
 
 import pytest
@@ -208,12 +209,41 @@ def test_out_of_reach_is_said_with_figures():
     assert prune(lonely, None, task, speedup=1, fine_tune=NONE).kept == {}
 
 
-def test_what_cannot_be_cut_is_counted_in_the_message():
+def test_what_is_held_is_warned_of_listed_and_counted():
     torch.manual_seed(0)
-    net, task = randomised(ViT()), small_task(size=16)
-    assert prune(net, None, task, speedup=1.1, fine_tune=NONE).speedup >= 1.1
-    with pytest.raises(ValueError, match="8 of 40 sets of channels cannot be cut"):
-        prune(net, None, task, speedup=3, fine_tune=NONE)
+    net, task = resnet(widths=(8, 12, 16), option="A"), small_task()
+    with pytest.warns(UserWarning, match=r"layers cannot be cut and stay whole: 'stem\.0'.*does not run.*of the cost"):
+        result = prune(net, None, task, speedup=1.3, fine_tune=NONE)
+    assert "the cut ResNet does not run: in 'stages." in result.held["stem.0"]
+    assert result.held["head"] == "they are the network's output"
+    assert not set(result.kept) & set(result.held)
+    with pytest.raises(ValueError, match=r"\d+ of \d+ sets of channels cannot be cut \(the cut ResNet does not run"):
+        prune(net, None, task, speedup=30, fine_tune=NONE)
+
+
+def test_layers_that_are_to_stay_do():
+    torch.manual_seed(0)
+    net, task = resnet(widths=(8, 8, 8)), small_task()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a wish is nothing to warn of
+        result = prune(net, None, task, speedup=1.5, keep_layers=["stages.1", "stages.0.first.0"], fine_tune=NONE)
+    whole = {name for name, (wide, left) in result.widths.items() if wide == left}
+    assert {"stages.0.first.0", "stages.1.first.0", "stages.1.second.0", "stages.1.shortcut.0"} <= whole
+    assert result.held["stages.1.first.0"] == "keep_layers names it"
+    assert result.widths["stages.2.first.0"][1] < 8
+    with pytest.raises(ValueError, match=r"no layer .* is named 'stages.1.frist.0'; did you mean 'stages.1.first.0'"):
+        prune(net, None, task, speedup=1.5, keep_layers="stages.1.frist.0", fine_tune=NONE)
+
+
+@pytest.mark.parametrize("kind", ["written", "fused", "torch"])
+def test_attention_becomes_narrower(kind):
+    torch.manual_seed(0)
+    net, task = randomised(ViT(kind=kind)), small_task(size=16)
+    result = prune(net, None, task, speedup=3, fine_tune=NONE)
+    assert 3 <= result.speedup < 8  # its heads are four channels wide
+    made = result.module.layers[0].attention
+    out = made.out_proj if kind == "torch" else made.out
+    assert out.in_features < 8
 
 
 def test_padded_shortcuts_are_cut_inside_the_blocks():

@@ -176,7 +176,7 @@ def test_bad_arguments():
 # any method of sparse training ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", methods())
+@pytest.mark.parametrize("method", [name for name in methods() if not METHODS[name].modules])
 def test_any_method_prunes_while_the_network_is_tuned(method):
     keep = {"pattern": "2:4"} if METHODS[method].n_of_m else {"sparsity": 0.75}
     net = small_net()
@@ -236,6 +236,7 @@ def test_a_metanetwork_and_then_a_method():
         ({"pattern": "2:4", "method": "rigl"}, "has no say in N:M"),
         ({"sparsity": 0.5, "pattern": "2:4"}, "exactly one of sparsity and pattern"),
         ({"pattern": "rows"}, "exactly one of sparsity and pattern"),
+        ({"sparsity": 0.5, "method": "blocks"}, "takes whole blocks out"),
         ({"sparsity": 0.5, "method": "gpm"}, "did you mean 'gmp'"),
         ({"sparsity": 0.5, "method": "rigl", "fine_tune": FineTune(epochs=0)}, "fine_tune needs epochs"),
         ({"sparsity": 0.5, "method": "rigl", "fine_tune": QUICK}, "shorter than one update"),

@@ -117,6 +117,7 @@ def evidence(**more: Any) -> Evidence:
         ("gradient", {"grad": torch.tensor([[-1.0, 2.0], [0.5, -4.0]])}, [1.0, 2.0, 0.5, 4.0]),
         ("taylor", {"grad": torch.tensor([[-1.0, 2.0], [0.5, -4.0]])}, [1.0, 4.0, 1.5, 0.0]),
         ("movement", {"start": torch.tensor([[1.0, 0.0], [0.0, 1.0]])}, [0.0, 2.0, 3.0, 1.0]),
+        ("hebbian", {"correlation": torch.tensor([[-1.0, 0.5], [0.0, 0.25]])}, [1.0, 0.5, 0.0, 0.25]),
         ("explore", {"grad": torch.zeros(2, 2), "alive": torch.tensor([[0, 1], [3, 0]])}, None),
         ("random", {}, None),
     ],
@@ -136,7 +137,7 @@ def test_scores_are_what_their_formulas_say(name: str, more: dict[str, Any], sco
 
 
 def test_every_score_has_its_row() -> None:
-    assert set(SCORES) == {"magnitude", "gradient", "taylor", "movement", "explore", "random"}
+    assert set(SCORES) == {"magnitude", "gradient", "taylor", "movement", "explore", "random", "hebbian"}
 
 
 def test_first_masks_by_gradients_come_in_the_first_step() -> None:

@@ -18,14 +18,13 @@ from graphsparse.metanet.channels.criteria import (
 )
 from graphsparse.metanet.channels.cutting import (
     KeptChannels,
-    ShrinkError,
     cut,
     initialise,
     layer_widths,
-    least_pruned,
     shrink,
 )
 from graphsparse.metanet.channels.group import Cut, Group, group_of
+from graphsparse.metanet.channels.held import held_layers, keep_whole, warn_of_held
 from graphsparse.metanet.channels.least_squares import (
     batch_statistics,
     reconstruct,
@@ -35,6 +34,7 @@ from graphsparse.metanet.channels.penalties import (
     group_lasso,
     group_norm,
 )
+from graphsparse.metanet.channels.search import least_pruned
 from graphsparse.metanet.channels.sets import (
     Channels,
     Distribution,
@@ -44,7 +44,7 @@ from graphsparse.metanet.channels.sets import (
     masked,
     removal_order,
 )
-from graphsparse.metanet.channels.slicing import cut_out
+from graphsparse.metanet.channels.slicing import ShrinkError, cut_out
 from graphsparse.metanet.channels.units import Cuts, NetworkUnits, find_units
 
 __all__ = [
@@ -75,9 +75,11 @@ __all__ = [
     "group_lasso",
     "group_norm",
     "group_of",
+    "held_layers",
     "importance",
     "initialise",
     "keep_after",
+    "keep_whole",
     "layer_widths",
     "least_pruned",
     "masked",
@@ -86,4 +88,5 @@ __all__ = [
     "removal_order",
     "shrink",
     "square_sums",
+    "warn_of_held",
 ]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from graphsparse.metanet.channels.budget import LAYERS
-from graphsparse.metanet.channels.cutting import output_nodes
+from graphsparse.metanet.channels.cutting import output_nodes, weight_name
 from graphsparse.metanet.channels.sets import Channels
 from graphsparse.metanet.graph import NetworkGraph
 
@@ -98,12 +98,11 @@ def group_of(graph: NetworkGraph, layer: str, channels: int | Sequence[int] | No
     """
     module = graph.to_module()
     layers = dict(module.named_modules())
-    weight = f"{layer}.weight" if layer else "weight"
-    uses = output_nodes(graph, layers[layer], weight) if isinstance(layers.get(layer), LAYERS) else []
+    uses = output_nodes(graph, layers[layer], layer) if isinstance(layers.get(layer), LAYERS) else []
     if not uses:
         known = [name for name, part in layers.items() if isinstance(part, LAYERS)]
         raise ValueError(f"the network has no linear layer or convolution named {layer!r}; it has {', '.join(known)}")
-    width = len(uses[0])
+    width, weight = len(uses[0]), weight_name(layers[layer], layer)
     chosen = range(width) if channels is None else [channels] if isinstance(channels, int) else list(channels)
     if not chosen or min(chosen) < 0 or max(chosen) >= width:
         raise ValueError(f"layer {layer!r} has the channels 0 to {width - 1}, got {list(chosen)}")

@@ -124,7 +124,7 @@ def _fitted_layers(graph: NetworkGraph) -> dict[str, _Fitted]:
             continue
         if isinstance(layer, nn.modules.conv._ConvNd) and layer.padding_mode != "zeros":
             continue
-        uses = output_nodes(graph, layer, f"{name}.weight" if name else "weight")
+        uses = output_nodes(graph, layer, name) if "weight" in layer._parameters else []
         if len(uses) == 1:
             nodes = uses[0].to(graph.layer.device)
             normed = any(

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor
 
 from graphsparse.keep_rule import Keep, exact_fraction, kept_count
-from graphsparse.metanet.graph import NetworkGraph, Slot, components
+from graphsparse.metanet.graph import EdgeSet, NetworkGraph, Slot, components
 from graphsparse.registry import spelling
 
 Distribution = Literal["uniform", "global", "raw"]
 
-# Attention ties channels to heads, whose number is written into the modules: these channels stay.
+# Hidden units of graph networks do not reach into attention that is written as a product of matrices.
 HELD = frozenset({"k-v", "q-k", "score"})
+INPUT, OUTPUT = "the network reads them", "they are the network's output"
 
 
 @dataclass(frozen=True)
@@ -29,15 +31,17 @@ class Channels:
     Args:
         set_of: set of each node, ``[num_nodes]``.
         group_of: group of each set, ``[num_sets]``.
-        prunable: bool ``[num_sets]``: a whole group or nothing of it. Inputs, outputs and the channels of attention
-            are not prunable.
+        prunable: bool ``[num_sets]``: a whole group or nothing of it. Inputs, outputs and what no weights make are not
+            prunable.
         layers: for each group, the layers (numbers of ``layer_names``) that it spans.
+        reasons: group -> why it is not prunable.
     """
 
     set_of: Tensor
     group_of: Tensor
     prunable: Tensor
     layers: tuple[tuple[int, ...], ...]
+    reasons: Mapping[int, str] = field(default_factory=dict)
 
     @staticmethod
     def of(graph: NetworkGraph) -> Channels:
@@ -56,27 +60,72 @@ class Channels:
         """Number of sets of each group, ``[num_groups]``."""
         return torch.bincount(self.group_of, minlength=len(self.layers))
 
+    def without(self, reasons: Mapping[int, str]) -> Channels:
+        """The same units with some more groups not prunable, and why."""
+        gone = torch.tensor(list(reasons), device=self.group_of.device, dtype=torch.int64)
+        prunable = self.prunable & ~torch.isin(self.group_of, gone)
+        return replace(self, prunable=prunable, reasons={**reasons, **self.reasons})
+
     def of_nodes(self, sets: Tensor) -> Tensor:
         """Spread a figure per set to the nodes."""
         return sets[self.set_of]
 
 
 def _find(graph: NetworkGraph) -> Channels:
-    set_of = graph.coupled().cpu()
-    layer = graph.layer.cpu()
+    device, graph = graph.layer.device, graph.to("cpu")
+    set_of, layer = graph.coupled(), graph.layer
     num_sets, num_layers = int(set_of.max()) + 1, len(graph.layer_names)
-    part = components(torch.stack([layer, num_layers + set_of]), num_layers + num_sets)
-    _, group = torch.unique(part[num_layers:], return_inverse=True)
+    made, makers = _made(graph, num_sets + num_layers)
+    bare = ~_of_sets(set_of, num_sets, made)  # what no weights make is of the layer in which it arises
+    own = torch.stack([layer[bare], num_layers + set_of[bare]])
+    ends = torch.cat([own, *(torch.stack([maker, num_layers + set_of[nodes]]) for maker, nodes in makers)], dim=1)
+    part = components(ends, num_layers + num_sets + len(makers))
+    _, group = torch.unique(part[num_layers : num_layers + num_sets], return_inverse=True)
     order = torch.full((int(group.max()) + 1,), num_sets).scatter_reduce(0, group, torch.arange(num_sets), "amin")
     group_of = order.argsort().argsort()[group]  # numbered as the forward pass meets them
-    held = torch.cat([*graph.inputs, *graph.outputs, *(p.flatten() for k, p in graph.relations.items() if k in HELD)])
+    for name, bank in graph.banks.items():
+        if name.startswith("token"):
+            made[bank.nodes] = True
+    held = {
+        OUTPUT: torch.cat([*graph.outputs, made.new_empty(0, dtype=torch.int64)]),
+        INPUT: torch.cat([*graph.inputs, made.new_empty(0, dtype=torch.int64)]),
+        **graph.held,
+        "no weights make them": torch.nonzero(~_of_sets(set_of, num_sets, made))[:, 0],
+    }
+    reasons: dict[int, str] = {}
+    for reason, nodes in held.items():
+        for one in torch.unique(group_of[set_of[nodes]]).tolist():
+            reasons.setdefault(one, reason)
     free = torch.ones(int(group_of.max()) + 1, dtype=torch.bool)
-    free[group_of[set_of[held.cpu()]]] = False
+    free[list(reasons)] = False
     layers = [torch.unique(layer[group_of[set_of] == g]).tolist() for g in range(len(free))]
-    device = graph.layer.device
     return Channels(
-        set_of.to(device), group_of.to(device), free[group_of].to(device), tuple(tuple(found) for found in layers)
+        set_of.to(device),
+        group_of.to(device),
+        free[group_of].to(device),
+        tuple(tuple(found) for found in layers),
+        reasons,
     )
+
+
+def _made(graph: NetworkGraph, first: int) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    """Which nodes weights make, and for each use of one its number (from ``first`` on) and the nodes that it makes."""
+    numbers: dict[str, int] = {}
+    found = []
+    made = torch.zeros(graph.num_nodes, dtype=torch.bool)
+    for edges in graph.edges.values():
+        for name, start, stop in zip(edges.names, edges.ptr, edges.ptr[1:], strict=False):
+            nodes = torch.unique(edges.dst[start:stop])
+            made[nodes] = True
+            found.append((torch.full_like(nodes, first + numbers.setdefault(name, len(numbers))), nodes))
+    return made, found
+
+
+def _of_sets(set_of: Tensor, count: int, nodes: Tensor) -> Tensor:
+    """Spread a mark of some nodes to all of their sets."""
+    marked = torch.zeros(count, dtype=torch.bool)
+    marked[set_of[nodes]] = True
+    return marked[set_of]
 
 
 def removal_order(
@@ -148,10 +197,19 @@ def masked(graph: NetworkGraph, keep: Tensor) -> NetworkGraph:
         ValueError: the mask has another shape or type.
     """
     check_mask(graph, keep)
-    edges = {k: e.values * (keep[e.src] & keep[e.dst]).unsqueeze(1) for k, e in graph.edges.items()}
+    edges = {k: e.values * _kept_edges(graph, e, keep).unsqueeze(1) for k, e in graph.edges.items()}
     common = graph.once(_common)
     banks = {k: b.values * (keep[b.nodes].unsqueeze(1) | common[k]) for k, b in graph.banks.items() if not b.input_only}
     return graph.with_values(edges, banks)
+
+
+def _kept_edges(graph: NetworkGraph, edges: EdgeSet, keep: Tensor) -> Tensor:
+    """Edges of kept nodes; a dropped channel whose kernel is divided by its norm keeps it, and nobody reads it."""
+    kept = keep[edges.src] & keep[edges.dst]
+    for name, start, stop in zip(edges.names, edges.ptr, edges.ptr[1:], strict=False):
+        if name in graph.normed:
+            kept[start:stop] |= ~keep[edges.dst[start:stop]]
+    return kept
 
 
 def in_common(graph: NetworkGraph, slot: Slot) -> Tensor:
@@ -188,7 +246,7 @@ def check_mask(graph: NetworkGraph, keep: Tensor) -> None:
     if not bool((first | channels.prunable).all()):
         node = torch.nonzero(~keep & ~channels.of_nodes(channels.prunable))[0, 0]
         name = graph.layer_names[int(graph.layer[node])]
-        raise ValueError(f"keep drops channels of '{name}', which must stay: inputs, outputs and attention are kept")
+        raise ValueError(f"keep drops channels of '{name}', which must stay: inputs and outputs are kept")
 
 
 def check_options(distribution: str, min_keep: Keep, round_to: int) -> Distribution:

@@ -12,12 +12,16 @@ from torch import Tensor, nn
 from torch_geometric.nn import LayerNorm as GraphLayerNorm
 from torch_geometric.nn import TransformerConv
 
-from graphsparse.metanet.channels.cutting import ShrinkError
+from graphsparse.errors import GraphsparseError
 
 M = TypeVar("M", bound=nn.Module)
 _OVER_CHANNELS = (nn.LayerNorm, nn.RMSNorm, GraphLayerNorm)
 
 Cut = Mapping[tuple[int, ...], Tensor]
+
+
+class ShrinkError(GraphsparseError):
+    """A module cannot be cut as a mask asks."""
 
 
 class NormOfMore(nn.Module):
@@ -79,20 +83,8 @@ def cut_out(module: M, cuts: Mapping[str, Cut]) -> M:
         Linear(in_features=4, out_features=2, bias=True)
     """
     small = copy.deepcopy(module)
-    whole = dict(_tensors(small))
-    before = {name: value.shape for name, value in whole.items()}
-    unknown = [name for name in cuts if name not in before]
-    if unknown:
-        raise ShrinkError(f"{type(module).__name__} has no tensor {unknown[0]!r}")
-    by_tensor = {id(whole[name]): cut for name, cut in cuts.items()}
-    cuts = {name: by_tensor[id(value)] for name, value in whole.items() if id(value) in by_tensor}  # tied ones, too
-    done: dict[int, Tensor] = {}
-    for name, cut in cuts.items():
-        path, _, attribute = name.rpartition(".")
-        old = whole[name]
-        if id(old) not in done:
-            done[id(old)] = _like(old, _sliced(name, old, cut))
-        setattr(small.get_submodule(path), attribute, done[id(old)])
+    before = {name: value.shape for name, value in _tensors(small)}
+    cuts = take(small, cuts)
     for path, part in [*small.named_modules()]:
         weight = f"{path}.weight" if path else "weight"
         if isinstance(part, _OVER_CHANNELS) and weight in cuts and path and len(before[weight]) == 1:
@@ -103,6 +95,25 @@ def cut_out(module: M, cuts: Mapping[str, Cut]) -> M:
             continue
         _resize(part, [(before[name], value.shape, cuts.get(name, {})) for name, value in _below(small, path)])
     return small
+
+
+def take(module: nn.Module, cuts: Mapping[str, Cut]) -> dict[str, Cut]:
+    """Slice tensors of a module in place, tied ones alike; returns the cuts under all names of each tensor.
+
+    Raises:
+        ShrinkError: as `cut_out`, and nothing is changed.
+    """
+    whole = dict(_tensors(module))
+    unknown = [name for name in cuts if name not in whole]
+    if unknown:
+        raise ShrinkError(f"{type(module).__name__} has no tensor {unknown[0]!r}")
+    by_tensor = {id(whole[name]): cut for name, cut in cuts.items()}
+    every = {name: by_tensor[id(value)] for name, value in whole.items() if id(value) in by_tensor}
+    done = {id(whole[name]): _like(whole[name], _sliced(name, whole[name], cut)) for name, cut in cuts.items()}
+    for name in every:
+        path, _, attribute = name.rpartition(".")
+        setattr(module.get_submodule(path), attribute, done[id(whole[name])])
+    return every
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -190,7 +190,7 @@ def _read(graph: NetworkGraph) -> Tensor:
     """Which nodes layers read, or go out, or are coupled to such a one; bool [num_nodes]."""
     read = torch.zeros(graph.num_nodes, dtype=torch.bool)
     read[torch.cat([*graph.outputs, *(edges.src for edges in graph.edges.values())])] = True
-    set_of = graph.coupled()
+    set_of = components(graph.coupled_pairs(), graph.num_nodes)
     whole = torch.zeros(int(set_of.max()) + 1, dtype=torch.bool)
     whole[set_of[read]] = True
     return whole[set_of]

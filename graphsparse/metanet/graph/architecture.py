@@ -27,9 +27,15 @@ def tensors(module: nn.Module) -> dict[str, Tensor]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
+def computed_tensors(module: nn.Module) -> dict[int, Any]:
+    """Copies, by id, of tensors that modules hold of an earlier pass (the product of an old weight norm)."""
+    held = [value for part in module.modules() for value in vars(part).values() if isinstance(value, Tensor)]
+    return {id(value): value.detach().clone() for value in held if value.grad_fn is not None}
+
+
 def empty_copy(module: nn.Module) -> nn.Module:
     """A copy whose parameters and buffers have shapes but no memory (device "meta")."""
-    memo: dict[int, Any] = {}
+    memo: dict[int, Any] = computed_tensors(module)
     for name, tensor in tensors(module).items():
         if is_lazy(tensor):
             raise TraceError(
@@ -113,6 +119,8 @@ class _Walker:
         if isinstance(value, nn.Module):
             return self._of_module(value)
         if isinstance(value, Tensor):  # a sparse one is a graph that a layer remembers
+            if value.grad_fn is not None:  # computed anew by every pass
+                return (type(value), tuple(value.shape))
             return (type(value), quick_hash(value)) if value.layout == torch.strided else _ByIdentity(value)
         if isinstance(value, dict):
             return (type(value), tuple((self.of(key), self.of(item)) for key, item in value.items()))

@@ -7,7 +7,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from graphsparse.metanet.graph.record import Elements, Ids, Record, UncoveredError, Value, broadcast, collapse
+from graphsparse.metanet.graph.record import (
+    Const,
+    Elements,
+    Ids,
+    Mixed,
+    Record,
+    UncoveredError,
+    Value,
+    broadcast,
+    collapse,
+)
 
 FAR = torch.iinfo(torch.int64).max
 
@@ -171,6 +181,8 @@ def activation(record: Record, value: Value) -> Tensor:
         return value.tensor
     if isinstance(value, Elements):
         return own_ids(record, value)
+    if isinstance(value, Mixed):
+        raise UncoveredError("an activation is computed from a whole parameter")
     return torch.full((), -1).expand(value.shape)
 
 
@@ -211,8 +223,12 @@ def contract(record: Record, ids: Tensor, weight: Value, weight_axes: tuple[int,
     dst = target.unsqueeze(into).expand(weight.shape)
     if isinstance(weight, Elements):
         record.edges((), weight, src, dst)
-    else:  # a fixed projection has nothing to prune, yet ties its outputs to its inputs
+    elif isinstance(weight, Const):  # a fixed projection has nothing to prune, yet ties its outputs to its inputs
         record.relate("reduce", src, dst)
+        record.stand(weight.stored, src)
+        record.stand(weight.stored, dst)
+    else:
+        raise UncoveredError("its weight is a mean of parameters")
     return target.view([*own, 1, weight.shape[out]]).expand([*shape[:-1], weight.shape[out]])
 
 
@@ -229,11 +245,9 @@ def pointwise(record: Record, name: str, values: Sequence[Value], to_bool: bool)
         return Ids(torch.full((), -1).expand(shape))
     factor = name in ("mul", "div", "true_divide")
     parameters = [value for value in values if isinstance(value, Elements)]
-    if len(parameters) == len(values) and len(values) > 1 and name not in ("add", "sub"):
-        raise UncoveredError("a parameter is computed from parameters")
     active = [value for value in values if isinstance(value, Ids)]
-    if not active and len(parameters) == 1:  # a function of each element (1 + eps, a fixed mask): still that element
-        return _spread(parameters[0], shape)
+    if not active and (len(parameters) == 1 or name not in ("add", "sub") or len(parameters) < len(values)):
+        return computed(record, name, values, shape)
     if not active:
         active, parameters = [Ids(own_ids(record, parameters[0]))], parameters[1:]
     out = active[0].tensor
@@ -242,7 +256,47 @@ def pointwise(record: Record, name: str, values: Sequence[Value], to_bool: bool)
     for elements in parameters:
         kind = "scale" if factor else "shift"
         out = lay_on(record, out, elements, kind).tensor
+    for value in values:
+        if isinstance(value, Mixed):
+            raise UncoveredError("an activation meets what is computed from a whole parameter")
+        if isinstance(value, Const):
+            record.stand([_spread(stored, shape) for stored in value.stored], out.expand(shape))
     return Ids(out.expand(shape))
+
+
+def computed(record: Record, name: str, values: Sequence[Value], shape: torch.Size) -> Value:
+    """Parameters computed with each other, place by place: a weight times its gain, over its norm, less its mean.
+
+    The largest of them stands for the result, and the others go with it.
+    """
+    parts = [value for value in values if isinstance(value, Elements | Mixed)]
+    whole = [value for value in parts if isinstance(value, Elements)]
+    first = max(whole or parts, key=lambda value: value.shape.numel())
+    own = _spread(first, shape) if isinstance(first, Elements) else None
+    index = own.indices().unsqueeze(-1) if own is not None else first.index.expand(*shape, -1)  # type: ignore[union-attr]
+    stored = [elements for value in values if isinstance(value, Const) for elements in value.stored]
+    for other in (*parts, *stored):
+        if other is not first:
+            deep = other.index if isinstance(other, Mixed) else other.indices().unsqueeze(-1)
+            if not (isinstance(other, Mixed) and isinstance(first, Elements)):  # a norm or mean of the weight itself
+                record.meet(index.expand(*shape, -1)[..., :1], deep.expand(*shape, -1)[..., :1])
+    if own is None:
+        return Mixed(index)
+    if name in ("div", "true_divide") and len(whole) < len(parts):
+        record.normed.add(int(own.indices().reshape(-1)[0]))
+    return own
+
+
+def mixed(value: Elements | Mixed, dim: int | Sequence[int] | None, keepdim: bool) -> Mixed:
+    """A sum, mean, norm ... of a parameter over axes."""
+    index = value.index if isinstance(value, Mixed) else value.indices().unsqueeze(-1)
+    count = index.dim() - 1
+    axes = [dim % count] if isinstance(dim, int) else [axis % count for axis in dim or range(count)]
+    gone = index.movedim(axes, tuple(range(-len(axes) - 1, -1))).flatten(-len(axes) - 1)
+    if keepdim:
+        for axis in sorted(axes):
+            gone = gone.unsqueeze(axis)
+    return Mixed(gone)
 
 
 def _spread(elements: Elements, shape: torch.Size) -> Elements:

@@ -10,7 +10,17 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from graphsparse.metanet.graph.id_algebra import current, own_ids
-from graphsparse.metanet.graph.record import Const, Elements, Ids, Record, UncoveredError, Value, collapse
+from graphsparse.metanet.graph.record import (
+    VALUES,
+    Const,
+    Elements,
+    Ids,
+    Mixed,
+    Record,
+    UncoveredError,
+    Value,
+    collapse,
+)
 
 
 def _names(text: str) -> frozenset[str]:
@@ -43,6 +53,7 @@ PASSES = _names(
     prelu_kernel tril triu masked_fill fill nan_to_num clip clamp feature_alpha_dropout local_response_norm
     """
 )
+_MOST_STORED = 2**22  # elements of a constant that are followed
 SHAPED_LIKE = frozenset(("expand_as", "view_as", "reshape_as"))
 # Fresh tensors whose shape alone comes from an activation.
 FRESH = _names(
@@ -54,7 +65,9 @@ FRESH = _names(
 
 def move(record: Record, name: str, overload: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """Run a move on whatever its tensors stand for; in a mixture, everything becomes ids."""
-    values = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Ids | Elements | Const)]
+    values = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, VALUES)]
+    if any(isinstance(value, Mixed) for value in values):
+        return _move_mixed(values, overload, args, kwargs)
     indices = _indices(name, args, kwargs)
     if any(isinstance(value, Ids) for value in indices):
         raise UncoveredError("its indices are computed from activations")
@@ -83,6 +96,59 @@ def move(record: Record, name: str, overload: Callable[..., Any], args: Any, kwa
     else:
         result = _run({"view": torch.reshape, "_unsafe_view": torch.reshape}.get(name, overload), args, kwargs)
     return pytree.tree_map(lambda t: Elements(-1, t.shape, t) if only_elements else Ids(t), result)
+
+
+def _move_mixed(values: list[Value], overload: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    if len(values) != 1:
+        raise UncoveredError("a parameter is computed from parameters")
+
+    def moved(index: Tensor) -> Any:
+        found = pytree.tree_map(lambda leaf: index if isinstance(leaf, Mixed) else leaf, (args, kwargs))
+        return overload(*found[0], **found[1])
+
+    (value,) = values
+    assert isinstance(value, Mixed)
+    return pytree.tree_map(Mixed, torch.vmap(moved, -1, -1)(value.index))
+
+
+def stored_of(
+    name: str, overload: Callable[..., Any], args: Any, kwargs: Any, results: Any
+) -> list[tuple[Elements, ...]]:
+    """The elements of buffers behind each of the results of an operation on constants, as far as they can be told."""
+    values = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Const)]
+    tensors = [leaf for leaf in pytree.tree_leaves(results) if isinstance(leaf, Tensor)]
+    depth = max((len(value.stored) for value in values), default=0)
+    if not depth or not all(value.shape.numel() <= _MOST_STORED for value in values):
+        return [() for _ in tensors]
+    if name in KEEPS:
+        return [values[0].stored for _ in tensors]
+    if name in MOVES:
+        return _stored_moved(name, overload, args, kwargs, depth, len(tensors))
+    if len(tensors) == 1 and torch.Tag.pointwise in overload.tags:  # type: ignore[attr-defined]
+        shape = tensors[0].shape
+        return [tuple(Elements(-1, shape, e.indices().expand(shape)) for v in values for e in v.stored)]
+    return [() for _ in tensors]
+
+
+def _stored_moved(
+    name: str, overload: Callable[..., Any], args: Any, kwargs: Any, depth: int, count: int
+) -> list[tuple[Elements, ...]]:
+    indices = _indices(name, args, kwargs)
+    found: list[list[Elements]] = [[] for _ in range(count)]
+    for layer in range(depth):
+
+        def index_of(leaf: Any, layer: int = layer) -> Any:
+            if not isinstance(leaf, Const) or any(leaf is index for index in indices):
+                return leaf.tensor if isinstance(leaf, Const) else leaf
+            if layer < len(leaf.stored):
+                return leaf.stored[layer].indices()
+            return torch.full(leaf.shape, -1)
+
+        moved = pytree.tree_map(index_of, (args, kwargs), is_leaf=lambda leaf: isinstance(leaf, Const))
+        result = _run({"view": torch.reshape, "_unsafe_view": torch.reshape}.get(name, overload), *moved)
+        for own, tensor in zip(found, pytree.tree_leaves(result), strict=True):
+            own.append(Elements(-1, tensor.shape, tensor))
+    return [tuple(own) for own in found]
 
 
 def _indices(name: str, args: Any, kwargs: Any) -> list[Value]:

@@ -8,25 +8,21 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 
 from graphsparse.errors import TraceError
 from graphsparse.hashing import quick_hash
 from graphsparse.metanet.graph.architecture import empty_copy, filled_copy, signature, tensors
-from graphsparse.metanet.graph.structure import Kernel, Structure, build
+from graphsparse.metanet.graph.stays import query_factors, staying
+from graphsparse.metanet.graph.structure import COUPLING, Kernel, Structure, build, components
 from graphsparse.metanet.graph.trace import trace
 from graphsparse.metanet.graph.transfer import Return, gather, scatter, ways_back
+from graphsparse.metanet.graph.widths import sizes_after
 from graphsparse.report.html import fragment
 
 if TYPE_CHECKING:
     import networkx as nx
     from torch_geometric.data import HeteroData
-
-# Relations whose two ends are pruned together. The others only say who feels whom: a gate its channels (broadcast), a
-# sum its terms (reduce), an attention score its queries and keys (score).
-COUPLING = frozenset({"add", "align", "depthwise", "grouped", "k-v", "multiply", "q-k", "shared"})
 
 
 @dataclass(frozen=True)
@@ -215,6 +211,41 @@ class NetworkGraph:
         alias = self._names(everything=True)[name]
         return tuple(self._slot(piece, alias) for piece in self._architecture.structure.pieces.get(alias, ()))
 
+    def knows(self, name: str) -> bool:
+        """Whether a parameter or buffer of this name is part of the module and lies in the graph."""
+        names = self._names(everything=True)
+        return name in names and names[name] in self._architecture.structure.pieces
+
+    def staying(self, keep: Tensor) -> dict[str, Tensor]:
+        """Which elements of each parameter and buffer stay when nodes go, see `stays.staying`."""
+        return staying(self._architecture.structure, self._shapes(), keep.cpu())
+
+    def query_factors(self, keep: Tensor) -> dict[str, Tensor]:
+        """Factors for what makes queries of attention when heads become narrower, see `stays.query_factors`."""
+        return query_factors(self._architecture.structure, self._shapes(), keep.cpu())
+
+    def sizes_after(self, keep: Tensor) -> dict[str, set[tuple[int, int]]]:
+        """For each module the lengths (before, after) of the axes of what its own operations made."""
+        keep = keep.cpu()
+        return {
+            path: {size for shape, ids in parts for size in sizes_after(ids, shape, keep)}
+            for path, parts in self._architecture.structure.made.items()
+        }
+
+    @property
+    def held(self) -> dict[str, Tensor]:
+        """Nodes that cannot be cut, by the reason why."""
+        found = self._architecture.structure.held
+        return {reason: nodes.to(self.layer.device) for reason, nodes in found.items()}
+
+    @property
+    def normed(self) -> frozenset[str]:
+        """Weights that are divided by their own norm."""
+        return self._architecture.structure.normed
+
+    def _shapes(self) -> dict[str, torch.Size]:
+        return {name: tensor.shape for name, tensor in tensors(self._shell).items()}
+
     def once(self, make: Callable[[NetworkGraph], _T]) -> _T:
         """What ``make`` gives for this graph, made once per architecture and device.
 
@@ -229,9 +260,11 @@ class NetworkGraph:
     def coupled(self) -> Tensor:
         """Number [num_nodes] of the set of channels that can only be pruned together with each node.
 
-        Two nodes are in one set if relations of the types in ``COUPLING`` connect them.
+        Two nodes are in one set if relations of the types in ``COUPLING`` connect them, or shapes tie them: equal parts
+        of an axis, heads of one width.
         """
-        return components(self.coupled_pairs().cpu(), self.num_nodes).to(self.layer.device)
+        pairs = torch.cat([self.coupled_pairs().cpu(), self._architecture.structure.ties], dim=1)
+        return components(pairs, self.num_nodes).to(self.layer.device)
 
     def coupled_pairs(self) -> Tensor:
         """The pairs of nodes [2, n] of all relations of the types in ``COUPLING``."""
@@ -302,13 +335,6 @@ class NetworkGraph:
         else:
             named |= self._shell.state_dict(keep_vars=True)
         return {name: first[id(tensor)] for name, tensor in named.items() if id(tensor) in first}
-
-
-def components(pairs: Tensor, count: int) -> Tensor:
-    """Number [count] of the connected component of each of ``count`` things that ``pairs`` [2, n] join."""
-    src, dst = pairs.numpy()
-    matrix = coo_matrix(([True] * len(src), (src, dst)), shape=(count, count))
-    return torch.from_numpy(connected_components(matrix, directed=False)[1].astype("int64"))
 
 
 def clear_cache() -> None:

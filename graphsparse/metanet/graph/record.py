@@ -56,12 +56,12 @@ class Elements:
 class Const:
     """A tensor whose value is known: an integer input, a buffer, or what was computed from them alone.
 
-    ``stored`` are the elements of the buffer that it is (norms keep theirs as node features) and ``buffer`` its name,
-    ``origin`` is the position of the input that it is.
+    ``stored`` are the elements of the buffers that stand behind each of its elements (-1: none), ``buffer`` is its name
+    where it is a whole buffer as it is, ``origin`` the position of the input that it is.
     """
 
     tensor: Tensor
-    stored: Elements | None = None
+    stored: tuple[Elements, ...] = ()
     buffer: str | None = None
     origin: int | None = None
 
@@ -70,7 +70,22 @@ class Const:
         return self.tensor.shape
 
 
-Value: TypeAlias = Ids | Elements | Const
+@dataclass(frozen=True)
+class Mixed:
+    """What is computed from several elements of parameters each, such as the norm of a kernel.
+
+    ``index`` has the value's own shape and one more axis, along which lie the numbers of those elements.
+    """
+
+    index: Tensor
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.index.shape[:-1]
+
+
+Value: TypeAlias = Ids | Elements | Const | Mixed
+VALUES = (Ids, Elements, Const, Mixed)
 
 
 def collapse(tensor: Tensor) -> Tensor:
@@ -115,6 +130,16 @@ class SlotEvent:
     parts: tuple[tuple[str, Tensor, Tensor], ...]  # (kind of feature, element numbers, ids), the two of one length
 
 
+@dataclass(frozen=True)
+class Made:
+    """What an operation made: the module that it belongs to, the ids and, for a change of shape, that it is one."""
+
+    path: str
+    shape: torch.Size
+    ids: Tensor  # collapsed
+    reshaped: bool
+
+
 @dataclass
 class Record:
     """The record of one trace.
@@ -133,6 +158,14 @@ class Record:
     vocabularies: dict[int, Tensor] = field(default_factory=dict)  # embedding table -> ids of its rows
     tokens: dict[int, Tensor] = field(default_factory=dict)  # integer input -> ids of the rows that it looks up
     keys: dict[int, Tensor] = field(default_factory=dict)  # node of an attention score -> ids of the keys behind it
+    numbers: frozenset[int] = frozenset()  # the whole numbers that the module at ``path`` holds
+    ties: list[Tensor] = field(default_factory=list)  # pairs that no cut can part, for the sake of shapes alone
+    held: dict[str, list[Tensor]] = field(default_factory=dict)  # why channels cannot be cut -> ids
+    fixed: list[tuple[Elements, Tensor]] = field(default_factory=list)  # elements and the ids that they stand on
+    meets: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # elements that are computed with elements
+    normed: set[int] = field(default_factory=set)  # weights (first elements) that are divided by their own norm
+    queries: list[tuple[Tensor, bool]] = field(default_factory=list)  # [heads, width]; whether the width is a number
+    made: list[Made] = field(default_factory=list)
     _parent: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     _soft: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
     _input: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
@@ -216,6 +249,25 @@ class Record:
         pairs = pairs[:, (pairs[0] != pairs[1]) & (pairs >= 0).all(0)]
         if pairs.shape[1]:
             self.relations.setdefault(kind, []).append(pairs)
+
+    def tie(self, src: Tensor, dst: Tensor) -> None:
+        """Pairs of ids that are cut together, though no operation brings them together."""
+        shape = broadcast(src.shape, dst.shape)
+        pairs = torch.stack([part.expand(shape).reshape(-1) for part in (src, dst)])
+        self.ties.append(pairs[:, (pairs >= 0).all(0)])
+
+    def hold(self, reason: str, ids: Tensor) -> None:
+        """Say why these ids cannot be cut."""
+        self.held.setdefault(reason, []).append(collapse(ids).reshape(-1))
+
+    def stand(self, stored: Sequence[Elements], ids: Tensor) -> None:
+        """Elements that go with ids, and are no features of theirs."""
+        self.fixed += [(elements, collapse(ids)) for elements in stored if elements.shape.numel() > 1]
+
+    def meet(self, left: Tensor, right: Tensor) -> None:
+        """Elements of parameters that are computed with each other: one that lies on no id goes with the other."""
+        shape = broadcast(left.shape, right.shape)
+        self.meets.append((left.expand(shape).reshape(-1), right.expand(shape).reshape(-1)))
 
     def lay(self, family: str, *parts: tuple[str, Elements, Tensor]) -> None:
         """Slots: the elements of each part lie on the ids that they meet (both broadcast)."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from graphsparse.metanet.graph.record import EdgeBlock, Record, SlotEvent
 from graphsparse.metanet.graph.trace import Trace
+from graphsparse.metanet.graph.widths import tie_heads, tie_shapes
 
 Kernel = tuple[int, ...]
 
@@ -61,6 +64,25 @@ class Structure:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     constants: frozenset[str]
+    ties: Tensor  # pairs of nodes that shapes tie
+    held: dict[str, Tensor]  # why nodes cannot be cut -> nodes
+    standing: dict[str, tuple[tuple[Tensor, Tensor], ...]]  # name -> (elements, nodes that they go with)
+    meets: tuple[tuple[str, Tensor, str, Tensor], ...]  # elements of a tensor that go with those of another
+    normed: frozenset[str]  # weights that are divided by their own norm
+    queries: tuple[Tensor, ...]  # [heads, width] of each attention
+    made: dict[str, tuple[tuple[torch.Size, Tensor], ...]]  # module -> shapes and nodes of what its operations made
+
+
+# Relations whose two ends are pruned together. The others only say who feels whom: a gate its channels (broadcast), a
+# sum its terms (reduce), an attention score its queries and keys (score).
+COUPLING = frozenset({"add", "align", "depthwise", "grouped", "k-v", "multiply", "q-k", "shared"})
+
+
+def components(pairs: Tensor, count: int) -> Tensor:
+    """Number [count] of the connected component of each of ``count`` things that ``pairs`` [2, n] join."""
+    src, dst = pairs.numpy()
+    matrix = coo_matrix(([True] * len(src), (src, dst)), shape=(count, count))
+    return torch.from_numpy(connected_components(matrix, directed=False)[1].astype("int64"))
 
 
 def build(found: Trace) -> Structure:
@@ -70,6 +92,7 @@ def build(found: Trace) -> Structure:
     starts = {start: name for name, start in reversed(found.names.items())}  # a tied parameter: its first name
     events = [_rooted(record, event) for event in record.events]
     _relate_shared(record, events, found.shapes)
+    _tie(record)
     number = _numbering(record, events, found.outputs)
     pieces: dict[str, list[Piece]] = {}
     edges = {kernel: _edges(record, kernel, number, starts, pieces) for kernel in sorted(record.kernels)}
@@ -92,7 +115,80 @@ def build(found: Trace) -> Structure:
         inputs=tuple(_used(record, number, ids) for ids in found.inputs),
         outputs=tuple(_used(record, number, ids) for ids in found.outputs),
         constants=found.constants,
+        ties=_tied_nodes(record, number),
+        held={reason: _used(record, number, torch.cat(ids)) for reason, ids in record.held.items()},
+        standing=_standing(record, number, starts),
+        meets=tuple(_meets(record, starts)),
+        normed=frozenset(starts[first] for first in record.normed if first in starts),
+        queries=tuple(number[record.root(query)] for query, _ in record.queries),
+        made=_made(record, number),
     )
+
+
+def _tie(record: Record) -> None:
+    """Tie what shapes demand, once all roots are known."""
+    tie_heads(record)
+    none = torch.empty(2, 0, dtype=torch.int64)
+    blocks = [pairs for kind, found in record.relations.items() if kind in COUPLING for pairs in found]
+    coupled = record.root(torch.cat([none, *blocks], dim=1))
+    tie_shapes(record, coupled, components)
+
+
+def _tied_nodes(record: Record, number: Tensor) -> Tensor:
+    """Pairs of nodes that are tied, though the ids between them be no nodes."""
+    if not record.ties:
+        return torch.empty(2, 0, dtype=torch.int64)
+    pairs = record.root(torch.cat(record.ties, dim=1))
+    ids = torch.unique(pairs)
+    label = components(torch.searchsorted(ids, pairs), len(ids))
+    nodes = number[ids]
+    label, nodes = label[nodes >= 0], nodes[nodes >= 0]
+    order = torch.argsort(label, stable=True)
+    label, nodes = label[order], nodes[order]
+    joined = label[1:] == label[:-1]
+    return torch.stack([nodes[:-1][joined], nodes[1:][joined]])
+
+
+def _standing(
+    record: Record, number: Tensor, starts: Mapping[int, str]
+) -> dict[str, tuple[tuple[Tensor, Tensor], ...]]:
+    found: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    for elements, ids in record.fixed:
+        index = elements.indices()
+        shape = torch.broadcast_shapes(index.shape, ids.shape)  # type: ignore[no-untyped-call]
+        nodes = number[record.root(ids)].expand(shape).reshape(-1)
+        nodes = torch.where(ids.expand(shape).reshape(-1) < 0, -1, nodes)
+        index = index.expand(shape).reshape(-1)
+        valid = (index >= 0) & (nodes >= 0)
+        pairs = torch.unique(torch.stack([index[valid], nodes[valid]]), dim=1)
+        for name, mine, first in _owners(pairs[0], starts):
+            found.setdefault(name, []).append((pairs[0][mine] - first, pairs[1][mine]))
+    return {name: tuple(parts) for name, parts in found.items()}
+
+
+def _meets(record: Record, starts: Mapping[int, str]) -> Iterable[tuple[str, Tensor, str, Tensor]]:
+    for both in record.meets:
+        left, right = torch.stack(both)[:, (both[0] >= 0) & (both[1] >= 0)]
+        for name, mine, first in _owners(left, starts):
+            for other, theirs, second in _owners(right[mine], starts):
+                if name != other:
+                    yield name, left[mine][theirs] - first, other, right[mine][theirs] - second
+
+
+def _owners(index: Tensor, starts: Mapping[int, str]) -> Iterable[tuple[str, Tensor, int]]:
+    """The tensors that element numbers belong to: name, which of them, number of its first element."""
+    firsts = torch.tensor(sorted(starts))
+    owner = torch.searchsorted(firsts, index, right=True) - 1
+    for which in torch.unique(owner).tolist():
+        yield starts[int(firsts[which])], owner == which, int(firsts[which])
+
+
+def _made(record: Record, number: Tensor) -> dict[str, tuple[tuple[torch.Size, Tensor], ...]]:
+    found: dict[str, dict[Any, tuple[torch.Size, Tensor]]] = {}
+    for made in record.made:
+        ids = torch.where(made.ids < 0, -1, number[record.root(made.ids)])
+        found.setdefault(made.path, {})[made.shape, ids.numpy().tobytes()] = (made.shape, ids)
+    return {path: tuple(parts.values()) for path, parts in found.items()}
 
 
 def _relate_shared(record: Record, events: Iterable[SlotEvent], shapes: Mapping[int, torch.Size]) -> None:
@@ -237,13 +333,9 @@ def _lay(
     group: Kernel | str, position: Tensor, index: Tensor, starts: Mapping[int, str], pieces: dict[str, list[Piece]]
 ) -> list[str]:
     """Split element numbers by parameter and write down where each lies; returns the parameters' names."""
-    firsts = torch.tensor(sorted(starts))
-    owner = torch.searchsorted(firsts, index, right=True) - 1
     names = []
-    for which in torch.unique(owner).tolist():
-        first = int(firsts[which])
-        names.append(starts[first])
-        mine = owner == which
+    for name, mine, first in _owners(index, starts):
+        names.append(name)
         pieces.setdefault(names[-1], []).append(Piece(group, -1, position[mine], index[mine] - first))
     return names
 

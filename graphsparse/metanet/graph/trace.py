@@ -24,12 +24,30 @@ from torch.utils import _pytree as pytree
 
 from graphsparse.errors import TraceError
 from graphsparse.fit.rng import preserved
+from graphsparse.metanet.graph.architecture import computed_tensors
 from graphsparse.metanet.graph.id_algebra import activation, current, pointwise
-from graphsparse.metanet.graph.moves import FRESH, KEEPS, MOVES, PASSES, SHAPED_LIKE, move, pad
-from graphsparse.metanet.graph.record import Const, Elements, Ids, Record, UncoveredError, Value, nothing
+from graphsparse.metanet.graph.moves import FRESH, KEEPS, MOVES, PASSES, SHAPED_LIKE, move, pad, stored_of
+from graphsparse.metanet.graph.record import (
+    VALUES,
+    Const,
+    Elements,
+    Ids,
+    Made,
+    Mixed,
+    Record,
+    UncoveredError,
+    Value,
+    collapse,
+    nothing,
+)
 from graphsparse.metanet.graph.rules import RULES
+from graphsparse.metanet.graph.widths import tie_parts
 
-_VALUE = (Ids, Elements, Const)
+_RESHAPES = frozenset(("view", "reshape", "_unsafe_view", "unflatten", "pixel_shuffle", "pixel_unshuffle"))
+_PARTS = frozenset(
+    ("split", "chunk", "unsafe_split", "unsafe_chunk", "tensor_split", "split_with_sizes", "hsplit", "vsplit")
+)
+_LARGEST = 2**20  # ids of one activation that are kept for its sizes
 
 
 @dataclass(frozen=True)
@@ -44,9 +62,9 @@ class Trace:
     constants: frozenset[str]  # buffers whose values the trace has read
 
 
-def trace(module: nn.Module, inputs: tuple[Any, ...]) -> Trace:
-    """Export a copy of the module in evaluation mode and interpret it; module and random states stay as they are."""
-    shadow = _shadow(module)
+def trace(module: nn.Module, inputs: tuple[Any, ...], *, training: bool = False) -> Trace:
+    """Export a copy of the module in one mode and interpret it; module and random states stay as they are."""
+    shadow = _shadow(module).train(training)
     inputs = pytree.tree_map(lambda leaf: leaf.detach().cpu() if isinstance(leaf, Tensor) else leaf, inputs)
     with preserved(torch.device("cpu")), warnings.catch_warnings(), torch.enable_grad():
         warnings.simplefilter("ignore")
@@ -84,14 +102,15 @@ def _quiet() -> Iterator[None]:
 
 
 def _shadow(module: nn.Module) -> nn.Module:
-    """A copy in evaluation mode, on the CPU, that shares the module's weights without their history."""
+    """A copy on the CPU that shares the module's weights without their history."""
     memo: dict[int, Any] = {}
     for parameter in module.parameters():
         memo[id(parameter)] = nn.Parameter(parameter.detach().cpu(), requires_grad=parameter.is_floating_point())
     for buffer in module.buffers():
         memo[id(buffer)] = buffer.detach().cpu()
+    memo.update({key: tensor.cpu() for key, tensor in computed_tensors(module).items()})
     try:
-        return copy.deepcopy(module, memo).eval()
+        return copy.deepcopy(module, memo)
     except Exception as error:
         raise TraceError(f"{type(module).__name__} cannot be copied: {_first_lines(error)}") from error
 
@@ -115,6 +134,7 @@ class _Interpreter:
         self.inputs: list[Tensor] = []
         self.origins: list[Any] = []
         self.read: set[str] = set()
+        self.numbers: dict[str, frozenset[int]] = {}
         self.last_use = {argument: node for node in program.graph.nodes for argument in node.all_input_nodes}
 
     def run(self) -> Trace:
@@ -172,7 +192,7 @@ class _Interpreter:
                 value = Elements(self.names[spec.target], state[spec.target].shape)
             elif spec.kind == InputKind.BUFFER:
                 tensor = state[spec.target]
-                stored = Elements(self.names[spec.target], tensor.shape) if tensor.is_floating_point() else None
+                stored = (Elements(self.names[spec.target], tensor.shape),) if tensor.is_floating_point() else ()
                 value = Const(tensor.detach().clone(), stored=stored, buffer=spec.target)
             elif spec.kind == InputKind.CONSTANT_TENSOR:
                 value = Const(self.program.constants[spec.target].detach().clone())
@@ -201,26 +221,46 @@ class _Interpreter:
             if spec.kind != OutputKind.USER_OUTPUT:
                 continue
             value = self.values[leaf] if isinstance(leaf, Node) else leaf
-            if isinstance(value, _VALUE):
+            if isinstance(value, VALUES) and not isinstance(value, Mixed):
                 found.append(current(self.record, activation(self.record, value)))
         return found
 
     def _call(self, node: Node) -> Any:
         """The value of one operation; an error names it, its module and, where it is known, its line."""
         self.record.path = _module_of(node)[0]
+        self.record.numbers = self._numbers(self.record.path)
 
         def fetch(argument: Any) -> Any:
             return self.values[argument] if isinstance(argument, Node) else argument
 
         args, kwargs = pytree.tree_map(fetch, (node.args, node.kwargs), is_leaf=lambda leaf: isinstance(leaf, Node))
         try:
-            return self._dispatch(node, list(args), dict(kwargs))
+            found = self._dispatch(node, list(args), dict(kwargs))
+            self._note_made(node, found)
+            return found
         except (TraceError, _InPlaceOnViewError):
             raise
         except UncoveredError as reason:
             raise TraceError(f"{_where(node)}: {reason}") from None
         except Exception as error:
             raise TraceError(f"{_where(node)} could not be followed: {_first_lines(error)}") from error
+
+    def _numbers(self, path: str) -> frozenset[int]:
+        """The whole numbers that a module holds; torch's own attention computes its widths from its inputs."""
+        if path not in self.numbers:
+            module = dict(self.module.named_modules(remove_duplicate=False)).get(path)
+            held = () if module is None or isinstance(module, nn.MultiheadAttention) else vars(module).values()
+            self.numbers[path] = frozenset(value for value in held if type(value) is int)
+        return self.numbers[path]
+
+    def _note_made(self, node: Node, found: Any) -> None:
+        """Remember the ids that an operation made, for what its module says of their sizes."""
+        name = str(getattr(getattr(node.target, "_schema", None), "name", "")).partition("::")[2]
+        for leaf in _leaves(found):
+            if isinstance(leaf, Ids):
+                small = collapse(leaf.tensor)
+                if small.numel() <= _LARGEST:
+                    self.record.made.append(Made(self.record.path, leaf.shape, small, name in _RESHAPES))
 
     def _dispatch(self, node: Node, args: list[Any], kwargs: dict[str, Any]) -> Any:
         target: Any = node.target
@@ -235,7 +275,7 @@ class _Interpreter:
             return self._about_shapes(name, args, kwargs)
         if name in SHAPED_LIKE:  # its second argument lends a shape, no values
             args[1] = Const(torch.zeros(()).expand(args[1].shape))
-        leaves = [leaf for leaf in _leaves((args, kwargs)) if isinstance(leaf, _VALUE)]
+        leaves = [leaf for leaf in _leaves((args, kwargs)) if isinstance(leaf, VALUES)]
         if all(isinstance(leaf, Const) for leaf in leaves):
             return self._concretely(target, args, kwargs)
         result = self._symbolically(node, name, target, args, kwargs)
@@ -256,7 +296,8 @@ class _Interpreter:
         """Constants alone: computed as the module would."""
         self._note_read(args, kwargs)
         result = target(*_plain(args), **_plain(kwargs))
-        return pytree.tree_map(lambda leaf: Const(leaf) if isinstance(leaf, Tensor) else leaf, result)
+        stored = iter(stored_of(target._schema.name.split("::")[1], target, args, kwargs, result))
+        return pytree.tree_map(lambda leaf: Const(leaf, next(stored)) if isinstance(leaf, Tensor) else leaf, result)
 
     def _symbolically(self, node: Node, name: str, target: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         if name in FRESH:
@@ -278,7 +319,10 @@ class _Interpreter:
             )
         if name in MOVES and not (name == "where" and isinstance(args[0], Ids)):
             self._note_read(args, kwargs)
-            return move(self.record, name, target, args, kwargs)
+            moved = move(self.record, name, target, args, kwargs)
+            if name in _PARTS:
+                tie_parts(self.record, moved, bound)
+            return moved
         if name in PASSES or torch.Tag.pointwise in target.tags:
             return self._pointwise(node, name, args, kwargs)
         raise UncoveredError("there is no rule for it")
@@ -289,7 +333,7 @@ class _Interpreter:
         self.read.update(leaf.buffer for leaf in leaves if isinstance(leaf, Const) and leaf.buffer is not None)
 
     def _pointwise(self, node: Node, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        values = [leaf for leaf in _leaves((args, kwargs)) if isinstance(leaf, _VALUE)]
+        values = [leaf for leaf in _leaves((args, kwargs)) if isinstance(leaf, VALUES)]
         meta = node.meta.get("val")
         return pointwise(self.record, name, values, isinstance(meta, Tensor) and meta.dtype == torch.bool)
 
@@ -332,7 +376,7 @@ def _bound(target: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str
 
 
 def _leaves(tree: Any) -> list[Any]:
-    return pytree.tree_leaves(tree, is_leaf=lambda leaf: isinstance(leaf, _VALUE))
+    return pytree.tree_leaves(tree, is_leaf=lambda leaf: isinstance(leaf, VALUES))
 
 
 def _plain(tree: Any) -> Any:
@@ -340,7 +384,7 @@ def _plain(tree: Any) -> Any:
     return pytree.tree_map(
         lambda leaf: leaf.tensor if isinstance(leaf, Const) else leaf,
         tree,
-        is_leaf=lambda leaf: isinstance(leaf, _VALUE),
+        is_leaf=lambda leaf: isinstance(leaf, VALUES),
     )
 
 

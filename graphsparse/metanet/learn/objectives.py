@@ -156,13 +156,13 @@ class GroupLasso(Objective):
 class Nowcast(Objective):
     r"""Foresee fine-tuning: from a pruned network's weights after a few steps, those after one or more epochs.
 
-    .. math:: \frac{1}{K} \sum_k \frac{\| M(w_t)_k - w^*_k \|^2}{\| w_{t,k} - w^*_k \|^2}
+    .. math:: \frac{1}{K} \sum_k \frac{\| M(w_t)_k - w^*_k \|^2}{\| w_{t,k} - w^*_k \|^2 + \| w_{t,k} - w_{0,k} \|^2}
         + \beta\,\mathrm{CE}(f_{M(w_t)}(x), y)
 
     Here :math:`w_t` are the weights after t steps, :math:`w^*` those at the end of a later epoch, and k runs over the
-    sizes of kernels and the kinds of node features, each tensor in units of its own scale: no change at all has the
-    first term 1. Networks, t and the epoch are drawn anew at each step from `Trajectories`. Cross-entropy is that of
-    training batches, with their statistics in batch norms.
+    sizes of kernels and the kinds of node features, each tensor in units of its own scale. The way so far stands below
+    the line, lest a short way to go outweigh all others. Networks, t and the epoch are drawn anew at each step from
+    `Trajectories`. Cross-entropy is that of training batches, with their statistics in batch norms.
 
     Args:
         trajectories: what it learns from, and how they are collected.
@@ -209,23 +209,27 @@ class Nowcast(Objective):
             raise ValueError(f"an epoch of {member.epoch} steps ends before {min(self.trajectories.after)} steps")
         now, past, later = member.case(*cases[int(torch.randint(len(cases), ()))])
         foreseen = metanet(now, past=past)
-        missed = unexplained(now, foreseen, later)
+        missed = unexplained(now, foreseen, later, past.earlier[0])
         if not self.data:
             return missed
         return missed + self.data * through(foreseen, member, batches, _task_loss(member), batch_norms="batch")
 
 
-def unexplained(now: NetworkGraph, foreseen: NetworkGraph, later: NetworkGraph) -> Tensor:
+def unexplained(
+    now: NetworkGraph, foreseen: NetworkGraph, later: NetworkGraph, oldest: NetworkGraph | None = None
+) -> Tensor:
     """The share of the change from ``now`` to ``later`` that is not foreseen: 1 for no change at all.
 
     Squares are taken in units of each tensor's scale now, and shares are averaged over kernel sizes and kinds of node
-    features that change.
+    features that change. With ``oldest`` it is a share of that change and the one from there to ``now`` together.
     """
     shares = []
     for key, _, number in tensors_of(now):
         before, guess, after = (values_of(graph, key) for graph in (now, foreseen, later))
         unit = tensor_scale(before, number).clamp(min=_LEAST_UNIT).unsqueeze(1)
         change = ((after - before) / unit).square().sum()
+        if oldest is not None:
+            change = change + ((before - values_of(oldest, key)) / unit).square().sum()
         if float(change) > 0:
             shares.append(((guess - after) / unit).square().sum() / change)
     return torch.stack(shares).mean() if shares else torch.zeros((), requires_grad=True)

@@ -29,6 +29,10 @@ class Elements(Grain):
         """The scores themselves, in order of position."""
         return scores.reshape(-1)
 
+    def sums(self, values: Tensor) -> Tensor:
+        """The values themselves, in order of position."""
+        return values.reshape(-1).double()
+
     def spread(self, kept: Tensor, shape: Sequence[int]) -> Tensor:
         """The bools in the tensor's shape."""
         return kept.view(*shape)

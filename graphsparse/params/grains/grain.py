@@ -30,6 +30,11 @@ class Grain(ABC):
     def spread(self, kept: Tensor, shape: Sequence[int]) -> Tensor:
         """A bool mask of this shape from the bools of its units ``[units]``."""
 
+    def sums(self, values: Tensor) -> Tensor:
+        """The sum of each unit's values ``[units]``, in float64."""
+        positive, negative = (self.pool(part.clamp(min=0).double().sqrt()).square() for part in (values, -values))
+        return positive - negative
+
     def check(self, tensors: Named) -> None:  # noqa: B027
         """Raise a ValueError for a tensor that cannot be cut so."""
 

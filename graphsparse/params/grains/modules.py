@@ -35,7 +35,8 @@ class Modules(Spanning):
     names: Iterable[str]
 
     def __post_init__(self) -> None:
-        names = (self.names,) if isinstance(self.names, str) else tuple(self.names)
+        listed = isinstance(self.names, Iterable) and not isinstance(self.names, str)
+        names = tuple(self.names) if listed else (self.names,)
         if not names or not all(isinstance(name, str) for name in names):
             raise TypeError(f"Modules are named by strings, one or more; got {names!r:.60}")
         object.__setattr__(self, "names", names)

@@ -43,6 +43,10 @@ class Rows(Grain):
         norms: Tensor = torch.linalg.vector_norm(lines.reshape(len(lines), lines[:1].numel()), dim=1)
         return norms
 
+    def sums(self, values: Tensor) -> Tensor:
+        """The sum of each slice."""
+        return values.movedim(self.dim, 0).flatten(1).sum(1, dtype=torch.float64)
+
     def spread(self, kept: Tensor, shape: Sequence[int]) -> Tensor:
         """Each bool over its slice."""
         axis = self.dim % len(shape)

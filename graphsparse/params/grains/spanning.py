@@ -43,19 +43,22 @@ class Spanning(ABC):
 
     def pool(self, names: list[str], values: Callable[[str], Tensor]) -> Tensor:
         """The l2 norm of each unit's values, ``[count]``, in float64."""
+        return self.sums(names, lambda name: values(name).double().square()).sqrt()
+
+    def sums(self, names: list[str], values: Callable[[str], Tensor]) -> Tensor:
+        """The sum of each unit's values, ``[count]``, in float64."""
         total: Tensor | None = None
         for name in names:
             part, owner = values(name), self.owner(name)
             if total is None:
                 total = torch.zeros(self.count + 1, dtype=torch.float64, device=part.device)
             if isinstance(owner, int):
-                norm = torch.linalg.vector_norm(part, dtype=torch.float64)
-                total[owner] += norm.square().to(total.device)
+                total[owner] += part.sum(dtype=torch.float64).to(total.device)
             else:
-                squares = part.double().square().reshape(-1).to(total.device)
-                total.index_add_(0, owner.reshape(-1).to(total.device) % (self.count + 1), squares)
+                places = owner.reshape(-1).to(total.device) % (self.count + 1)
+                total.index_add_(0, places, part.reshape(-1).to(total))
         assert total is not None
-        return total[:-1].sqrt()
+        return total[:-1]
 
     def spread(self, values: Tensor, name: str, shape: torch.Size) -> Tensor:
         """The value of its unit at each element of a tensor; 1 (or true) where it is of none."""

@@ -16,7 +16,7 @@ from graphsparse.params.joint import Joint
 from graphsparse.params.patterns.n_of_m import NofM
 from graphsparse.params.rules.rule import RULES, Rule, check_share, named_score, of_steps
 from graphsparse.params.schedule import Constant, Cosine
-from graphsparse.params.scores.evidence import Score, needs
+from graphsparse.params.scores.evidence import Score, momentary
 from graphsparse.params.tensors import empty_mask
 from graphsparse.registry import one_of
 
@@ -60,7 +60,7 @@ class DropGrow(Rule):
     first: str | Score = "random"
 
     def __post_init__(self) -> None:
-        if "grad" in needs(named_score(self.first)) or not callable(named_score(self.grow)):
+        if momentary(named_score(self.first)) or not callable(named_score(self.grow)):
             raise ValueError("the first masks are chosen before there are gradients: first='random' or 'magnitude'")
         object.__setattr__(self, "every", whole_number(self.every, "every", least=1))
         object.__setattr__(self, "budget", one_of(self.budget, "budget", ("fixed", "moving")))
@@ -78,7 +78,7 @@ class DropGrow(Rule):
             raise ValueError("DropGrow exchanges units, and coupled channels share weights: use Proximal() or Hold()")
         if joint.schedule != Constant():
             raise ValueError("DropGrow keeps the count as it is: leave schedule= out")
-        if "grad" in needs(joint.score):
+        if momentary(joint.score):
             raise ValueError("DropGrow drops by a score without gradients, such as 'magnitude'; grow= may need them")
         if of_steps(self.until, joint, "DropGrow") <= self.every:
             raise ValueError(
@@ -95,9 +95,9 @@ class DropGrow(Rule):
         joint.install(joint.chosen(joint.keep_at(0), score=named_score(self.first)))
         joint.zero_outside()
 
-    def reads_gradients(self, joint: Joint, step: int) -> bool:
+    def reads(self, part: str, joint: Joint, step: int) -> bool:
         """At updates."""
-        return super().reads_gradients(joint, step) and self._exchanged(joint, step) > 0
+        return super().reads(part, joint, step) and self._exchanged(joint, step) > 0
 
     def before_step(self, joint: Joint, optimizer: Optimizer) -> None:
         """Choose by weights and dense gradients, then mask the gradients."""

@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 
 from graphsparse.params.joint import Joint
 from graphsparse.params.rules.rule import RULES, Rule
-from graphsparse.params.scores.evidence import needs
+from graphsparse.params.scores.evidence import momentary
 
 
 @RULES.register("hold")
@@ -22,23 +22,23 @@ class Hold(Rule):
     def before_step(self, joint: Joint, optimizer: Optimizer) -> None:
         """Choose here where gradients decide, then mask them."""
         step = joint.step + 1
-        if "grad" in needs(joint.score) and self._cuts(joint, step):
+        if momentary(joint.score) and self._cuts(joint, step):
             joint.plan = joint.chosen(joint.keep_at(step), joint.masks, step=step)
         joint.mask_gradients()
 
     def after_step(self, joint: Joint, optimizer: Optimizer) -> None:
         """Cut if the schedule says so."""
-        if joint.plan is not None or ("grad" not in needs(joint.score) and self._cuts(joint, joint.step)):
+        if joint.plan is not None or (not momentary(joint.score) and self._cuts(joint, joint.step)):
             changed = joint.install(joint.plan or joint.chosen(joint.keep_at(joint.step), joint.masks))
             joint.plan = None
             joint.forget(optimizer, changed)
         joint.zero_outside()
 
-    def reads_gradients(self, joint: Joint, step: int) -> bool:
+    def reads(self, part: str, joint: Joint, step: int) -> bool:
         """At the steps that cut."""
-        return super().reads_gradients(joint, step) and self._cuts(joint, step)
+        return super().reads(part, joint, step) and self._cuts(joint, step)
 
     def _cuts(self, joint: Joint, step: int) -> bool:
-        if step == 1 and "grad" in needs(joint.score):
+        if step == 1 and momentary(joint.score):
             return True
         return joint.keep_at(step) != joint.keep_at(step - 1)

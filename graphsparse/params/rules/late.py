@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from graphsparse.params.joint import Joint
 from graphsparse.params.rules.rule import Rule, check_share, end, of_steps
-from graphsparse.params.scores.evidence import needs
+from graphsparse.params.scores.evidence import momentary
 
 
 class Late(Rule):
@@ -34,7 +34,7 @@ class Late(Rule):
         name = type(self).__name__
         if of_steps(self.until, joint, name) < 1:
             raise ValueError(f"steps={joint.steps} is too short for {name} in until={self.until} of it")
-        if "grad" in needs(joint.score):
+        if momentary(joint.score):
             raise ValueError(f"{name} chooses after every step, by a score without gradients such as 'magnitude'")
 
     def begin(self, joint: Joint) -> None:
@@ -51,11 +51,15 @@ class Late(Rule):
         if joint.cut:
             joint.zero_outside()
         elif joint.step >= of_steps(self.until, joint, type(self).__name__):
-            joint.install(joint.chosen(joint.keep_at(joint.step)))
+            self.last(joint)
             self.cut(joint)
             joint.forget(optimizer, {name: ~mask for name, mask in joint.masks.items()})
         else:
             self.weaken(joint, optimizer)
+
+    def last(self, joint: Joint) -> None:
+        """Choose for the last time."""
+        joint.install(joint.chosen(joint.keep_at(joint.step)))
 
     def ready(self, joint: Joint) -> bool:
         """What is not kept was cut."""
@@ -69,8 +73,15 @@ class Late(Rule):
 
     def cut(self, joint: Joint) -> None:
         """Set to zero for good what is outside the mask, at the count of the end."""
-        if not joint.settled:
-            end(joint)
+        if self.end_schedule(joint):
             joint.install(joint.chosen(joint.keep))
         joint.cut = True
         joint.zero_outside()
+
+    @staticmethod
+    def end_schedule(joint: Joint) -> bool:
+        """Go to the end of the schedule; whether it was not there yet."""
+        if joint.settled:
+            return False
+        end(joint)
+        return True

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from graphsparse.keep_rule import whole_number
 from graphsparse.params.joint import Joint
 from graphsparse.params.rules.rule import RULES, Rule
-from graphsparse.params.scores.evidence import needs
+from graphsparse.params.scores.evidence import momentary
 
 
 @RULES.register("project")
@@ -35,7 +35,7 @@ class Project(Rule):
     def before_step(self, joint: Joint, optimizer: Optimizer) -> None:
         """Choose here where gradients decide: after the step they may have been changed."""
         step = joint.step + 1
-        if step % self.every == 0 and "grad" in needs(joint.score):
+        if step % self.every == 0 and momentary(joint.score):
             joint.plan = joint.chosen(joint.keep_at(step), step=step)
 
     def after_step(self, joint: Joint, optimizer: Optimizer) -> None:

@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch.optim import Optimizer
 
 from graphsparse.params.joint import Joint
-from graphsparse.params.scores.evidence import SCORES, Score, needs
+from graphsparse.params.scores.evidence import SCORES, Score, momentary, needs
 from graphsparse.registry import Registry
 
 
@@ -28,13 +28,16 @@ class Rule(ABC):
     def check(self, joint: Joint) -> None:  # noqa: B027
         """Raise a ValueError, before anything is changed, if the rule cannot work here."""
 
+    def prepare(self, joint: Joint) -> None:  # noqa: B027
+        """Make room in ``joint.extra`` for tensors of the rule's own."""
+
     def scores(self, joint: Joint) -> tuple[Score, ...]:
         """Every score that the rule asks for."""
         return (joint.score,)
 
     def begin(self, joint: Joint) -> None:
         """Choose the first masks. By a score that needs gradients they are chosen in the first step."""
-        if "grad" not in needs(joint.score):
+        if not momentary(joint.score):
             joint.install(joint.chosen(joint.keep_at(0)))
             joint.zero_outside()
 
@@ -45,9 +48,12 @@ class Rule(ABC):
     def after_step(self, joint: Joint, optimizer: Optimizer) -> None:
         """Act on the weights; ``joint.step`` counts the step."""
 
-    def reads_gradients(self, joint: Joint, step: int) -> bool:
-        """Whether the masks of that step are chosen by gradients."""
-        return any("grad" in needs(score) for score in self.scores(joint))
+    def reads(self, part: str, joint: Joint, step: int) -> bool:
+        """Whether the masks of that step are chosen by a part of the evidence, such as ``"grad"``."""
+        return any(part in needs(score) for score in self.scores(joint))
+
+    def restored(self, joint: Joint) -> None:  # noqa: B027
+        """Act on a state that was loaded; ``joint`` is as it was then."""
 
     def ready(self, joint: Joint) -> bool:
         """Whether the model is now as sparse, and in the same way, as after :meth:`finish`."""

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from graphsparse.params import masked
 from graphsparse.params.joint import Joint
 from graphsparse.params.rules.rule import RULES, Rule, check_share, end, of_steps
-from graphsparse.params.scores.evidence import needs
+from graphsparse.params.scores.evidence import momentary
 from graphsparse.registry import one_of
 
 _DECAY_OF_FADE = 5.0  # exp(-5): less than a hundredth of a weight is left when fading ends
@@ -54,7 +54,7 @@ class StraightThrough(Rule):
         """Refuse a fading of unknown length, and scores by gradients, which are not there after a step."""
         if self.fade is not None and of_steps(self.until, joint, "fading") < 1:
             raise ValueError(f"steps={joint.steps} is too short to fade in until={self.until} of it")
-        if "grad" in needs(joint.score):
+        if momentary(joint.score):
             raise ValueError("StraightThrough chooses after every step, by a score without gradients")
 
     def begin(self, joint: Joint) -> None:
@@ -77,6 +77,7 @@ class StraightThrough(Rule):
         joint.install(joint.chosen(joint.keep_at(joint.step)))
         if self.fade is not None:
             for own in joint.installed.values():
+                assert isinstance(own, masked.Masked)
                 own.fade.fill_(self._left(joint))
 
     def ready(self, joint: Joint) -> bool:

@@ -115,6 +115,11 @@ def share_of(keep: str) -> Fraction:
     return NofM.read(keep).kept if ":" in keep else keep_fraction(keep)
 
 
+def usual() -> list[str]:
+    """All methods but those that take out whole modules, of which many a network has none."""
+    return [name for name in methods() if not METHODS[name].modules]
+
+
 def with_controls(names: Sequence[str]) -> tuple[str, ...]:
     """Methods, each followed by itself with random scores, after the controls that every table has.
 
@@ -125,7 +130,7 @@ def with_controls(names: Sequence[str]) -> tuple[str, ...]:
     found = list(CONTROLS)
     for name in map(method_name, names):
         found.append(name)
-        if "+" not in name and not base_of(name).startswith("random-"):
+        if "+" not in name and not base_of(name).startswith("random-") and not METHODS.find(base_of(name)).modules:
             found.append(f"{name}+{RANDOM}")
     return tuple(dict.fromkeys(found))
 
@@ -173,7 +178,7 @@ class Experiment:
         named = {
             "dataset": (IMAGES if images else DATASETS).spelled(self.dataset) or self.dataset,
             "model": model if images else BACKBONES.spelled(model) or model,
-            "methods": tuple(map(method_name, self.methods or with_controls(methods()))),
+            "methods": tuple(map(method_name, self.methods or with_controls(usual()))),
             "keeps": tuple(str(keep) for keep in self.keeps),
             "epochs": (20 if images else 200) if self.epochs is None else self.epochs,
             "lr": usual if self.lr is None else self.lr,

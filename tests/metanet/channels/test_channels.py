@@ -75,12 +75,15 @@ def test_a_hidden_layer_as_wide_as_the_classes_is_pruned_and_the_classifier_is_n
     assert not bool(free[layer_nodes(graph, "head")].any())
 
 
-def test_channels_of_attention_stay():
+def test_heads_lose_the_same_places():
+    """Queries, keys and values of all heads at one place are one set; so are those channels that tell their width."""
     _, _, graph = graph_of("vit")
     channels = Channels.of(graph)
-    free = channels.of_nodes(channels.prunable)
-    assert not bool(free[layer_nodes(graph, "layers.0.attention.qkv")].any())
-    assert bool(free[layer_nodes(graph, "layers.0.mlp.0")].all())
+    qkv = layer_nodes(graph, "layers.0.attention.qkv")
+    assert bool(channels.of_nodes(channels.prunable)[qkv].all())
+    places = channels.set_of[qkv].view(3, 2, 4)  # query, key and value; heads; width
+    assert torch.equal(places, places[:1, :1].expand_as(places))
+    assert torch.equal(channels.set_of[layer_nodes(graph, "patch")].view(2, 4), places[0])  # d // heads
 
 
 @settings(deadline=None, max_examples=60)

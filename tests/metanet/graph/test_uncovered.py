@@ -48,8 +48,6 @@ CASES = {  # name -> (function of the activation and the parameters, shapes of t
     "lstm": (cell, [(16, 4)], "lstm_cell"),
     "indices from activations": (chosen_by_data, [(4, 3)], r"aten\.index\.Tensor.*indices are computed"),
     "a weight made of weights": (lambda x, a, b: x @ (a @ b), [(4, 2), (2, 4)], COMPUTED),
-    "a scaled weight": (lambda x, a, b: x @ (a * b), [(4, 4), (4, 4)], rf"aten\.mul\.Tensor.*{COMPUTED}"),
-    "a normed weight": (lambda x, a: x @ (a / a.norm()), [(4, 4)], COMPUTED),
     "a weight from activations": (weight_from_data, [(1,)], r"aten\.linear.*computed from activations"),
     "fourier transform": (lambda x: torch.fft.rfft(x).abs(), [], "fft_rfft"),
     "einsum of three": (lambda x, a, b: torch.einsum("bi,io,o->bo", x, a, b), [(4, 3), (3,)], "einsum.*two operands"),

@@ -107,6 +107,18 @@ def test_an_interrupted_collection_goes_on_to_the_same_trajectories(tmp_path):
     assert same_states(found, whole)
     assert len({len(each.module[0].weight) for each in whole}) > 1  # masks differ
     assert b"pickle" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    more = Trajectories(**{**SMALL, "count": 5}, folder=tmp_path).collect(nets, task(), INPUTS)
+    assert same_states(more[:4], whole)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_epochs_are_those_of_the_recipes_batches():
+    recipe = FineTune(epochs=2, lr=0.02, batch_size=16, distill=0.5)
+    (found,) = Trajectories(**{**SMALL, "count": 1, "fine_tune": recipe, "after": (0,)}).collect(
+        [network()], task(), INPUTS
+    )
+    assert found.epoch == 4
+    assert sorted(found.states) == [0, 4, 8]
 
 
 def test_files_of_other_networks_settings_or_data_are_refused(tmp_path):
@@ -139,6 +151,8 @@ def test_what_is_not_foreseen_by_hand():
     assert float(unexplained(now, graph(4.0, 5.0), later)) == pytest.approx((1 / 16 + 1) / 2)
     assert float(unexplained(now, now, later)) == 1
     assert float(unexplained(now, later, later)) == 0
+    oldest = graph(1.0, 2.0)  # one has come no way so far, the other 3
+    assert float(unexplained(now, graph(4.0, 5.0), later, oldest)) == pytest.approx((1 / 16 + 4 / 13) / 2)
 
 
 def test_the_scale_of_a_tensor_plays_no_part():

@@ -11,10 +11,12 @@ from torch import Tensor
 from graphsparse.metanet.graph.id_algebra import (
     activation,
     channels,
+    computed,
     contract,
     current,
     filled,
     meet,
+    mixed,
     reduced,
     relate_groups,
     settle,
@@ -23,6 +25,7 @@ from graphsparse.metanet.graph.record import (
     Const,
     Elements,
     Ids,
+    Mixed,
     Record,
     UncoveredError,
     Value,
@@ -77,6 +80,11 @@ def convolution(
         relate_groups(record, target.view(groups, -1))
         if isinstance(weight, Const):
             record.relate("reduce", src, dst)
+    if isinstance(weight, Const):
+        for ends in (src, dst):
+            record.stand(weight.stored, ends.reshape(*weight.shape[:2], *[1] * (len(weight.shape) - 2)))
+    elif isinstance(weight, Mixed):
+        raise UncoveredError("its weight is a mean of parameters")
     shapes = [torch.empty(value.shape, device="meta") for value in (input, weight)]
     shape = getattr(torch.ops.aten, name)(*shapes, None, groups=groups, **options).shape
     return _biased(record, along(target, axis, shape), bias, axis)
@@ -94,11 +102,21 @@ def batch_norm(
     **options: Any,
 ) -> Any:
     """Scale, shift and running statistics of each channel are features of its node."""
+    if isinstance(input, Elements):  # a weight that is standardised before it is used
+        return _standardised(record, input, weight, bias)
     ids = activation(record, input)
     owners = channels(record, ids, 1)
     _lay_norm(record, owners, gamma=weight, beta=bias, running_mean=running_mean, running_var=running_var)
     out = Ids(along(owners, 1, ids.shape))
     return (out, out, out) if name.startswith("_native") else out
+
+
+def _standardised(record: Record, weight: Elements, *gains: Value | None) -> Elements:
+    index = weight.indices().flatten(2)[..., 0]  # [1, channels]
+    for gain in gains:
+        if isinstance(gain, Elements):
+            record.meet(index, gain.indices())
+    return weight
 
 
 @rule("layer_norm", "rms_norm", "native_layer_norm")
@@ -141,10 +159,11 @@ def group_norm(
 def _lay_norm(record: Record, owners: Tensor, **features: Value | None) -> None:
     parts = []
     for kind, value in features.items():
-        elements = value.stored if isinstance(value, Const) else value
-        if isinstance(elements, Ids):
+        if isinstance(value, Ids | Mixed):
             raise UncoveredError(f"its {kind} is computed from activations")
-        if elements is not None:
+        if isinstance(value, Const) and value.buffer is None:
+            record.stand(value.stored, owners)
+        elif value is not None and (elements := value.stored[0] if isinstance(value, Const) else value) is not None:
             parts.append((kind, elements, owners))
     record.lay("norm", *parts)
 
@@ -179,14 +198,30 @@ def embedding(record: Record, weight: Value, indices: Value, **options: Any) -> 
 
 
 @rule("sum", "mean", "amax", "amin", "var", "std", "logsumexp", "linalg_vector_norm", "norm", "prod", "any", "all")
-def reduction(record: Record, **arguments: Any) -> Ids:
+def reduction(record: Record, **arguments: Any) -> Ids | Mixed:
     """Equal ids go on, the reduced axes drop."""
     value = arguments.get("self", arguments.get("input"))
+    dim, keepdim = arguments.get("dim"), bool(arguments.get("keepdim", False))
+    if isinstance(value, Elements | Mixed):
+        return mixed(value, dim, keepdim)
     if not isinstance(value, Ids):
-        raise UncoveredError("a parameter is computed from parameters")
-    dim = arguments.get("dim")
+        raise UncoveredError("it reduces what is no tensor of the network")
     axes = [dim] if isinstance(dim, int) else list(dim or range(len(value.shape)))
-    return Ids(reduced(record, value.tensor, axes, bool(arguments.get("keepdim", False))))
+    return Ids(reduced(record, value.tensor, axes, keepdim))
+
+
+@rule("var_mean", "std_mean")
+def two_reductions(record: Record, **arguments: Any) -> tuple[Ids | Mixed, Ids | Mixed]:
+    """A deviation and a mean at once."""
+    return reduction(record, **arguments), reduction(record, **arguments)
+
+
+@rule("_weight_norm", "_weight_norm_interface")
+def weight_norm(record: Record, name: str, v: Elements, g: Value, dim: int = 0) -> Any:
+    """A direction and a gain for each output channel: the direction holds the kernels, the gain goes with them."""
+    record.normed.add(v.start)
+    found = computed(record, "mul", [v, g], v.shape)
+    return (found, Mixed(v.indices().flatten(1))) if name.endswith("interface") else found
 
 
 @rule("max", "min", "sort", "topk", "kthvalue", "median", "cummax", "cummin", "max_pool2d_with_indices")

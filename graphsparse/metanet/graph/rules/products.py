@@ -18,7 +18,17 @@ from graphsparse.metanet.graph.id_algebra import (
     settle,
     uniform,
 )
-from graphsparse.metanet.graph.record import Const, Elements, Ids, Record, UncoveredError, Value, broadcast, collapse
+from graphsparse.metanet.graph.record import (
+    Const,
+    Elements,
+    Ids,
+    Mixed,
+    Record,
+    UncoveredError,
+    Value,
+    broadcast,
+    collapse,
+)
 from graphsparse.metanet.graph.rules import rule
 
 
@@ -45,7 +55,7 @@ def _fixed(record: Record, ids: Tensor, matrix: Const, axes: tuple[int, int], *,
         kept = settle(record, ids, [-1])
         lead = broadcast(kept.shape[:-2], matrix.shape[:-2])
         return kept.expand((*lead, kept.shape[-2], matrix.shape[axes[1]]))
-    return contract(record, ids, Const(matrix.tensor), axes)
+    return contract(record, ids, Const(matrix.tensor, matrix.stored), axes)
 
 
 def _of_activations(record: Record, left: Tensor, right: Tensor) -> Tensor:
@@ -90,6 +100,8 @@ def _scores(record: Record, left: Tensor, right: Tensor) -> Tensor:
     if distinct.shape[1] > 1 and len(distinct.unique()) == distinct.numel():  # heads of equal size
         relate_groups(record, query.T)
     record.keys.update(zip(fresh.tolist(), key.T, strict=True))
+    record.hold("they are the scores of attention", fresh)
+    record.queries.append((query.T, len(query) in record.numbers))
     return fresh[which].view(small).expand(shape)
 
 
@@ -106,14 +118,40 @@ def _relate_keys(record: Record, weights: Tensor, mixed: Tensor) -> None:
             record.relate("k-v", record.root(key), found)
 
 
-@rule("matmul", "mm", "bmm", "mv", "dot")
-def matmul(record: Record, **arguments: Any) -> Ids:
+@rule("matmul", "mm", "bmm", "mv", "dot", "vdot")
+def matmul(record: Record, **arguments: Any) -> Ids | Mixed:
     """Any matrix product; vectors are matrices with one row or column."""
     left, right = list(arguments.values())[:2]
+    if not isinstance(left, Ids) and not isinstance(right, Ids):
+        return _of_parameters(record, left, right)
     row, column = len(left.shape) == 1, len(right.shape) == 1
     out = product(record, _reshaped(left, (1, -1)) if row else left, _reshaped(right, (-1, 1)) if column else right)
     out = out.squeeze(-2) if row else out
     return Ids(out.squeeze(-1) if column else out)
+
+
+def _of_parameters(record: Record, left: Value, right: Value) -> Mixed:
+    """A weight times a vector, as in a spectral norm: each element of the vector goes with its row or column."""
+    if min(len(left.shape), len(right.shape)) != 1 or max(len(left.shape), len(right.shape)) > 2:
+        raise UncoveredError("a parameter is computed from parameters")
+    parts = [_deep(left), _deep(right)]
+    if len(right.shape) == 2:
+        parts[1] = [part.transpose(0, 1) for part in parts[1]]
+    first, second = parts  # each [..., contracted axis, depth]
+    for one in first:
+        for other in second:
+            shape = broadcast(one.shape[:-1], other.shape[:-1])
+            a, b = one.expand(*shape, -1), other.expand(*shape, -1)
+            record.meet(a.unsqueeze(-1), b.unsqueeze(-2))
+    whole = max((*first, *second), key=lambda part: part[..., 0].numel())
+    return Mixed(whole.flatten(-2))
+
+
+def _deep(value: Value) -> list[Tensor]:
+    if isinstance(value, Mixed):
+        return [value.index]
+    parts = value.stored if isinstance(value, Const) else (value,) if isinstance(value, Elements) else ()
+    return [part.indices().unsqueeze(-1) for part in parts]
 
 
 def _reshaped(value: Value, shape: tuple[int, ...]) -> Value:
@@ -121,6 +159,8 @@ def _reshaped(value: Value, shape: tuple[int, ...]) -> Value:
         return Ids(value.tensor.reshape(shape))
     if isinstance(value, Const):
         return Const(value.tensor.reshape(shape))
+    if isinstance(value, Mixed):
+        raise UncoveredError("an activation meets what is computed from a whole parameter")
     index = value.indices().reshape(shape)
     return Elements(value.start, index.shape, index)
 
@@ -193,5 +233,7 @@ def _laid_out(value: Value, names: str, parts: tuple[list[str], ...], sizes: dic
     if isinstance(value, Elements):
         index = value.indices().permute(order).reshape(shape)
         return Elements(value.start, index.shape, index)
+    if isinstance(value, Mixed):
+        raise UncoveredError("an activation meets what is computed from a whole parameter")
     tensor = value.tensor.permute(order).reshape(shape)
     return Ids(tensor) if isinstance(value, Ids) else Const(tensor)
