@@ -84,7 +84,7 @@ def bench_sparse(
     if beside and not data:
         raise ValueError(f"{beside[0]} goes with --data; --quick and the whole comparison are run as planned")
     if data:
-        asked_for = plans.with_controls(words(method, ",".join(plans.usual())))
+        asked_for = plans.with_controls(words(method, ",".join(plans.default_methods())))
         keeps = tuple(words(keep, "0.1,0.05,0.02"))
         asked = [plans.Experiment(name, methods=asked_for, keeps=keeps, **figures) for name in words(data, "")]
     else:

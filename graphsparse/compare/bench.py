@@ -19,7 +19,7 @@ from graphsparse.compare.comparison import Comparison, Experiment, Trial
 from graphsparse.compare.runs import ROWS, Failure, Work, make_runs, missing_work, shared_out
 from graphsparse.compare.verdict import verdicts_of
 from graphsparse.cores import usable_cores
-from graphsparse.errors import TicketError
+from graphsparse.errors import GraphsparseError
 from graphsparse.fit import Bars
 from graphsparse.fit.measure import find_device
 from graphsparse.locking import only_one
@@ -67,7 +67,7 @@ class Bench:
         another one may share the folder. A run that fails stops no other.
 
         Raises:
-            TicketError: at the end, after the tables, if runs failed or were killed.
+            GraphsparseError: of the comparison's kind, at the end, after the tables, if runs failed or were killed.
             BusyError: another process works in ``out``.
             OSError: ``out`` cannot be written, which is told before anything is trained, or its disk is full.
         """
@@ -82,7 +82,8 @@ class Bench:
         failures = self._make(work, total, out)
         rows = self.comparison.read_runs(out / ROWS)
         found = self._publish(rows, out, console)
-        _complain(failures, sum(len(item.runs) for item in self._missing(rows)), total, out)
+        missing = sum(len(item.runs) for item in self._missing(rows))
+        _complain(failures, missing, total, out, self.comparison.error)
         return found
 
     def _missing(self, rows: Sequence[dict[str, Any]]) -> list[Work]:
@@ -185,7 +186,7 @@ def _lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def _complain(failures: Sequence[Failure], missing: int, total: int, out: Path) -> None:
+def _complain(failures: Sequence[Failure], missing: int, total: int, out: Path, kind: type[GraphsparseError]) -> None:
     """Say what failed, and where the whole story is; the file of an earlier time goes."""
     file = out / FAILED
     if not failures:
@@ -194,7 +195,7 @@ def _complain(failures: Sequence[Failure], missing: int, total: int, out: Path) 
     with atomic_write(file) as partial:
         partial.write_text("\n".join(f"{failure.run}\n{failure.trace}" for failure in failures))
     first = failures[0]
-    raise TicketError(
+    raise kind(
         f"{missing} of {total} runs failed, first {first.run}: {first.error} (all of them: {file}); "
         "the others are in the tables, and the same comparison tries these again"
     )

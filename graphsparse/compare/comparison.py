@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from graphsparse.errors import GraphsparseError
 from graphsparse.report import read_rows
 from graphsparse.report.parts import Run as PageRun
 
@@ -72,6 +73,7 @@ class Comparison(ABC):
         step: the name in a row of how much is kept.
         older: what rows that were made before a setting had a field say by their silence.
         figures: whose means a verdict gives, beside the metric.
+        error: what is raised at the end if runs failed.
         references: methods, or ``"dense"``, that every other is held against.
     """
 
@@ -81,6 +83,7 @@ class Comparison(ABC):
     older: ClassVar[Mapping[str, Any]] = {}
     figures: ClassVar[tuple[str, ...]]
     references: ClassVar[tuple[str, ...]]
+    error: ClassVar[type[GraphsparseError]] = GraphsparseError
 
     @property
     def key(self) -> tuple[str, ...]:

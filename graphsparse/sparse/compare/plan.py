@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
+from torch import nn
+
 from graphsparse.compare import Comparison
 from graphsparse.data import DATASETS, IMAGES
 from graphsparse.keep_rule import keep_fraction
 from graphsparse.nn import BACKBONES
-from graphsparse.params import METHODS, DropGrow, Evidence, NofM, methods
+from graphsparse.params import METHODS, DropGrow, Evidence, NofM, Sparsifier, methods
 from graphsparse.params.scores.at_random import at_random
 from graphsparse.registry import one_of, spelling
 
@@ -74,9 +76,26 @@ def method_name(name: str) -> str:
     if not plus:
         return known
     mark = one_of(mark, f"what follows {base}+", (RANDOM,))
-    if known.startswith("random-"):
-        raise ValueError(f"{name!r}: the scores of {known} are random as they are")
+    if not takes_scores(known):
+        raise ValueError(f"{name!r}: {known} is random as it is, or ranks by a rule of its own")
     return f"{known}+{mark}"
+
+
+def takes_scores(name: str) -> bool:
+    """Whether a method goes by scores, in whose place random ones can be put.
+
+    Example:
+        >>> takes_scores("gmp"), takes_scores("random-erk"), takes_scores("gates")
+        (True, False, False)
+    """
+    recipe = METHODS.find(name)
+    if recipe.modules or name.startswith("random-"):
+        return False
+    try:
+        Sparsifier(nn.Linear(8, 8), name, keep="1:4" if recipe.n_of_m else 0.5, steps=1000, score="random")
+    except ValueError:
+        return False
+    return True
 
 
 def axes_of(name: str, trial: Trial, steps: int, keep: str) -> dict[str, Any]:
@@ -115,7 +134,7 @@ def share_of(keep: str) -> Fraction:
     return NofM.read(keep).kept if ":" in keep else keep_fraction(keep)
 
 
-def usual() -> list[str]:
+def default_methods() -> list[str]:
     """All methods but those that take out whole modules, of which many a network has none."""
     return [name for name in methods() if not METHODS[name].modules]
 
@@ -130,7 +149,7 @@ def with_controls(names: Sequence[str]) -> tuple[str, ...]:
     found = list(CONTROLS)
     for name in map(method_name, names):
         found.append(name)
-        if "+" not in name and not base_of(name).startswith("random-") and not METHODS.find(base_of(name)).modules:
+        if "+" not in name and takes_scores(name):
             found.append(f"{name}+{RANDOM}")
     return tuple(dict.fromkeys(found))
 
@@ -178,7 +197,7 @@ class Experiment:
         named = {
             "dataset": (IMAGES if images else DATASETS).spelled(self.dataset) or self.dataset,
             "model": model if images else BACKBONES.spelled(model) or model,
-            "methods": tuple(map(method_name, self.methods or with_controls(usual()))),
+            "methods": tuple(map(method_name, self.methods or with_controls(default_methods()))),
             "keeps": tuple(str(keep) for keep in self.keeps),
             "epochs": (20 if images else 200) if self.epochs is None else self.epochs,
             "lr": usual if self.lr is None else self.lr,

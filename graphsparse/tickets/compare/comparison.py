@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from graphsparse.compare import Comparison, mean_of, verdicts_of
 from graphsparse.compare.comparison import Row, Trial, Verdict
 from graphsparse.data import DATASETS
+from graphsparse.errors import GraphsparseError, TicketError
 from graphsparse.params import METHODS
 from graphsparse.report import Curve, plot_curves
 from graphsparse.report.parts import Run
@@ -27,6 +28,7 @@ class TicketComparison(Comparison):
     older: ClassVar[Mapping[str, Any]] = OLDER
     figures: ClassVar[tuple[str, ...]] = FIGURES
     references: ClassVar[tuple[str, ...]] = REFERENCES
+    error: ClassVar[type[GraphsparseError]] = TicketError
 
     def seat(self, experiment: Experiment, seed: int, out: Path, device: str, tensorboard: Path | None) -> TicketSeat:
         """Train the dense model of a seed."""

@@ -109,7 +109,7 @@ def test_controls_and_names() -> None:
     [
         ({"methods": ("rigle",)}, "did you mean 'rigl'"),
         ({"methods": ("rigl+chance",)}, "what follows rigl. must be"),
-        ({"methods": ("random-erk+random",)}, "random as they are"),
+        ({"methods": ("random-erk+random",)}, "random as it is"),
         ({"methods": ("nm",), "keeps": ("0.1",)}, "nm takes none of the keeps"),
         ({"keeps": ("1.5",)}, "keep"),
         ({"keeps": ()}, "needs keeps"),
