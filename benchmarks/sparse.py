@@ -15,11 +15,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import RESULTS, provenance, write_json
+from common import RESULTS, provenance, read_rows, write_json
 from rich.console import Console
 
 from graphsparse.compare import ROWS, Bench, Comparison, asked_rows, verdicts_of
+from graphsparse.fit import mean_ci, paired_difference
 from graphsparse.params import METHODS, DropGrow, Explore, Recipe
+from graphsparse.report import interval, markdown
 from graphsparse.sparse.compare.comparison import SPARSE
 from graphsparse.sparse.compare.plan import Experiment, with_controls
 from graphsparse.tickets.compare.comparison import TICKETS
@@ -98,9 +100,42 @@ def compared(kind: Comparison) -> list[dict[str, Any]]:
     return verdicts_of(kind, asked_rows(asked, kind.read_runs(_home(kind) / ROWS)))
 
 
+TITLES = {
+    "soup": "Soups: digits, MLP, RigL at keep 2 %, three members",
+    "search": "Random search: 5 % of the neurons of an MLP on digits",
+    "features": "100 of Cora's 1,433 words, GCN 64",
+    "ap": "Activations pruned beside magnitudes: Cora, GCN 64, 12 rounds to 6.9 % of the weights",
+}
+
+
+def claims(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What `benchmarks/sparse_claims.py` measured: means over seeds, and paired differences from the first line."""
+    parts = []
+    for claim in dict.fromkeys(row["claim"] for row in rows):
+        own = [row["figures"] for row in rows if row["claim"] == claim]
+        first, lines = next(name for name in own[0] if _is_accuracy(name)), []
+        for name in own[0]:
+            scale, digits = (1, 4) if "loss" in name else (100, 1)
+            values = [figures[name] for figures in own]
+            gap = paired_difference(values, [figures[first] for figures in own])
+            beside = interval(gap.mean, gap.half_width, scale=scale, digits=digits) if _is_accuracy(name) else ""
+            lines.append(
+                [name, interval(*mean_ci(values), scale=scale, digits=digits), beside if name != first else ""]
+            )
+        columns = ["test accuracy, % (of ReLUs: share at zero, %)", f"{len(own)} seeds", f"minus {first}"]
+        parts.append(f"### {TITLES[claim]}\n\n" + markdown(columns, lines))
+    return "\n\n".join(parts)
+
+
+def _is_accuracy(name: str) -> bool:
+    return "loss" not in name and "relus" not in name
+
+
 def tables(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """Markdown of all that the rows say."""
-    return "\n\n".join(text for kind in (SPARSE, TICKETS) if (text := kind.pages(found[kind.command]))) + "\n"
+    texts = [kind.pages(found[kind.command]) for kind in (SPARSE, TICKETS)]
+    texts.append(claims(read_rows(OUT / "claims.jsonl", ("claim", "seed"))))
+    return "\n\n".join(filter(None, texts)) + "\n"
 
 
 if __name__ == "__main__":
