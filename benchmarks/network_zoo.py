@@ -21,7 +21,6 @@ NAMES: dict[str, dict[str, str]] = {
         "ResNet": "resnet20_cifar10 preresnet20_cifar10 resneta10 seresnet20_cifar10 ibn_resnet50",
         "DenseNet": "densenet40_k12_cifar10 peleenet",
         "NIN": "nin_cifar10",
-        "VGG": "vgg11",
         "Pyramid, RoR, RiR": "ror3_56_cifar10 rir_cifar10",
         "DIANet": "diaresnet20_cifar10",
         "Shake-Shake": "shakeshakeresnet20_2x16d_cifar10",
@@ -41,7 +40,7 @@ NAMES: dict[str, dict[str, str]] = {
     "timm": {
         "ResNet": "resnet10t resnet26d skresnet18 resnest14d seresnext26ts ecaresnet26t",
         "Res2Net": "res2net50_48w_2s",
-        "VGG": "repvgg_a0",
+        "RepVGG": "repvgg_a0",
         "MobileNet": "mobilenetv2_050 mobilenetv3_small_050 lcnet_035 mobileone_s0",
         "EfficientNet": "efficientnet_lite0 tinynet_e tf_efficientnetv2_b0",
         "GhostNet": "ghostnet_050 repghostnet_050",

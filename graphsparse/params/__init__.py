@@ -5,10 +5,12 @@ from graphsparse.params.counting import count, prunable, weights_kept
 from graphsparse.params.distribution import DISTRIBUTIONS, Distribution, allot, plain_distribution
 from graphsparse.params.grains import GRAINS, Blocks, Coupled, Elements, Grain, Modules, Rows, Spanning
 from graphsparse.params.mask_files import load_masks, masks_of, save_masks, to_torch_prune_
+from graphsparse.params.mask_graphs import LayeredNet, graph_figures, graph_of_masks, layered_network, masks_from_graph
 from graphsparse.params.patterns import L0, Claim, Fixed, Groups, NofM, Pattern, UnitMap, Units, stays
 from graphsparse.params.penalties import PENALTIES, Pool
 from graphsparse.params.project import project_groups_, project_l0_, project_mask, project_nm_
 from graphsparse.params.recipes import METHODS, Recipe, methods, register
+from graphsparse.params.recovery import Recovered, recover
 from graphsparse.params.rules import (
     RULES,
     Bypass,
@@ -59,6 +61,7 @@ __all__ = [
     "Hold",
     "L0Projection",
     "Late",
+    "LayeredNet",
     "Linear",
     "Modules",
     "NofM",
@@ -68,6 +71,7 @@ __all__ = [
     "Projection",
     "Proximal",
     "Recipe",
+    "Recovered",
     "Rows",
     "Rule",
     "Shrink",
@@ -81,7 +85,11 @@ __all__ = [
     "bypass_",
     "count",
     "find_blocks",
+    "graph_figures",
+    "graph_of_masks",
+    "layered_network",
     "load_masks",
+    "masks_from_graph",
     "masks_of",
     "methods",
     "plain_distribution",
@@ -90,6 +98,7 @@ __all__ = [
     "project_mask",
     "project_nm_",
     "prunable",
+    "recover",
     "register",
     "save_masks",
     "stays",

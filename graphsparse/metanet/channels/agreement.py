@@ -47,6 +47,8 @@ class ZerosDoNotCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return _layer_norm(*args[:4])
         if packet is aten.native_group_norm:
             return _group_norm(args[0], args[1], args[2], args[6])
+        if packet in _BATCH_NORMS and func(*args, **kwargs)[1].numel():  # by the statistics of a weight itself
+            return _batch_norm(args[0], args[1], args[2])
         replace = _OTHERS.get(packet) if self.level > 1 else None
         if replace is None or not args[0].is_floating_point():
             return func(*args, **kwargs)
@@ -69,6 +71,14 @@ def _layer_norm(x: Tensor, shape: Any, weight: Tensor | None, bias: Tensor | Non
     y = _unit(x, tuple(range(x.dim() - len(shape), x.dim())))
     y = y if weight is None else y * weight
     y = y if bias is None else y + bias
+    return y, y.new_zeros(1), y.new_zeros(1)
+
+
+def _batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    y = _unit(x, (0, *range(2, x.dim())))
+    view = [1, -1] + [1] * (x.dim() - 2)
+    y = y if weight is None else y * weight.view(view)
+    y = y if bias is None else y + bias.view(view)
     return y, y.new_zeros(1), y.new_zeros(1)
 
 
@@ -114,6 +124,7 @@ def _softmax(func: Any, args: Any, kwargs: Any) -> Tensor:
     return _unit(args[0], (args[1],))
 
 
+_BATCH_NORMS = (aten.native_batch_norm, aten._native_batch_norm_legit)
 _OTHERS: dict[Any, Callable[..., Any]] = {
     aten.mean: _mean,
     aten.var: _var,

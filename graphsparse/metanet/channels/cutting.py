@@ -120,11 +120,11 @@ def _run(
     graph: NetworkGraph, wide: nn.Module, plan: _Plan, open_numbers: list[Number], inputs: tuple[Any, ...]
 ) -> tuple[_Plan, int | None]:
     """Find numbers that are open by running: the first choice of each, and others where the module then stops."""
-    chosen = dict.fromkeys(open_numbers, 0)
+    places = [0] * len(open_numbers)
     refusal: CutRunError | None = None
     for _ in range(_TRIES):
-        numbers = [number._replace(values=number.values[place:]) for number, place in chosen.items()]
-        tried = replace(plan, numbers=(*plan.numbers, *numbers))
+        chosen = (number._replace(values=number.values[at:]) for number, at in zip(open_numbers, places, strict=True))
+        tried = replace(plan, numbers=(*plan.numbers, *chosen))
         try:
             level = _level(graph, wide, tried, inputs)
         except CutRunError as error:
@@ -134,12 +134,14 @@ def _run(
             if level is not None or not open_numbers:
                 return tried, level
             path = ""
-        near = [n for n, place in chosen.items() if place + 1 < len(n.values) and _related(n.path, path)]
+        near = [
+            number
+            for number, (one, at) in enumerate(zip(open_numbers, places, strict=True))
+            if at + 1 < len(one.values) and _related(one.path, path)
+        ]
         if not near:
-            if refusal is None:
-                return tried, None
             break
-        chosen[max(near, key=lambda number: len(number.path))] += 1
+        places[max(near, key=lambda number: len(open_numbers[number].path))] += 1
     if refusal is None:
         return tried, None
     where = f"in '{refusal.path}'" if refusal.path else "in its own code"
@@ -265,10 +267,10 @@ def _width(layer: nn.Module) -> int:
 
 def weight_name(layer: nn.Module, path: str) -> str:
     """The parameter that holds a layer's kernels, which a norm of weights may have put in the weight's place."""
-    own = dict(layer.named_parameters())
-    chain = [f"parametrizations.weight.{name}" for name in ("original1", "original")]
-    names = ("weight", "weight_v", "weight_orig", *chain)
-    return f"{path}.".lstrip(".") + next((name for name in names if name in own), "weight")
+    names = ("weight", "weight_v", "weight_orig", *(f"parametrizations.weight.{n}" for n in ("original1", "original")))
+    own, shape = dict(layer.named_parameters()), layer.weight.shape
+    found = (name for name in names if name in own and own[name].shape == shape)
+    return f"{path}.".lstrip(".") + next(found, "weight")
 
 
 def output_nodes(graph: NetworkGraph, layer: nn.Module, path: str) -> list[Tensor]:

@@ -115,7 +115,8 @@ def _convolution(part: Any, own: Mapping[str, Axes], sizes: Sizes) -> dict[str, 
 
 def _weight(own: Mapping[str, Axes]) -> Axes | None:
     """The cut of the weight, or of what a norm of weights has in its place."""
-    return next((own[name] for name in ("weight", "weight_v", "weight_orig") if name in own), None)
+    held = [own[name] for name in ("weight", "weight_v", "weight_orig") if name in own]
+    return max(held, key=len, default=None)  # the vector of a spectral norm is called weight_v, too
 
 
 def _norm(part: Any, own: Mapping[str, Axes], sizes: Sizes) -> dict[str, Any]:

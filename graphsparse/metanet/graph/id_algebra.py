@@ -219,6 +219,10 @@ def contract(record: Record, ids: Tensor, weight: Value, weight_axes: tuple[int,
     source = settle(record, ids, [axis for axis in range(len(shape) - 1) if axis == len(shape) - 2 or own[axis] == 1])
     source = record.pin(filled(record, source)).reshape([*batch, shape[-1]])
     target = record.new((*batch, weight.shape[out]))
+    if batch:  # a box of weights: all matrices lose the same rows and columns
+        for ends in (source, target):
+            rows = ends.flatten(0, -2)
+            record.tie(rows[:1], rows)
     src = source.unsqueeze(out).expand(weight.shape) if out >= len(batch) else source
     dst = target.unsqueeze(into).expand(weight.shape)
     if isinstance(weight, Elements):
@@ -282,7 +286,7 @@ def computed(record: Record, name: str, values: Sequence[Value], shape: torch.Si
                 record.meet(index.expand(*shape, -1)[..., :1], deep.expand(*shape, -1)[..., :1])
     if own is None:
         return Mixed(index)
-    if name in ("div", "true_divide") and len(whole) < len(parts):
+    if name in ("div", "true_divide") and any(isinstance(p, Mixed) and p.shape.numel() > 1 for p in parts):
         record.normed.add(int(own.indices().reshape(-1)[0]))
     return own
 

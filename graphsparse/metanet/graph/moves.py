@@ -41,6 +41,7 @@ MOVES = _names(
 # What keeps every id (or parameter element) where it is.
 KEEPS = _names(
     """
+    real imag conj _conj resolve_conj resolve_neg
     clone contiguous detach alias lift lift_fresh lift_fresh_copy to _to_copy type_as float half double bfloat16
     dropout feature_dropout alpha_dropout native_dropout
     """

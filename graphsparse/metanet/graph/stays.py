@@ -70,6 +70,9 @@ def _any(element: Tensor, kept: Tensor, size: int) -> Tensor:
 def _follow(structure: Structure, shapes: Mapping[str, torch.Size], found: dict[str, Tensor]) -> None:
     fresh: dict[str, Tensor] = {}
     for first, mine, second, theirs in structure.meets:
+        if first == second and first in found:  # both parts of a complex number
+            found[first][mine] &= found[first][theirs]
+            found[first][theirs] &= found[first][mine]
         for name, own, other, partner in ((first, mine, second, theirs), (second, theirs, first, mine)):
             if name not in found and other in found and shapes[name].numel() > 1:
                 kept = _any(own, found[other][partner], shapes[name].numel())

@@ -171,8 +171,7 @@ def _meets(record: Record, starts: Mapping[int, str]) -> Iterable[tuple[str, Ten
         left, right = torch.stack(both)[:, (both[0] >= 0) & (both[1] >= 0)]
         for name, mine, first in _owners(left, starts):
             for other, theirs, second in _owners(right[mine], starts):
-                if name != other:
-                    yield name, left[mine][theirs] - first, other, right[mine][theirs] - second
+                yield name, left[mine][theirs] - first, other, right[mine][theirs] - second
 
 
 def _owners(index: Tensor, starts: Mapping[int, str]) -> Iterable[tuple[str, Tensor, int]]:

@@ -42,10 +42,11 @@ def linear(record: Record, input: Value, weight: Value, bias: Value | None = Non
     ids = activation(record, input)
     rows = ids.unsqueeze(0) if ids.dim() == 1 else ids
     out = contract(record, rows, weight, (1, 0))
-    return _biased(record, out.squeeze(0) if ids.dim() == 1 else out, bias, -1)
+    return biased(record, out.squeeze(0) if ids.dim() == 1 else out, bias, -1)
 
 
-def _biased(record: Record, ids: Tensor, bias: Value | None, axis: int) -> Ids:
+def biased(record: Record, ids: Tensor, bias: Value | None, axis: int) -> Ids:
+    """Lay a bias on the channels along an axis."""
     if isinstance(bias, Elements):
         record.lay("bias", ("bias", bias, channels(record, ids, axis)))
     elif isinstance(bias, Ids):
@@ -87,7 +88,7 @@ def convolution(
         raise UncoveredError("its weight is a mean of parameters")
     shapes = [torch.empty(value.shape, device="meta") for value in (input, weight)]
     shape = getattr(torch.ops.aten, name)(*shapes, None, groups=groups, **options).shape
-    return _biased(record, along(target, axis, shape), bias, axis)
+    return biased(record, along(target, axis, shape), bias, axis)
 
 
 @rule("batch_norm", "_native_batch_norm_legit_no_training", "instance_norm")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from graphsparse.metanet.graph.id_algebra import (
     current,
     lay_on,
     meet,
+    pointwise,
+    reduced,
     relate_groups,
     settle,
     uniform,
@@ -202,27 +205,61 @@ def attention(
 
 @rule("einsum")
 def einsum(record: Record, equation: str, tensors: list[Value], **options: Any) -> Ids:
-    """Two operands, as a batched matrix product."""
-    equation = equation.replace(" ", "")
-    if len(tensors) != 2 or "->" not in equation or "." in equation:
-        raise UncoveredError(f"'{equation}' is not a product of two operands with all axes named")
-    inputs, output = equation.split("->")
-    first, second = inputs.split(",")
-    if any(len(set(names)) != len(names) for names in (first, second, output)):
+    """Operands one after the other, each pair as a batched matrix product."""
+    inputs, _, output = equation.replace(" ", "").partition("->")
+    names = inputs.split(",")
+    if "->" not in equation:  # what is named once stays, in alphabetical order
+        output = "".join(sorted(name for name in set(inputs) - {","} if inputs.count(name) == 1))
+    if any(
+        len(set(own)) != len(own) for own in (*(own.replace("...", "") for own in names), output.replace("...", ""))
+    ):
         raise UncoveredError(f"'{equation}' repeats an axis")
-    batch = [axis for axis in first if axis in second and axis in output]
-    summed = [axis for axis in first if axis in second and axis not in output]
-    rows, columns = (
-        [axis for axis in names if axis not in other] for names, other in ((first, second), (second, first))
+    names, output = _spelled_out(names, output, tensors)
+    operands = list(zip(names, tensors, strict=True))
+    operands.sort(key=lambda pair: not isinstance(pair[1], Ids))  # a parameter meets an activation first
+    (own, value), *rest = operands
+    for place, (other, factor) in enumerate(rest):
+        later = set(output).union(*(names for names, _ in rest[place + 1 :]))
+        own, value = _pair(record, (own, value), (other, factor), later)
+    own, value = _summed(record, own, value, set(output))
+    return Ids(activation(record, value).permute([own.index(axis) for axis in output]))
+
+
+def _spelled_out(names: list[str], output: str, tensors: list[Value]) -> tuple[list[str], str]:
+    """Letters in the place of ``...``, counted from the last axis."""
+    free = [letter for letter in string.ascii_letters if letter not in "".join(names)]
+    many = [len(tensor.shape) - len(own.replace("...", "")) for own, tensor in zip(names, tensors, strict=True)]
+    letters = "".join(free[: max(many)])
+    spelled = [own.replace("...", letters[len(letters) - count :]) for own, count in zip(names, many, strict=True)]
+    return spelled, output.replace("...", letters)
+
+
+def _summed(record: Record, names: str, value: Value, needed: set[str]) -> tuple[str, Value]:
+    """Without the axes that nothing needs."""
+    gone = [place for place, axis in enumerate(names) if axis not in needed]
+    if not gone:
+        return names, value
+    left = "".join(axis for axis in names if axis in needed)
+    return left, Ids(reduced(record, activation(record, value), gone, keepdim=False))
+
+
+def _pair(record: Record, left: tuple[str, Value], right: tuple[str, Value], later: set[str]) -> tuple[str, Value]:
+    """The product of two operands, with the axes that are needed later."""
+    first, a = _summed(record, *left, later | set(right[0]))
+    second, b = _summed(record, *right, later | set(left[0]))
+    batch = [axis for axis in first if axis in second and axis in later]
+    summed = [axis for axis in first if axis in second and axis not in later]
+    rows, columns = ([axis for axis in own if axis not in other] for own, other in ((first, second), (second, first)))
+    sizes = dict(zip(first + second, (*a.shape, *b.shape), strict=True))
+    if not summed:
+        parts = [_laid_out(a, first, (batch, rows, []), sizes), _laid_out(b, second, (batch, [], columns), sizes)]
+        out = activation(record, pointwise(record, "mul", parts, to_bool=False))
+        return "".join(batch + rows + columns), Ids(out.reshape([sizes[axis] for axis in batch + rows + columns]))
+    out = product(
+        record, _laid_out(a, first, (batch, rows, summed), sizes), _laid_out(b, second, (batch, summed, columns), sizes)
     )
-    if not set(rows + columns) <= set(output):
-        raise UncoveredError(f"'{equation}' sums an axis of one operand alone")
-    sizes = dict(zip(first + second, (*tensors[0].shape, *tensors[1].shape), strict=True))
-    left = _laid_out(tensors[0], first, (batch, rows, summed), sizes)
-    right = _laid_out(tensors[1], second, (batch, summed, columns), sizes)
     order = batch + rows + columns
-    out = product(record, left, right).reshape([sizes[axis] for axis in order])
-    return Ids(out.permute([order.index(axis) for axis in output]))
+    return "".join(order), Ids(out.reshape([sizes[axis] for axis in order]))
 
 
 def _laid_out(value: Value, names: str, parts: tuple[list[str], ...], sizes: dict[str, int]) -> Value:
