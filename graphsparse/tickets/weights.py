@@ -62,12 +62,13 @@ def axes_of(weights: Weights, steps: int) -> dict[str, Any]:
 
 
 def check_share(weights: Weights) -> None:
-    """Raise a ValueError for a method that keeps N of every M weights."""
+    """Raise a ValueError for a method that keeps N of every M weights, or whole blocks."""
     recipe = METHODS.find(weights) if isinstance(weights, str) and weights != L0 else weights
-    if isinstance(recipe, Recipe) and recipe.n_of_m:
+    if isinstance(recipe, Recipe) and (recipe.n_of_m or recipe.modules):
+        does = "takes whole blocks out" if recipe.modules else "keeps N of every M weights"
         raise ValueError(
-            f"weights={said(weights)} keeps N of every M weights, and a ticket keeps the share weight_keep: take a "
-            "method of gs.params.methods() that takes a share"
+            f"weights={said(weights)} {does}, and a ticket keeps the share weight_keep of single weights: take a "
+            "method of gs.params.methods() that does"
         )
 
 
