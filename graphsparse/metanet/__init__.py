@@ -11,7 +11,9 @@ from graphsparse.metanet.channels import (
     find_units,
     group_of,
     masked,
+    output_errors,
     reconstruct,
+    refit_weights,
     shrink,
 )
 from graphsparse.metanet.fine_tuning import TRIALS, FineTune, Trial, Tuning, tune
@@ -89,10 +91,12 @@ __all__ = [
     "load_zoo",
     "masked",
     "meta_train",
+    "output_errors",
     "prune",
     "prune_weights",
     "recalibrate",
     "reconstruct",
+    "refit_weights",
     "restore",
     "save_pruned",
     "shrink",

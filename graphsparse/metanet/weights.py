@@ -13,7 +13,7 @@ from graphsparse.fit import Report, Task, rng
 from graphsparse.fit.measure import device_of
 from graphsparse.keep_rule import Keep, check_seed
 from graphsparse.metanet.batch_norms import recalibrate
-from graphsparse.metanet.channels import TRANSPOSED, arguments
+from graphsparse.metanet.channels import TRANSPOSED, arguments, refit_weights
 from graphsparse.metanet.fine_tuning import FineTune, example_of
 from graphsparse.metanet.graph import NetworkGraph
 from graphsparse.metanet.metanetwork import MetaNetwork
@@ -65,6 +65,7 @@ def prune_weights(
     fine_tune: FineTune | None = None,
     prepare: FineTune | None = None,
     which: Which = "matrices",
+    reconstruct: bool = False,
     example_inputs: Any = None,
     seed: int = 0,
     progress: bool | Report | None = None,
@@ -84,6 +85,8 @@ def prune_weights(
         prepare: the training between pass and pruning.
         which: the weights that count, as in `graphsparse.params.counting`; for a pattern, tensors of two dimensions
             or more.
+        reconstruct: refit the weights that stay by least squares before fine-tuning, row by row, so that each layer
+            gives again what it gave (`graphsparse.metanet.refit_weights`).
         example_inputs: as for `NetworkGraph.from_module`; None takes one example of the training part.
         seed: of fine-tuning.
         progress: as for `graphsparse.fit.fit`.
@@ -123,7 +126,10 @@ def prune_weights(
             with torch.no_grad():
                 module = metanet(NetworkGraph.from_module(net, inputs)).to_module()
             (prepare or FineTune()).run(module, task, teacher=net, seed=seed, progress=progress)
+        whole = copy.deepcopy(module)
         held = _l0(module, sparsity, which) if runs is None else _n_of_m(module, runs, which)
+        if reconstruct:
+            refit_weights(whole, module, held.masks, task)
         recalibrate(module, task)
         untuned = task.score(module, "test", device)
         tuned = fine_tune.run(module, task, teacher=net, seed=seed, progress=progress, callbacks=(held,))
