@@ -1,7 +1,6 @@
-"""Foreseeing fine-tuning: jumps of weights after a few steps, beside what needs no metanetwork; and an oracle of masks.
+"""Foreseeing fine-tuning: jumps of weights after a few steps, beside what needs no metanetwork.
 
     python benchmarks/nowcast.py run --study cifar     # CIFAR-10 (JPEG copy) at 16x16; or: digits (scikit-learn's)
-    python benchmarks/nowcast.py oracle --study cifar  # the best of random masks after an epoch
     python benchmarks/nowcast.py table                 # results/nowcast.json, and the tables of docs/metanet.md
 
 A study trains a zoo, collects trajectories (pruned networks of the zoo in fine-tuning), trains metanetworks of mode
@@ -9,6 +8,7 @@ A study trains a zoo, collects trajectories (pruned networks of the zoo in fine-
 and then prunes test networks, which played no part in any choice, to a quarter of their FLOPs: least squares, k steps,
 jump, the rest of one epoch. All methods see the same images. One line per test network, method and seed goes to
 results/nowcast.jsonl; what is there is not made again. One process, one thread. What a study makes lies in ``--work``.
+What there is to foresee, and to choose, is measured by ceilings.py.
 """
 
 from __future__ import annotations
@@ -28,14 +28,26 @@ import torch
 from common import append_row, provenance, read_rows, write_json
 
 from graphsparse.fit import finite_or_none, mean_ci, paired_difference
-from graphsparse.metanet import FineTune, Images, Jump, MetaNetwork, NetworkGraph, Recipe, Validation, meta_train
-from graphsparse.metanet.batch_norms import recalibrate
-from graphsparse.metanet.channels import Budget, count_flops, reconstruct, shrink
+from graphsparse.metanet import (
+    Extrapolation,
+    FineTune,
+    Images,
+    Jump,
+    Landing,
+    MetaNetwork,
+    MovingAverage,
+    NetworkGraph,
+    NotTakenWarning,
+    Recipe,
+    Stay,
+    StepSizes,
+    Validation,
+    meta_train,
+)
+from graphsparse.metanet.channels import Budget, count_flops
 from graphsparse.metanet.fine_tuning import blind, example_of
-from graphsparse.metanet.foresight import Extrapolation, MovingAverage, Stay, StepSizes, learned_step_sizes
-from graphsparse.metanet.jump import Landing, NotTakenWarning
+from graphsparse.metanet.foresight import learned_step_sizes
 from graphsparse.metanet.learn import Nowcast, Trajectories, load_network, train_zoo
-from graphsparse.metanet.learn.member import Member
 from graphsparse.metanet.learn.objectives import unexplained
 from graphsparse.metanet.pruning import Selection, carve
 from graphsparse.report import interval, markdown
@@ -120,13 +132,13 @@ class Work:
         for recipe in recipes:
             if not (self.folder / part / recipe.name / "network.json").exists():
                 train_zoo(self.folder / part, [recipe], self.study.images)
-                _say(f"{part} {recipe.name}")
+                say(f"{part} {recipe.name}")
         return [load_network(self.folder / part / recipe.name).module for recipe in recipes]
 
     def trajectories(self, part: str, count: int) -> Trajectories:
         """How trajectories of a part are collected, and where they lie."""
         folder = self.folder / f"trajectories-{part}"
-        return Trajectories(count, AFTER, folder=folder, report=lambda n, of: _say(f"trajectory {n}/{of}"))
+        return Trajectories(count, AFTER, folder=folder, report=lambda n, of: say(f"trajectory {n}/{of}"))
 
     @functools.cached_property
     def collected(self) -> list[Any]:
@@ -161,7 +173,7 @@ class Work:
             )
             figures = {"area": result.val, "history": result.history, "seconds": time.process_time() - start}
             metanet.save(path, method=method, seed=seed, **figures)
-            _say(f"{method} {seed}: {figures}")
+            say(f"{method} {seed}: {figures}")
         return MetaNetwork.load(path).eval()
 
     def jump(self, method: str, seed: int, options: dict[str, Any]) -> Jump:
@@ -202,7 +214,7 @@ class Work:
                 trials.append({"options": options, "rate": rate, "val": sum(found) / len(found)})
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, {"trials": trials})
-            _say(f"options of {method}: {max(trials, key=lambda each: each['val'])}")
+            say(f"options of {method}: {max(trials, key=lambda each: each['val'])}")
         best = max(json.loads(path.read_text())["trials"], key=lambda each: each["val"])
         return best["options"], best["rate"]
 
@@ -228,7 +240,7 @@ def run(arguments: argparse.Namespace) -> None:
                 row |= {"test": work.task.score(small, "test"), "dense": work.task.score(module, "test")}
                 row |= {"flops": count_flops(module, work.inputs) / count_flops(small, work.inputs)}
                 append_row(arguments.out, row | {"commit": about["commit"], "command": about["command"]})
-                _say(f"{net} {method} {seed}: {row['test']:.4f}")
+                say(f"{net} {method} {seed}: {row['test']:.4f}")
 
 
 def foreseen(work: Work, methods: list[str], chosen: dict[str, Trial], out: Path, done: set[Any]) -> None:
@@ -249,40 +261,7 @@ def foreseen(work: Work, methods: list[str], chosen: dict[str, Trial], out: Path
                 shares[f"{after} -> {epochs}"] = sum(found) / len(found)
         row = {"study": work.name, "net": -1, "method": method, "seed": 0, "unexplained": shares}
         append_row(out, row | {"commit": provenance("nowcast")["commit"]})
-        _say(f"{method}: {shares}")
-
-
-def oracle(arguments: argparse.Namespace) -> None:
-    """Random masks and random seeds, each after least squares and one epoch; what is chosen by validation is tested."""
-    work = Work(arguments.study, arguments.work)
-    done = {tuple(row[k] for k in KEY) for row in read_rows(arguments.out, KEY)}
-    _, rate = work.options("no jump")
-    about = provenance("nowcast")
-    for net, module in enumerate(work.networks("unseen", arguments.nets)):
-        for number in range(arguments.masks):
-            for method in ("oracle: random mask", "oracle: uniform mask"):
-                row = {"study": arguments.study, "net": net, "method": method, "seed": number}
-                if tuple(row[k] for k in KEY) in done:
-                    continue
-                mask = method == "oracle: random mask" and number > 0  # the first one is the uniform mask
-                small = randomly_cut(work, module, number) if mask else work.cut(module, 0)
-                recalibrate(small, work.blind)
-                row |= {"rate": rate, "untuned": work.task.score(small, "val")}
-                tuned = FineTune(1, rate).run(small, work.blind, seed=0 if mask else number)
-                assert tuned is not None
-                row |= {"val": tuned.val, "test": work.task.score(small, "test")}
-                row |= {"flops": count_flops(module, work.inputs) / count_flops(small, work.inputs)}
-                append_row(arguments.out, row | {"commit": about["commit"], "command": about["command"]})
-                _say(f"{net} {method} {number}: val {row['val']:.4f} test {row['test']:.4f} {row['flops']:.2f}x")
-
-
-def randomly_cut(work: Work, module: Any, number: int) -> Any:
-    """A network after a mask with jittered ratios and channels, and least squares."""
-    member = Member(module, work.blind, work.inputs)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(number)
-        keep = member.random_mask((SPEEDUP, SPEEDUP), (0.15, 0.15), 0.2)
-    return shrink(reconstruct(member.graph, keep, work.blind), keep, work.inputs)[0]
+        say(f"{method}: {shares}")
 
 
 def tabulate(arguments: argparse.Namespace) -> None:
@@ -403,24 +382,24 @@ def _signed(difference: dict[str, Any] | None) -> str:
     return "+" * (difference["mean"] >= 0) + interval(difference["mean"], difference["ci95"], scale=100, digits=1)
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Print with the time."""
     print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
 
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=("run", "oracle", "table"))
+    parser.add_argument("action", choices=("run", "table"))
     parser.add_argument("--study", choices=tuple(STUDIES), default="cifar")
     parser.add_argument("--methods", help="run only these in this sitting, comma separated")
     parser.add_argument("--nets", type=int, default=6, help="test networks in this sitting")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of metanetworks and fine-tuning in this sitting")
-    parser.add_argument("--masks", type=int, default=16, help="masks, and seeds of the uniform one, in the oracle")
     parser.add_argument("--work", type=Path, default=Path("nowcast-study"), help="where networks and metanetworks lie")
     parser.add_argument("--out", type=Path, default=ROWS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    {"run": run, "oracle": oracle, "table": tabulate}[arguments.action](arguments)
+    {"run": run, "table": tabulate}[arguments.action](arguments)
 
 
 if __name__ == "__main__":
