@@ -2,7 +2,7 @@
 
     python benchmarks/ceilings.py masks --study cifar    # the best of random masks by validation after an epoch
     python benchmarks/ceilings.py weights --study cifar  # a jump to the mean of what four epochs gave with other seeds
-    python benchmarks/nowcast.py table                   # the tables, with those of nowcast.py
+    python benchmarks/nowcast_page.py                    # the tables, with those of nowcast.py
 
 Networks, cuts and rows are those of nowcast.py: 4 times fewer FLOPs, least squares, one epoch. A row of the oracle of
 masks has the mask's number as its seed; beside it stands the uniform mask with as many seeds, since the best of many

@@ -1,7 +1,7 @@
 """Foreseeing fine-tuning: jumps of weights after a few steps, beside what needs no metanetwork.
 
     python benchmarks/nowcast.py run --study cifar     # CIFAR-10 (JPEG copy) at 16x16; or: digits (scikit-learn's)
-    python benchmarks/nowcast.py table                 # results/nowcast.json, and the tables of docs/metanet.md
+    python benchmarks/nowcast_page.py                  # results/nowcast.json, and the tables of docs/metanet.md
 
 A study trains a zoo, collects trajectories (pruned networks of the zoo in fine-tuning), trains metanetworks of mode
 "nowcast" on them, chooses every method's options on validation data of held-out networks at equal numbers of trials,
@@ -20,14 +20,12 @@ import functools
 import json
 import time
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from common import append_row, provenance, read_rows, write_json
 
-from graphsparse.fit import finite_or_none, mean_ci, paired_difference
 from graphsparse.metanet import (
     Extrapolation,
     FineTune,
@@ -50,11 +48,9 @@ from graphsparse.metanet.foresight import learned_step_sizes
 from graphsparse.metanet.learn import Nowcast, Trajectories, load_network, train_zoo
 from graphsparse.metanet.learn.objectives import unexplained
 from graphsparse.metanet.pruning import Selection, carve
-from graphsparse.report import interval, markdown
 
 HERE = Path(__file__).parent
 ROWS = HERE / "results" / "nowcast.jsonl"
-PAGE = HERE.parent / "docs" / "metanet.md"
 KEY = ("study", "net", "method", "seed")
 SPEEDUP = 4.0
 AFTER = (0, 8, 32)
@@ -264,124 +260,6 @@ def foreseen(work: Work, methods: list[str], chosen: dict[str, Trial], out: Path
         say(f"{method}: {shares}")
 
 
-def tabulate(arguments: argparse.Namespace) -> None:
-    """Write results/nowcast.json and the tables between the marks in docs/metanet.md."""
-    rows = read_rows(arguments.out, KEY)
-    parts = [text for study in STUDIES for text in tables(study, [row for row in rows if row["study"] == study])]
-    write_json(HERE / "results" / "nowcast.json", {**provenance("nowcast"), "summaries": list(summaries(rows))})
-    begin, end = "<!-- nowcast tables -->", "<!-- end of nowcast tables -->"
-    text = PAGE.read_text()
-    if begin in text:
-        before, rest = text.split(begin)
-        PAGE.write_text(f"{before}{begin}\n\n" + "\n\n".join(parts) + f"\n\n{end}" + rest.split(end)[1])
-    print("\n\n".join(parts))
-
-
-def by_network(rows: list[dict[str, Any]], method: str, key: str = "test") -> dict[int, float]:
-    """A method's mean over seeds for each test network."""
-    found: dict[int, list[float]] = {}
-    for row in rows:
-        if row["method"] == method and row["net"] >= 0:
-            found.setdefault(row["net"], []).append(row[key])
-    return {net: sum(values) / len(values) for net, values in found.items()}
-
-
-def summaries(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Means over networks, and paired differences to no jump and to the best control, in hindsight."""
-    for study in STUDIES:
-        mine = [row for row in rows if row["study"] == study]
-        tests = {method: by_network(mine, method) for method in TRIALS}
-        tests = {method: found for method, found in tests.items() if found}
-        controls = [method for method in tests if method not in LEARNED]
-        if not controls:
-            continue
-        best = max(controls, key=lambda method: sum(tests[method].values()) / len(tests[method]))
-        for method, found in tests.items():
-            mean, half = mean_ci(list(found.values()))
-            entry = {"study": study, "method": method, "networks": len(found), "test": mean}
-            entry |= {"ci95": finite_or_none(half), "best_control": best}
-            entry["seeds"] = min(sum(r["net"] == n and r["method"] == method for r in mine) for n in found)
-            entry["cpu"] = sum(by_network(mine, method, "cpu").values()) / len(found)
-            taken = [jump[3] for r in mine if r["method"] == method and r["net"] >= 0 for jump in r["jumps"]]
-            entry["taken"] = sum(taken) / len(taken) if taken else None
-            entry["unexplained"] = next(
-                (r["unexplained"] for r in mine if r["method"] == method and r["net"] < 0), None
-            )
-            for name in ("no jump", best):
-                both = sorted(set(found) & set(tests[name]))
-                if name != method:
-                    difference = paired_difference([found[n] for n in both], [tests[name][n] for n in both])
-                    entry[f"minus_{name}"] = {
-                        "mean": difference.mean,
-                        "ci95": finite_or_none(difference.half_width),
-                        "wins": difference.wins,
-                        "networks": difference.pairs,
-                    }
-            yield entry
-
-
-def tables(study: str, rows: list[dict[str, Any]]) -> Iterator[str]:
-    """Markdown of one study."""
-    found = list(summaries(rows))
-    if found:
-        best, nets, seeds = found[0]["best_control"], found[0]["networks"], min(each["seeds"] for each in found)
-        header = [
-            "",
-            "test, %",
-            "minus no jump",
-            f"minus {best}",
-            "CPU, s",
-            "jumps taken",
-            "unexplained, 8 -> 4 epochs",
-        ]
-        lines = [
-            [
-                each["method"],
-                interval(each["test"], each["ci95"], scale=100, digits=1),
-                _signed(each.get("minus_no jump")),
-                _signed(each.get(f"minus_{best}")),
-                f"{each['cpu']:.1f}",
-                "-" if each["taken"] is None or each["method"] == "no jump" else f"{100 * each['taken']:.0f} %",
-                "-" if each["unexplained"] is None else f"{each['unexplained']['8 -> 4']:.2f}",
-            ]
-            for each in found
-        ]
-        title = f"### {study}: one epoch after {SPEEDUP:g} times ({nets} networks, {seeds} seeds)"
-        yield f"{title}\n\n{markdown(header, lines)}"
-    lines = list(oracle_lines(rows))
-    if lines:
-        header = [
-            "network",
-            "masks",
-            "uniform",
-            "best mask by validation",
-            "best seed by validation",
-            "best mask by test",
-        ]
-        yield f"### {study}: an oracle of masks at {SPEEDUP:g} times, one epoch, test %\n\n{markdown(header, lines)}"
-
-
-def oracle_lines(rows: list[dict[str, Any]]) -> Iterator[list[str]]:
-    """One line per network: uniform (mean of seeds), the best mask and seed by validation, the best mask by test."""
-    for net in sorted({row["net"] for row in rows if row["method"].startswith("oracle")}):
-        masks, seeds = (
-            [r for r in rows if r["net"] == net and r["method"] == f"oracle: {kind} mask"]
-            for kind in ("random", "uniform")
-        )
-        if masks and seeds:
-            uniform = sum(row["test"] for row in seeds) / len(seeds)
-            best, lucky = (max(each, key=lambda row: row["val"])["test"] for each in (masks, seeds))
-            top = max(row["test"] for row in masks)
-            figures = [f"{100 * value:.1f} ({100 * (value - uniform):+.1f})" for value in (best, lucky, top)]
-            yield [str(net), str(len(masks)), f"{100 * uniform:.1f}", *figures]
-
-
-def _signed(difference: dict[str, Any] | None) -> str:
-    if difference is None:
-        return "-"
-    return "+" * (difference["mean"] >= 0) + interval(difference["mean"], difference["ci95"], scale=100, digits=1)
-
-
 def say(text: str) -> None:
     """Print with the time."""
     print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
@@ -390,7 +268,7 @@ def say(text: str) -> None:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=("run", "table"))
+    parser.add_argument("action", choices=("run",))
     parser.add_argument("--study", choices=tuple(STUDIES), default="cifar")
     parser.add_argument("--methods", help="run only these in this sitting, with ; between them")
     parser.add_argument("--nets", type=int, default=6, help="test networks in this sitting")
@@ -399,7 +277,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROWS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    {"run": run, "table": tabulate}[arguments.action](arguments)
+    run(arguments)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,15 @@ from graphsparse.metanet.channels import (
     shrink,
 )
 from graphsparse.metanet.fine_tuning import TRIALS, FineTune, Trial, Tuning, tune
-from graphsparse.metanet.foresight import Extrapolation, Foresight, MovingAverage, Past, Stay, StepSizes
+from graphsparse.metanet.foresight import (
+    Extrapolation,
+    Foresight,
+    MovingAverage,
+    Past,
+    Stay,
+    StepSizes,
+    learned_step_sizes,
+)
 from graphsparse.metanet.graph import COUPLING, EdgeSet, NetworkGraph, NodeBank, Slot, clear_cache
 from graphsparse.metanet.importance import MetaImportance
 from graphsparse.metanet.jump import Jump, Landing, NotTakenWarning
@@ -88,6 +96,7 @@ __all__ = [
     "cut_out",
     "find_units",
     "group_of",
+    "learned_step_sizes",
     "load_zoo",
     "masked",
     "meta_train",
