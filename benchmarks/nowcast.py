@@ -54,7 +54,7 @@ ROWS = HERE / "results" / "nowcast.jsonl"
 KEY = ("study", "net", "method", "seed")
 SPEEDUP = 4.0
 AFTER = (0, 8, 32)
-STEPS = {"epochs": 3, "steps": 400}  # of meta-training
+STEPS = {"epochs": 5, "steps": 500}  # of meta-training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Study:
 
 
 STUDIES = {
-    "cifar": Study(Images("cifar10", 16, 8000, 2000), (4, 6, 8), full=8, zoo=4, trajectories=24, held_out=1),
+    "cifar": Study(Images("cifar10", 16, 8000, 2000), (4, 6, 8), full=8, zoo=4, trajectories=80, held_out=1),
     "digits": Study(Images("digits", val=300, batch_size=32), (4, 6, 8, 12), full=8, zoo=8, trajectories=64),
 }
 
