@@ -72,6 +72,8 @@ class Study:
         """8,000 training and 2,000 validation images, small."""
         from graphsparse.metanet import Images
 
+        if self.dataset == "digits":
+            return Images("digits")
         return Images(self.dataset, self.size, 8000, 2000)
 
     def recipes(self) -> dict[str, list[Any]]:
@@ -220,11 +222,11 @@ def metanet_path(study: Study, work: Path, objective: str, seed: int) -> Path:
     return work.parent / (study.metanets_of or study.name) / "metanets" / f"{objective}-{seed}.safetensors"
 
 
-def networks_of(study: Study, work: Path, part: str) -> list[Any]:
-    """The modules of a part of the study, in the order of its recipes."""
+def networks_of(study: Study, work: Path, part: str, count: int | None = None) -> list[Any]:
+    """The modules of a part of the study (the first ``count``), in the order of its recipes."""
     from graphsparse.metanet.learn.zoo import load_network
 
-    return [load_network(work / part / recipe.name, study.images).module for recipe in study.recipes()[part]]
+    return [load_network(work / part / recipe.name, study.images).module for recipe in study.recipes()[part][:count]]
 
 
 def train_metanet(study: Study, work: Path, objective: str, seed: int, path: Path) -> str:

@@ -1,14 +1,14 @@
-"""Foreseeing fine-tuning: jumps of weights after a few steps, beside what needs no metanetwork; and an oracle of masks.
+"""Foreseeing fine-tuning: jumps of weights after a few steps, beside what needs no metanetwork.
 
     python benchmarks/nowcast.py run --study cifar     # CIFAR-10 (JPEG copy) at 16x16; or: digits (scikit-learn's)
-    python benchmarks/nowcast.py oracle --study cifar  # the best of random masks after an epoch
-    python benchmarks/nowcast.py table                 # results/nowcast.json, and the tables of docs/metanet.md
+    python benchmarks/nowcast_page.py                  # results/nowcast.json, and the tables of docs/metanet.md
 
 A study trains a zoo, collects trajectories (pruned networks of the zoo in fine-tuning), trains metanetworks of mode
 "nowcast" on them, chooses every method's options on validation data of held-out networks at equal numbers of trials,
 and then prunes test networks, which played no part in any choice, to a quarter of their FLOPs: least squares, k steps,
 jump, the rest of one epoch. All methods see the same images. One line per test network, method and seed goes to
 results/nowcast.jsonl; what is there is not made again. One process, one thread. What a study makes lies in ``--work``.
+What there is to foresee, and to choose, is measured by ceilings.py.
 """
 
 from __future__ import annotations
@@ -20,33 +20,41 @@ import functools
 import json
 import time
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from common import append_row, provenance, read_rows, write_json
 
-from graphsparse.fit import finite_or_none, mean_ci, paired_difference
-from graphsparse.metanet import FineTune, Images, Jump, MetaNetwork, NetworkGraph, Recipe, Validation, meta_train
-from graphsparse.metanet.batch_norms import recalibrate
-from graphsparse.metanet.channels import Budget, count_flops, reconstruct, shrink
+from graphsparse.metanet import (
+    Extrapolation,
+    FineTune,
+    Images,
+    Jump,
+    Landing,
+    MetaNetwork,
+    MovingAverage,
+    NetworkGraph,
+    NotTakenWarning,
+    Recipe,
+    Stay,
+    StepSizes,
+    Validation,
+    meta_train,
+)
+from graphsparse.metanet.channels import Budget, count_flops
 from graphsparse.metanet.fine_tuning import blind, example_of
-from graphsparse.metanet.foresight import Extrapolation, MovingAverage, Stay, StepSizes, learned_step_sizes
-from graphsparse.metanet.jump import Landing, NotTakenWarning
+from graphsparse.metanet.foresight import learned_step_sizes
 from graphsparse.metanet.learn import Nowcast, Trajectories, load_network, train_zoo
-from graphsparse.metanet.learn.member import Member
 from graphsparse.metanet.learn.objectives import unexplained
 from graphsparse.metanet.pruning import Selection, carve
-from graphsparse.report import interval, markdown
 
 HERE = Path(__file__).parent
 ROWS = HERE / "results" / "nowcast.jsonl"
-PAGE = HERE.parent / "docs" / "metanet.md"
 KEY = ("study", "net", "method", "seed")
 SPEEDUP = 4.0
 AFTER = (0, 8, 32)
-STEPS = {"epochs": 3, "steps": 400}  # of meta-training
+STEPS = {"epochs": 5, "steps": 500}  # of meta-training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +84,7 @@ class Study:
 
 
 STUDIES = {
-    "cifar": Study(Images("cifar10", 16, 8000, 2000), (4, 6, 8), full=8, zoo=4, trajectories=24, held_out=1),
+    "cifar": Study(Images("cifar10", 16, 8000, 2000), (4, 6, 8), full=8, zoo=4, trajectories=80, held_out=1),
     "digits": Study(Images("digits", val=300, batch_size=32), (4, 6, 8, 12), full=8, zoo=8, trajectories=64),
 }
 
@@ -90,8 +98,8 @@ TRIALS: dict[str, list[Trial]] = {
     "step sizes": [({"after": (8,), "epochs": epochs}, rate) for epochs in (1, 4) for rate in RATES],
     "nowcast": [({"after": after, "epochs": 4}, rate) for after in ((8,), (0, 8)) for rate in RATES],
 }
-LEARNED = ("nowcast",)
-DATA = 0.3  # the weight of cross-entropy in the objective
+TRIALS["nowcast, weights alone"] = TRIALS["nowcast"]
+LEARNED = {"nowcast": 3.0, "nowcast, weights alone": 0.0}  # the weight of cross-entropy in the objective
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,13 +128,13 @@ class Work:
         for recipe in recipes:
             if not (self.folder / part / recipe.name / "network.json").exists():
                 train_zoo(self.folder / part, [recipe], self.study.images)
-                _say(f"{part} {recipe.name}")
+                say(f"{part} {recipe.name}")
         return [load_network(self.folder / part / recipe.name).module for recipe in recipes]
 
     def trajectories(self, part: str, count: int) -> Trajectories:
         """How trajectories of a part are collected, and where they lie."""
         folder = self.folder / f"trajectories-{part}"
-        return Trajectories(count, AFTER, folder=folder, report=lambda n, of: _say(f"trajectory {n}/{of}"))
+        return Trajectories(count, AFTER, folder=folder, report=lambda n, of: say(f"trajectory {n}/{of}"))
 
     @functools.cached_property
     def collected(self) -> list[Any]:
@@ -152,7 +160,7 @@ class Work:
                 metanet,
                 self.networks("zoo"),
                 self.blind,
-                objective=Known(data=DATA, collected=tuple(self.collected)),
+                objective=Known(data=LEARNED[method], collected=tuple(self.collected)),
                 val_networks=self.networks("held-out"),
                 validation=Validation((2.0, SPEEDUP), FineTune(1), examples=None),
                 seed=seed,
@@ -161,7 +169,7 @@ class Work:
             )
             figures = {"area": result.val, "history": result.history, "seconds": time.process_time() - start}
             metanet.save(path, method=method, seed=seed, **figures)
-            _say(f"{method} {seed}: {figures}")
+            say(f"{method} {seed}: {figures}")
         return MetaNetwork.load(path).eval()
 
     def jump(self, method: str, seed: int, options: dict[str, Any]) -> Jump:
@@ -202,7 +210,7 @@ class Work:
                 trials.append({"options": options, "rate": rate, "val": sum(found) / len(found)})
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, {"trials": trials})
-            _say(f"options of {method}: {max(trials, key=lambda each: each['val'])}")
+            say(f"options of {method}: {max(trials, key=lambda each: each['val'])}")
         best = max(json.loads(path.read_text())["trials"], key=lambda each: each["val"])
         return best["options"], best["rate"]
 
@@ -211,7 +219,7 @@ def run(arguments: argparse.Namespace) -> None:
     """All stages of a study; what is there is not made again."""
     work = Work(arguments.study, arguments.work)
     done = {tuple(row[k] for k in KEY) for row in read_rows(arguments.out, KEY)}
-    methods = arguments.methods.split(",") if arguments.methods else list(TRIALS)
+    methods = arguments.methods.split(";") if arguments.methods else list(TRIALS)
     work.networks("held-out")
     _ = work.collected
     chosen = {method: work.options(method) for method in methods}
@@ -228,7 +236,7 @@ def run(arguments: argparse.Namespace) -> None:
                 row |= {"test": work.task.score(small, "test"), "dense": work.task.score(module, "test")}
                 row |= {"flops": count_flops(module, work.inputs) / count_flops(small, work.inputs)}
                 append_row(arguments.out, row | {"commit": about["commit"], "command": about["command"]})
-                _say(f"{net} {method} {seed}: {row['test']:.4f}")
+                say(f"{net} {method} {seed}: {row['test']:.4f}")
 
 
 def foreseen(work: Work, methods: list[str], chosen: dict[str, Trial], out: Path, done: set[Any]) -> None:
@@ -249,178 +257,27 @@ def foreseen(work: Work, methods: list[str], chosen: dict[str, Trial], out: Path
                 shares[f"{after} -> {epochs}"] = sum(found) / len(found)
         row = {"study": work.name, "net": -1, "method": method, "seed": 0, "unexplained": shares}
         append_row(out, row | {"commit": provenance("nowcast")["commit"]})
-        _say(f"{method}: {shares}")
+        say(f"{method}: {shares}")
 
 
-def oracle(arguments: argparse.Namespace) -> None:
-    """Random masks and random seeds, each after least squares and one epoch; what is chosen by validation is tested."""
-    work = Work(arguments.study, arguments.work)
-    done = {tuple(row[k] for k in KEY) for row in read_rows(arguments.out, KEY)}
-    _, rate = work.options("no jump")
-    about = provenance("nowcast")
-    for net, module in enumerate(work.networks("unseen", arguments.nets)):
-        for number in range(arguments.masks):
-            for method in ("oracle: random mask", "oracle: uniform mask"):
-                row = {"study": arguments.study, "net": net, "method": method, "seed": number}
-                if tuple(row[k] for k in KEY) in done:
-                    continue
-                mask = method == "oracle: random mask" and number > 0  # the first one is the uniform mask
-                small = randomly_cut(work, module, number) if mask else work.cut(module, 0)
-                recalibrate(small, work.blind)
-                row |= {"rate": rate, "untuned": work.task.score(small, "val")}
-                tuned = FineTune(1, rate).run(small, work.blind, seed=0 if mask else number)
-                assert tuned is not None
-                row |= {"val": tuned.val, "test": work.task.score(small, "test")}
-                row |= {"flops": count_flops(module, work.inputs) / count_flops(small, work.inputs)}
-                append_row(arguments.out, row | {"commit": about["commit"], "command": about["command"]})
-                _say(f"{net} {method} {number}: val {row['val']:.4f} test {row['test']:.4f} {row['flops']:.2f}x")
-
-
-def randomly_cut(work: Work, module: Any, number: int) -> Any:
-    """A network after a mask with jittered ratios and channels, and least squares."""
-    member = Member(module, work.blind, work.inputs)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(number)
-        keep = member.random_mask((SPEEDUP, SPEEDUP), (0.15, 0.15), 0.2)
-    return shrink(reconstruct(member.graph, keep, work.blind), keep, work.inputs)[0]
-
-
-def tabulate(arguments: argparse.Namespace) -> None:
-    """Write results/nowcast.json and the tables between the marks in docs/metanet.md."""
-    rows = read_rows(arguments.out, KEY)
-    parts = [text for study in STUDIES for text in tables(study, [row for row in rows if row["study"] == study])]
-    write_json(HERE / "results" / "nowcast.json", {**provenance("nowcast"), "summaries": list(summaries(rows))})
-    begin, end = "<!-- nowcast tables -->", "<!-- end of nowcast tables -->"
-    text = PAGE.read_text()
-    if begin in text:
-        before, rest = text.split(begin)
-        PAGE.write_text(f"{before}{begin}\n\n" + "\n\n".join(parts) + f"\n\n{end}" + rest.split(end)[1])
-    print("\n\n".join(parts))
-
-
-def by_network(rows: list[dict[str, Any]], method: str, key: str = "test") -> dict[int, float]:
-    """A method's mean over seeds for each test network."""
-    found: dict[int, list[float]] = {}
-    for row in rows:
-        if row["method"] == method and row["net"] >= 0:
-            found.setdefault(row["net"], []).append(row[key])
-    return {net: sum(values) / len(values) for net, values in found.items()}
-
-
-def summaries(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Means over networks, and paired differences to no jump and to the best control, in hindsight."""
-    for study in STUDIES:
-        mine = [row for row in rows if row["study"] == study]
-        tests = {method: by_network(mine, method) for method in TRIALS}
-        tests = {method: found for method, found in tests.items() if found}
-        controls = [method for method in tests if method not in LEARNED]
-        if not controls:
-            continue
-        best = max(controls, key=lambda method: sum(tests[method].values()) / len(tests[method]))
-        for method, found in tests.items():
-            mean, half = mean_ci(list(found.values()))
-            entry = {"study": study, "method": method, "networks": len(found), "test": mean}
-            entry |= {"ci95": finite_or_none(half), "best_control": best}
-            entry["seeds"] = min(sum(r["net"] == n and r["method"] == method for r in mine) for n in found)
-            entry["cpu"] = sum(by_network(mine, method, "cpu").values()) / len(found)
-            taken = [jump[3] for r in mine if r["method"] == method and r["net"] >= 0 for jump in r["jumps"]]
-            entry["taken"] = sum(taken) / len(taken) if taken else None
-            entry["unexplained"] = next(
-                (r["unexplained"] for r in mine if r["method"] == method and r["net"] < 0), None
-            )
-            for name in ("no jump", best):
-                both = sorted(set(found) & set(tests[name]))
-                if name != method:
-                    difference = paired_difference([found[n] for n in both], [tests[name][n] for n in both])
-                    entry[f"minus_{name}"] = {
-                        "mean": difference.mean,
-                        "ci95": finite_or_none(difference.half_width),
-                        "wins": difference.wins,
-                        "networks": difference.pairs,
-                    }
-            yield entry
-
-
-def tables(study: str, rows: list[dict[str, Any]]) -> Iterator[str]:
-    """Markdown of one study."""
-    found = list(summaries(rows))
-    if found:
-        best, nets, seeds = found[0]["best_control"], found[0]["networks"], min(each["seeds"] for each in found)
-        header = [
-            "",
-            "test, %",
-            "minus no jump",
-            f"minus {best}",
-            "CPU, s",
-            "jumps taken",
-            "unexplained, 8 -> 4 epochs",
-        ]
-        lines = [
-            [
-                each["method"],
-                interval(each["test"], each["ci95"], scale=100, digits=1),
-                _signed(each.get("minus_no jump")),
-                _signed(each.get(f"minus_{best}")),
-                f"{each['cpu']:.1f}",
-                "-" if each["taken"] is None or each["method"] == "no jump" else f"{100 * each['taken']:.0f} %",
-                "-" if each["unexplained"] is None else f"{each['unexplained']['8 -> 4']:.2f}",
-            ]
-            for each in found
-        ]
-        title = f"### {study}: one epoch after {SPEEDUP:g} times ({nets} networks, {seeds} seeds)"
-        yield f"{title}\n\n{markdown(header, lines)}"
-    lines = list(oracle_lines(rows))
-    if lines:
-        header = [
-            "network",
-            "masks",
-            "uniform",
-            "best mask by validation",
-            "best seed by validation",
-            "best mask by test",
-        ]
-        yield f"### {study}: an oracle of masks at {SPEEDUP:g} times, one epoch, test %\n\n{markdown(header, lines)}"
-
-
-def oracle_lines(rows: list[dict[str, Any]]) -> Iterator[list[str]]:
-    """One line per network: uniform (mean of seeds), the best mask and seed by validation, the best mask by test."""
-    for net in sorted({row["net"] for row in rows if row["method"].startswith("oracle")}):
-        masks, seeds = (
-            [r for r in rows if r["net"] == net and r["method"] == f"oracle: {kind} mask"]
-            for kind in ("random", "uniform")
-        )
-        if masks and seeds:
-            uniform = sum(row["test"] for row in seeds) / len(seeds)
-            best, lucky = (max(each, key=lambda row: row["val"])["test"] for each in (masks, seeds))
-            top = max(row["test"] for row in masks)
-            figures = [f"{100 * value:.1f} ({100 * (value - uniform):+.1f})" for value in (best, lucky, top)]
-            yield [str(net), str(len(masks)), f"{100 * uniform:.1f}", *figures]
-
-
-def _signed(difference: dict[str, Any] | None) -> str:
-    if difference is None:
-        return "-"
-    return "+" * (difference["mean"] >= 0) + interval(difference["mean"], difference["ci95"], scale=100, digits=1)
-
-
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Print with the time."""
     print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
 
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=("run", "oracle", "table"))
+    parser.add_argument("action", choices=("run",))
     parser.add_argument("--study", choices=tuple(STUDIES), default="cifar")
-    parser.add_argument("--methods", help="run only these in this sitting, comma separated")
+    parser.add_argument("--methods", help="run only these in this sitting, with ; between them")
     parser.add_argument("--nets", type=int, default=6, help="test networks in this sitting")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of metanetworks and fine-tuning in this sitting")
-    parser.add_argument("--masks", type=int, default=16, help="masks, and seeds of the uniform one, in the oracle")
     parser.add_argument("--work", type=Path, default=Path("nowcast-study"), help="where networks and metanetworks lie")
     parser.add_argument("--out", type=Path, default=ROWS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    {"run": run, "oracle": oracle, "table": tabulate}[arguments.action](arguments)
+    run(arguments)
 
 
 if __name__ == "__main__":

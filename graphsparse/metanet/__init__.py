@@ -11,11 +11,21 @@ from graphsparse.metanet.channels import (
     find_units,
     group_of,
     masked,
+    output_errors,
     reconstruct,
+    refit_weights,
     shrink,
 )
 from graphsparse.metanet.fine_tuning import TRIALS, FineTune, Trial, Tuning, tune
-from graphsparse.metanet.foresight import Extrapolation, Foresight, MovingAverage, Past, Stay, StepSizes
+from graphsparse.metanet.foresight import (
+    Extrapolation,
+    Foresight,
+    MovingAverage,
+    Past,
+    Stay,
+    StepSizes,
+    learned_step_sizes,
+)
 from graphsparse.metanet.graph import COUPLING, EdgeSet, NetworkGraph, NodeBank, Slot, clear_cache
 from graphsparse.metanet.importance import MetaImportance
 from graphsparse.metanet.jump import Jump, Landing, NotTakenWarning
@@ -86,13 +96,16 @@ __all__ = [
     "cut_out",
     "find_units",
     "group_of",
+    "learned_step_sizes",
     "load_zoo",
     "masked",
     "meta_train",
+    "output_errors",
     "prune",
     "prune_weights",
     "recalibrate",
     "reconstruct",
+    "refit_weights",
     "restore",
     "save_pruned",
     "shrink",

@@ -175,15 +175,10 @@ def outputs_of(loss: Any) -> Outputs:
 
 
 # What `tune` tries where nothing else is asked for.
-TRIALS = (
-    FineTune(1, 0.05, batch_size=128),
-    FineTune(1, 0.1, batch_size=128),
-    FineTune(1, 0.05, batch_size=64),
-    FineTune(1, 0.02, batch_size=32),
-    FineTune(1, 0.05, batch_size=128, distill=1.0),
-    FineTune(1, 0.05, batch_size=64, distill=1.0),
-    FineTune(1, 0.02, batch_size=32, distill=1.0),
-    FineTune(1, 0.02, batch_size=32, distill=1.0, temperature=2.0),
+TRIALS = tuple(
+    FineTune(1, lr, batch_size=size, distill=distill)
+    for distill in (0.0, 1.0)
+    for size, lr in ((128, 0.05), (64, 0.05), (32, 0.02))
 )
 
 Cut = Callable[[FineTune], nn.Module]

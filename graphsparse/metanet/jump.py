@@ -48,7 +48,7 @@ class Jump:
     goes on as it would have. Frozen parameters stay.
 
     Args:
-        foresight: a `MetaNetwork` of mode "nowcast", or a rule (`graphsparse.metanet.foresight`).
+        foresight: a `MetaNetwork` of mode "nowcast", or a rule such as `Extrapolation` or `StepSizes`.
         after: optimizer steps before each jump, counted from the jump before: ``(8,)``, or ``(8, 32)`` for two jumps.
         epochs: how far ahead it looks.
 
@@ -153,6 +153,8 @@ class Jumping(Recorder):
         """Begin to count steps; a jump after 0 steps is made now."""
         with modes_kept(self.module):  # tracing
             self.start = NetworkGraph.from_module(self.module, self.inputs)
+        if (check := getattr(self.jump.foresight, "check", None)) is not None:  # before anything is trained
+            check(self.start)
         self.epoch = sum(1 for _ in self.task.batches("train"))
         self.landings, self.begun = [], 0
         super().attach(optimizer)

@@ -200,6 +200,32 @@ class MetaNetwork(nn.Module):
         changed = graph.with_values(self._decode_edges(graph, wires, e, ways), self._decode_banks(graph, h, ways))
         return changed if keep is None else masked(changed, keep)
 
+    def check(self, graph: NetworkGraph) -> None:
+        """Raise ValueError unless it can read a network: relations, features, kernel sizes, device, finite values."""
+        if graph.layer.device != self.node_encoder.weight.device:
+            raise ValueError(
+                f"the metanetwork is on {self.node_encoder.weight.device} and the network on {graph.layer.device}: "
+                f"move one of them"
+            )
+        others = [f"relations of type {kind}" for kind in graph.relations if kind not in self.relations]
+        others += [f"node features {name}" for name in graph.banks if name.split(".")[0] not in self.features]
+        if others:
+            raise ValueError(
+                f"the network has {', '.join(others)}, which this metanetwork does not know: train another"
+            )
+        missing = [kernel_name(kernel) for kernel in graph.edges if kernel not in self.kernels]
+        if missing:
+            raise ValueError(
+                f"the network has kernels of size {', '.join(missing)}, and this metanetwork knows "
+                f"{', '.join(map(kernel_name, self.kernels))}: train one on graphs that have them"
+            )
+        for kernel, edges in graph.edges.items():
+            if not bool(torch.isfinite(edges.values).all()):
+                raise ValueError(f"weights of kernel size {kernel_name(kernel)} are not finite")
+        for name, bank in graph.banks.items():
+            if not bool(torch.isfinite(bank.values).all()):
+                raise ValueError(f"values of {name} are not finite")
+
     @property
     def dtype(self) -> torch.dtype:
         """The type that the metanetwork computes in."""
@@ -273,33 +299,11 @@ class MetaNetwork(nn.Module):
         if (past is None) == (self.mode == "nowcast"):
             needs = "needs past, earlier states of the network" if past is None else "takes no past"
             raise ValueError(f"a metanetwork of mode {self.mode!r} {needs}")
-        if past is not None:
-            check_past(graph, past)
-        if graph.layer.device != self.node_encoder.weight.device:
-            raise ValueError(
-                f"the metanetwork is on {self.node_encoder.weight.device} and the network on {graph.layer.device}: "
-                f"move one of them"
-            )
+        self.check(graph)
         if keep is not None:
             check_mask(graph, keep)
-        others = [f"relations of type {kind}" for kind in graph.relations if kind not in self.relations]
-        others += [f"node features {name}" for name in graph.banks if name.split(".")[0] not in self.features]
-        if others:
-            raise ValueError(
-                f"the network has {', '.join(others)}, which this metanetwork does not know: train another"
-            )
-        missing = [kernel_name(kernel) for kernel in graph.edges if kernel not in self.kernels]
-        if missing:
-            raise ValueError(
-                f"the network has kernels of size {', '.join(missing)}, and this metanetwork knows "
-                f"{', '.join(map(kernel_name, self.kernels))}: train one on graphs that have them"
-            )
-        for kernel, edges in graph.edges.items():
-            if not bool(torch.isfinite(edges.values).all()):
-                raise ValueError(f"weights of kernel size {kernel_name(kernel)} are not finite")
-        for name, bank in graph.banks.items():
-            if not bool(torch.isfinite(bank.values).all()):
-                raise ValueError(f"values of {name} are not finite")
+        if past is not None:
+            check_past(graph, past)
 
     def _encode_nodes(self, graph: NetworkGraph, more: Tensor | None, ways: Ways | None) -> Tensor:
         with torch.no_grad():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -125,6 +126,10 @@ class PruneResult:
         return {"speedup": self.speedup, **pairs, **{name: getattr(self, name) for name in rest}, **spent, **jumps}
 
 
+Reconstruct = bool | Mapping[str, Any] | None
+_LEAST_SQUARES = frozenset(inspect.signature(least_squares).parameters) - {"graph", "keep", "task", "inputs"}
+
+
 @dataclass(frozen=True)
 class Selection:
     """How channels are chosen.
@@ -136,8 +141,9 @@ class Selection:
         round_to: widths become multiples of this.
         seed: of random choices.
         keep_layers: names of layers whose channels all stay; the name of a part holds all layers in it.
-        reconstruct: refit the weights that stay by least squares (`graphsparse.metanet.reconstruct`); None does so
-            exactly where a metanetwork of mode "repair" or "nowcast" goes on from there.
+        reconstruct: refit the weights that stay by least squares (`graphsparse.metanet.reconstruct`), with options of
+            that function where it is a dict, such as ``{"rescale": True}``; None does so exactly where a metanetwork
+            of mode "repair" or "nowcast" goes on from there.
 
     Raises:
         ValueError: an option is unknown or out of range.
@@ -148,12 +154,24 @@ class Selection:
     min_keep: Keep = 0.2
     round_to: int = 1
     seed: int = 0
-    reconstruct: bool | None = None
+    reconstruct: Reconstruct = None
     keep_layers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         CRITERIA.find(self.criterion)
         check_options(self.distribution, self.min_keep, self.round_to)
+        strange = set(self.least_squares or {}) - _LEAST_SQUARES
+        if strange:
+            raise ValueError(
+                f"least squares have no option {sorted(strange)[0]!r}; they have {', '.join(sorted(_LEAST_SQUARES))}"
+            )
+
+    @property
+    def least_squares(self) -> dict[str, Any] | None:
+        """Options of least squares, None where there are to be none (or where the mode says)."""
+        if isinstance(self.reconstruct, Mapping):
+            return dict(self.reconstruct)
+        return {} if self.reconstruct else None
 
 
 def prune(
@@ -169,7 +187,7 @@ def prune(
     min_keep: Keep = 0.2,
     round_to: int = 1,
     keep_layers: Sequence[str] = (),
-    reconstruct: bool | None = None,
+    reconstruct: Reconstruct = None,
     fine_tune: FineTune | None = None,
     prepare: FineTune | None = None,
     example_inputs: Any = None,
@@ -318,7 +336,7 @@ def _carved(
             tensorboard=tensorboard,
         )
         graph = NetworkGraph.from_module(module, inputs)
-    evidence = Evidence(graph, selection.seed, functools.partial(_training_loss, graph.to_module(), task))
+    evidence = Evidence(graph, selection.seed, functools.partial(_training_loss, graph.to_module(), task), task)
     order = functools.partial(
         removal_order,
         importance=importance(evidence, selection.criterion),
@@ -335,8 +353,9 @@ def _carved(
     warn_of_held(graph, units, cost, held)
     repairs = metanet is not None and metanet.mode == "repair"
     goes_on = metanet is not None and metanet.mode in ("repair", "nowcast")
-    if selection.reconstruct or (selection.reconstruct is None and goes_on):
-        graph = least_squares(graph, keep, task)
+    options = {} if selection.reconstruct is None and goes_on else selection.least_squares
+    if options is not None:
+        graph = least_squares(graph, keep, task, **options)
     elif not repairs:
         return *found, held
     if metanet is not None and repairs:

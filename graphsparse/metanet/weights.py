@@ -15,7 +15,7 @@ from graphsparse.fit import Report, Task, rng, steps_of
 from graphsparse.fit.measure import device_of
 from graphsparse.keep_rule import Keep, check_seed
 from graphsparse.metanet.batch_norms import recalibrate
-from graphsparse.metanet.channels import TRANSPOSED, arguments
+from graphsparse.metanet.channels import TRANSPOSED, arguments, refit_weights
 from graphsparse.metanet.fine_tuning import FineTune, example_of
 from graphsparse.metanet.graph import NetworkGraph
 from graphsparse.metanet.metanetwork import MetaNetwork
@@ -82,6 +82,7 @@ def prune_weights(
     fine_tune: FineTune | None = None,
     prepare: FineTune | None = None,
     which: Which = "matrices",
+    reconstruct: bool = False,
     example_inputs: Any = None,
     seed: int = 0,
     progress: bool | Report | None = None,
@@ -106,6 +107,8 @@ def prune_weights(
         prepare: the training between pass and pruning.
         which: the weights that count, as in `graphsparse.params.counting`; for a pattern, tensors of two dimensions
             or more.
+        reconstruct: refit the weights that stay by least squares before fine-tuning, row by row, so that each layer
+            gives again what it gave (`graphsparse.metanet.refit_weights`).
         example_inputs: as for `NetworkGraph.from_module`; None takes one example of the training part.
         seed: of fine-tuning.
         progress: as for `graphsparse.fit.fit`.
@@ -142,6 +145,8 @@ def prune_weights(
     fine_tune = FineTune() if fine_tune is None else fine_tune
     recipe = None
     if method is not None or grain is not None:
+        if reconstruct:
+            raise ValueError("reconstruct=True goes with one cut by magnitude: leave method= and whole units out")
         assert sparsity is not None or isinstance(pattern, str)
         keep: Keep = str(pattern) if sparsity is None else 1 - sparsity_fraction(sparsity)
         recipe = _Recipe(method or "magnitude", keep, grain, fine_tune, which)
@@ -159,7 +164,10 @@ def prune_weights(
             untuned, masks = recipe.tuned(module, task, net, seed, progress)
             test, val = (task.score(module, part, device) for part in ("test", "val"))
         else:
+            whole = copy.deepcopy(module)
             held = _l0(module, sparsity, which) if runs is None else _n_of_m(module, runs, which)
+            if reconstruct:
+                refit_weights(whole, module, held.masks, task)
             recalibrate(module, task)
             untuned = task.score(module, "test", device)
             tuned = fine_tune.run(module, task, teacher=net, seed=seed, progress=progress, callbacks=(held,))

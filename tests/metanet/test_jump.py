@@ -238,6 +238,15 @@ def test_a_metanetwork_of_another_mode_is_refused():
         Jump(MetaNetwork([()], mode="repair", hidden=4, layers=1))
 
 
+def test_a_metanetwork_that_cannot_read_the_network_is_refused_before_training():
+    net = network()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    conv = MetaNetwork([(3, 3)], mode="nowcast", hidden=4, layers=1)
+    with pytest.raises(ValueError, match="kernels of size linear, and this metanetwork knows 3x3"):
+        FineTune(epochs=1, jump=Jump(conv)).run(net, task())
+    assert all(torch.equal(before[name], p) for name, p in net.named_parameters())
+
+
 def test_a_jump_that_never_comes_does_nothing():
     with warnings.catch_warnings():
         warnings.simplefilter("error")

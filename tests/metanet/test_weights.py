@@ -236,6 +236,7 @@ def test_a_metanetwork_and_then_a_method():
         ({"pattern": "2:4", "method": "rigl"}, "has no say in N:M"),
         ({"sparsity": 0.5, "pattern": "2:4"}, "exactly one of sparsity and pattern"),
         ({"pattern": "rows"}, "exactly one of sparsity and pattern"),
+        ({"sparsity": 0.5, "method": "gmp", "reconstruct": True}, "one cut by magnitude"),
         ({"sparsity": 0.5, "method": "blocks"}, "takes whole blocks out"),
         ({"sparsity": 0.5, "method": "gpm"}, "did you mean 'gmp'"),
         ({"sparsity": 0.5, "method": "rigl", "fine_tune": FineTune(epochs=0)}, "fine_tune needs epochs"),

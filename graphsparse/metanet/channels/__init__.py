@@ -25,15 +25,15 @@ from graphsparse.metanet.channels.cutting import (
 )
 from graphsparse.metanet.channels.group import Cut, Group, group_of
 from graphsparse.metanet.channels.held import held_layers, keep_whole, warn_of_held
-from graphsparse.metanet.channels.least_squares import (
-    batch_statistics,
-    reconstruct,
-)
+from graphsparse.metanet.channels.kept_weights import refit_weights
+from graphsparse.metanet.channels.least_squares import reconstruct
+from graphsparse.metanet.channels.obs import output_errors
 from graphsparse.metanet.channels.penalties import (
     GroupSparsity,
     group_lasso,
     group_norm,
 )
+from graphsparse.metanet.channels.rows import batch_statistics
 from graphsparse.metanet.channels.search import least_pruned
 from graphsparse.metanet.channels.sets import (
     Channels,
@@ -83,8 +83,10 @@ __all__ = [
     "layer_widths",
     "least_pruned",
     "masked",
+    "output_errors",
     "prefix_for",
     "reconstruct",
+    "refit_weights",
     "removal_order",
     "shrink",
     "square_sums",

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graphsparse.fit import Task
 from graphsparse.metanet.channels.sets import Channels
 from graphsparse.metanet.graph import NetworkGraph
 from graphsparse.registry import Registry
@@ -24,11 +25,13 @@ class Evidence:
         graph: the network.
         seed: for what is random.
         loss: from a state dict to the task's loss on training data; None where there is no task.
+        task: the task itself, of which the training part may be read; None where there is none.
     """
 
     graph: NetworkGraph
     seed: int = 0
     loss: Loss | None = None
+    task: Task | None = None
 
 
 Criterion = Callable[[Evidence], Tensor]

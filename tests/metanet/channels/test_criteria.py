@@ -46,8 +46,10 @@ def test_every_criterion_gives_a_finite_number_for_each_set():
     def loss(state):
         return functional_call(module, state, (images,)).square().mean()
 
+    labels = torch.arange(len(images)) % 2
+    task = Task(*[(images, labels)] * 3)
     for name in CRITERIA:
-        found = importance(Evidence(graph, 0, loss), name)
+        found = importance(Evidence(graph, 0, loss, task), name)
         assert found.shape == Channels.of(graph).group_of.shape
         assert bool(torch.isfinite(found).all()), name
 
@@ -129,7 +131,7 @@ def test_random_is_seeded_and_leaves_the_global_generator():
 
 def test_unknown_criteria_are_named():
     _, _, graph = graph_of("mlp")
-    with pytest.raises(ValueError, match=r"unknown criterion 'l1'.*known are bn-scale, group-l2, random"):
+    with pytest.raises(ValueError, match=r"unknown criterion 'l1'.*known are bn-scale, group-l2, obs, obs-fisher"):
         importance(Evidence(graph), "l1")
 
 

@@ -31,7 +31,7 @@ from graphsparse.metanet import (
     prune,
     train_zoo,
 )
-from graphsparse.metanet.channels.least_squares import batch_statistics
+from graphsparse.metanet.channels import batch_statistics
 from graphsparse.metanet.channels.penalties import group_norm
 from graphsparse.metanet.learn.member import Member
 from graphsparse.metanet.learn.objectives import through
