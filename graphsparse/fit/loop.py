@@ -202,11 +202,16 @@ class _Trainer:
     def epoch(self) -> dict[str, float]:
         """Train once over the training part, evaluate, and remember the outcome if none was better."""
         start, number = time.perf_counter(), self.state.epochs_done
-        losses = []
-        for loss in self.session.losses():
+        losses: list[float] = []
+        for step, loss in enumerate(self.session.losses()):
             value = ranks.summed(float(loss.detach()), self.device)
             if not math.isfinite(value):  # before the step, which would spoil the weights and any projection of them
-                raise DivergedError(f"the loss of epoch {number} is {value}; a smaller learning rate may help")
+                saw = getattr(self.session, "saw", None)
+                before = f", after {losses[-1]:.4g} in the step before" if losses else ""
+                raise DivergedError(
+                    f"the loss of epoch {number} is {value} in its step {step}{before}"
+                    f"{'' if saw is None else f' ({saw()})'}; a smaller learning rate may help"
+                )
             self.optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             ranks.sum_gradients(self.model)

@@ -217,9 +217,14 @@ class _Examples:
             with outputs_of(self.model, () if self.distill is None else self.distill.attention) as seen:
                 outputs = self.task.forward(self.model, batch.inputs)
             loss = self.task.loss(outputs, batch.targets)
+            self._last = {"inputs": batch.inputs, "targets": batch.targets, "outputs": outputs.detach()}
             if self.distill is not None:
                 loss = loss + self._taught(self.distill, outputs, seen, batch)
             yield loss
+
+    def saw(self) -> str:
+        """What the last step looked at: the error of a loss that is not finite says it."""
+        return "; ".join(in_words(name, value) for name, value in self._last.items())
 
     def _taught(self, distill: Distill, outputs: Tensor, seen: dict[str, Tensor], batch: Batch) -> Tensor | float:
         """What the teacher adds to the loss of a batch."""
@@ -244,6 +249,24 @@ class _Examples:
     def generators(self) -> list[torch.Generator]:
         loaders = (part for part in self.task.parts.values() if isinstance(part, torch.utils.data.DataLoader))
         return [loader.generator for loader in loaders if loader.generator is not None]
+
+
+def in_words(name: str, value: Any) -> str:
+    """The range of some tensors, or how much of them is not finite.
+
+    Example:
+        >>> in_words("inputs", torch.tensor([1.0, 3.0])), in_words("outputs", torch.tensor([1.0, float("nan")]))
+        ('inputs from 1 to 3', '1 of 2 outputs NaN or infinite')
+    """
+    leaves = [leaf.detach() for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
+    numbers = [leaf.flatten().double().cpu() for leaf in leaves if leaf.numel() and not leaf.is_complex()]
+    if not numbers:
+        return f"{name} are no numbers"
+    whole = torch.cat(numbers)
+    wrong = int((~torch.isfinite(whole)).sum())
+    if wrong:
+        return f"{wrong} of {len(whole)} {name} NaN or infinite"
+    return f"{name} from {float(whole.min()):.4g} to {float(whole.max()):.4g}"
 
 
 class _Numbered(Dataset[Any]):

@@ -201,7 +201,12 @@ class MetaNetwork(nn.Module):
         return changed if keep is None else masked(changed, keep)
 
     def check(self, graph: NetworkGraph) -> None:
-        """Raise ValueError unless it can read a network: relations, features, kernel sizes, device, finite values."""
+        """Refuse a network that this metanetwork cannot read, and say all that it lacks.
+
+        Raises:
+            ValueError: the graph has kernel sizes, relations or node features that the metanetwork does not know, or
+                weights that are not finite, or lies on another device.
+        """
         if graph.layer.device != self.node_encoder.weight.device:
             raise ValueError(
                 f"the metanetwork is on {self.node_encoder.weight.device} and the network on {graph.layer.device}: "
@@ -209,16 +214,15 @@ class MetaNetwork(nn.Module):
             )
         others = [f"relations of type {kind}" for kind in graph.relations if kind not in self.relations]
         others += [f"node features {name}" for name in graph.banks if name.split(".")[0] not in self.features]
-        if others:
-            raise ValueError(
-                f"the network has {', '.join(others)}, which this metanetwork does not know: train another"
-            )
         missing = [kernel_name(kernel) for kernel in graph.edges if kernel not in self.kernels]
+        wrong = [f"{', '.join(others)}, which this metanetwork does not know: train another"] if others else []
         if missing:
-            raise ValueError(
-                f"the network has kernels of size {', '.join(missing)}, and this metanetwork knows "
+            wrong.append(
+                f"kernels of size {', '.join(missing)}, and this metanetwork knows "
                 f"{', '.join(map(kernel_name, self.kernels))}: train one on graphs that have them"
             )
+        if wrong:
+            raise ValueError(f"the network has {'; it has '.join(wrong)}")
         for kernel, edges in graph.edges.items():
             if not bool(torch.isfinite(edges.values).all()):
                 raise ValueError(f"weights of kernel size {kernel_name(kernel)} are not finite")

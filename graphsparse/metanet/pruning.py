@@ -320,6 +320,8 @@ def _carved(
     limit = budget.limit(net, inputs)
     graph, penalty = NetworkGraph.from_module(net, inputs), getattr(CRITERIA.find(selection.criterion), "penalty", None)
     _check_finite(net)
+    if metanet is not None:
+        metanet.check(graph)  # before anything is trained
     if penalty is not None or (metanet is not None and metanet.mode == "change"):
         module = graph.to_module()
         if metanet is not None and metanet.mode == "change":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader as GraphLoader
 from torch_geometric.nn import GCNConv, global_mean_pool
 
-from graphsparse.fit import Distill, Metric, Task, accuracy, fit
+from graphsparse.fit import Distill, DivergedError, Metric, Task, accuracy, fit
 
 
 @pytest.fixture
@@ -199,3 +200,22 @@ def test_augmentation_needs_tensors() -> None:
     loader = DataLoader(TensorDataset(x, y), batch_size=4)
     with pytest.raises(ValueError, match="augment"):
         Task(loader, (x, y), (x, y), augment=torch.neg)
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_step_and_what_it_saw() -> None:
+    x, y = torch.ones(8, 2), torch.arange(8) % 2
+    x[5, 1] = float("inf")
+    task = Task((x, y), (x, y), (x, y), batch_size=8)
+    said = r"epoch 0 is nan in its step 0 \(1 of 16 inputs NaN or infinite; targets from 0 to 1; \d+ of 16 outputs"
+    with pytest.raises(DivergedError, match=said):
+        fit(nn.Linear(2, 2), task, epochs=1)
+    x[5, 1] = 1.0
+    steps = iter(range(10))
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        return outputs.sum() * (1.0 if next(steps) < 3 else math.nan)
+
+    task = Task((x, y), (x, y), (x, y), batch_size=4, loss=loss)
+    said = r"epoch 1 is nan in its step 1, after \S+ in the step before \(inputs from 1 to 1;"
+    with pytest.raises(DivergedError, match=said):
+        fit(nn.Linear(2, 2), task, epochs=3)

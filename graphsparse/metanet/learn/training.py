@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from graphsparse.fit import BaseTask, Batch, ClipNorm, Evaluation, FitResult, Metric, Report, Task, cosine, fit
+from graphsparse.fit.call import moved_to
 from graphsparse.fit.fingerprint import model_hash, name_of, tree_hash
 from graphsparse.fit.measure import device_of
 from graphsparse.metanet.channels import Budget, arguments
 from graphsparse.metanet.fine_tuning import FineTune, blind, example_of
+from graphsparse.metanet.graph import NetworkGraph
 from graphsparse.metanet.jump import NotTakenWarning
 from graphsparse.metanet.learn.member import Member
 from graphsparse.metanet.learn.objectives import OBJECTIVES, Objective
@@ -140,6 +142,10 @@ def meta_train(
     if not networks or not val_networks:
         raise ValueError("meta-training needs at least one network to learn from and one to be judged on")
     inputs, where = example_of(task) if example_inputs is None else arguments(example_inputs), device_of(metanet)
+    everyone = [*networks, *val_networks]
+    for number, net in enumerate(everyone):
+        graph = NetworkGraph.from_module(net, moved_to(inputs, device_of(net))).to(where)
+        _check_readable(metanet, graph, number, len(everyone))
     folder = None if checkpoint is None else Path(checkpoint).with_suffix(".trajectories")
     members = found.members(networks, task, inputs, where, folder)
     learning = _MetaTask(members, list(val_networks), task, found, validation or Validation(), steps)
@@ -157,6 +163,13 @@ def meta_train(
         progress=progress,
         tensorboard=tensorboard,
     )
+
+
+def _check_readable(metanet: MetaNetwork, graph: NetworkGraph, number: int, count: int) -> None:
+    try:
+        metanet.check(graph)
+    except ValueError as error:
+        raise ValueError(f"network {number} of {count}: {error}") from error
 
 
 class _MetaTask(BaseTask):
@@ -208,9 +221,14 @@ class _MetaSession:
         self.metanet.train()
         stream = self._stream()
         for _ in range(self.task.steps):
-            member = self.task.members[int(torch.randint(len(self.task.members), ()))]
+            self._number = int(torch.randint(len(self.task.members), ()))
+            member = self.task.members[self._number]
             batches = list(islice(stream, self.task.objective.draws))
             yield self.task.objective.loss(self.metanet, member, batches)
+
+    def saw(self) -> str:
+        """What the last step looked at."""
+        return f"network {self._number} of {len(self.task.members)}"
 
     def evaluate(self) -> Evaluation:
         self.metanet.eval()

@@ -446,3 +446,37 @@ def test_an_objective_of_ones_own_is_imported_and_must_be_one(tmp_path, monkeypa
     assert OBJECTIVES.find("my_objectives:Mine").mode == "change"
     with pytest.raises(TypeError, match=r"'my_objectives:number' is a subclass of .*Objective, got 3"):
         OBJECTIVES.find("my_objectives:number")
+
+
+def test_a_network_that_the_metanetwork_cannot_read_is_named_before_anything_is_trained():
+    """All that is missing is said: kernel sizes and relations."""
+    x, y = torch.randn(16, 1, 6, 6), torch.arange(16) % 2
+    task = Task((x, y), (x, y), (x, y))
+
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.head = nn.Conv2d(1, 4, 5, padding=2), nn.Conv2d(4, 4, 1), nn.Linear(144, 2)
+
+        def forward(self, x):
+            x = self.a(x)
+            return self.head((x + self.b(x)).flatten(1))
+
+    plain = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2))
+    metanet = MetaNetwork([(), (3, 3)], hidden=4, layers=1, relations=["multiply"])
+    said = (
+        "has relations of type add, which .*; it has kernels of size 1x1, 5x5, and this metanetwork knows linear, 3x3"
+    )
+    with pytest.raises(ValueError, match=f"network 1 of 2: the network {said}"):
+        meta_train(metanet, [plain, Residual()], task, epochs=1, steps=1)
+    with pytest.raises(ValueError, match=f"the network {said}"):
+        prune(Residual(), metanet, task, speedup=2, criterion="sparse-learning", prepare=FineTune(epochs=10**9))
+
+
+def test_meta_training_that_diverges_names_the_network():
+    x, y = torch.randn(32, 4), torch.arange(32) % 2
+    nets = [nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)) for _ in range(3)]
+    task = Task((x, y), (x, y), (x, y), batch_size=8, loss=lambda outputs, targets: outputs.sum() * float("nan"))
+    metanet = MetaNetwork([()], hidden=4, layers=1)
+    with pytest.raises(DivergedError, match=r"the loss of epoch 0 is nan in its step 0 \(network [01] of 2\)"):
+        meta_train(metanet, nets, task, epochs=1, steps=2)
