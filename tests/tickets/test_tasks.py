@@ -92,6 +92,14 @@ def test_a_ticket_is_found_saved_loaded_and_verified(case, tmp_path):
     assert ticket.metrics["num_weights_kept"] == math.ceil(weights * 3 / 10)
 
 
+@pytest.mark.parametrize("weights", ["gmp", "random-erk"])
+def test_weights_by_any_method(case, weights):
+    model, data = case
+    ticket = gs.find_ticket(model, data, **{**FAST, "epochs": 4}, weights=weights)
+    assert ticket.metrics["num_weights_kept"] == math.ceil(sum(p.numel() for p in model.parameters()) * 3 / 10)
+    assert ticket.verify(data, model=copy.deepcopy(model))["max_output_error"] < 1e-4
+
+
 def test_a_graph_with_reordered_edges_still_verifies(case):
     model, data = case
     ticket = gs.find_ticket(model, data, **FAST)
