@@ -70,13 +70,17 @@ class Choice:
         """What decides the masks, as plain values."""
         return {"pattern": repr(self.pattern), "distribution": plain_distribution(self.distribution)}
 
-    def counts(self, keep: Fraction) -> Counts:
-        """How many units each pool keeps; None where that depends on the scores."""
+    def counts(self, keep: Fraction, within: Named | None = None) -> Counts:
+        """How many units each pool keeps, of those within masks; None where that depends on the scores."""
         if isinstance(self.pattern, NofM):
             return {name: self._runs(name, self.pattern.at(keep).n) for name in self.shapes}
         if isinstance(self.pattern, Spanning):
             return {ALL: kept_count(keep, self.total)}
-        return allot(self.distribution, self.shapes, kept_count(keep, self.total), units=self.units)
+        if within is None:
+            return allot(self.distribution, self.shapes, kept_count(keep, self.total), units=self.units)
+        room = self.held_counts(within)  # a tensor's share of fewer units may be larger than it was of more
+        k = min(kept_count(keep, self.total), sum(room.values()))
+        return allot(self.distribution, self.shapes, k, room, self.units)
 
     def mark(self, score: Scored, keep: Fraction, masks: Named, within: Named | None = None) -> None:
         """Write the masks of the best units.
@@ -94,12 +98,12 @@ class Choice:
                 inside = None if within is None else {name: within[name]}
                 pattern.write({name: score(name)}, {name: masks[name]}, inside, zero=False)
             return
-        for pools, k in self.contests(keep):
+        for pools, k in self.contests(keep, within):
             self.best(score, k, {name: masks[name] for pool in pools for name in self.pools[pool]}, within)
 
-    def contests(self, keep: Fraction) -> list[tuple[list[str], int]]:
+    def contests(self, keep: Fraction, within: Named | None = None) -> list[tuple[list[str], int]]:
         """Pools that compete with each other, and how many units they keep together; not for N:M."""
-        counts = self.counts(keep)
+        counts = self.counts(keep, within)
         if counts is None:
             return [(list(self.pools), kept_count(keep, self.total))]
         return [([pool], k) for pool, k in counts.items()]

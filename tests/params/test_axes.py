@@ -384,3 +384,17 @@ def test_constant_may_begin_later() -> None:
         step(net, optimizer)
         counts.append(sum(s.counts().values()))
     assert counts == [180, 36, 36]
+
+
+@pytest.mark.parametrize("keep", ["0.3", "0.29", "0.11"])
+def test_a_ramp_over_many_tensors_keeps_the_count_although_their_shares_round_up_and_down(keep: str) -> None:
+    net = nn.Sequential(*(nn.Linear(8, 8) for _ in range(5)), nn.Linear(8, 1))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    sparsifier = Sparsifier(net, "gmp", keep=keep, steps=40, which="all").attach(optimizer)
+    for _ in range(40):
+        optimizer.zero_grad()
+        net(torch.ones(2, 8)).square().sum().backward()
+        optimizer.step()
+    wanted = kept_count(keep, sum(p.numel() for p in net.parameters()))
+    assert sum(sparsifier.counts().values()) == wanted
+    assert sum(int(mask.sum()) for mask in sparsifier.finish().values()) == wanted
