@@ -18,9 +18,9 @@ from typing import Any
 from common import RESULTS, provenance, read_rows, write_json
 from rich.console import Console
 
-from graphsparse.compare import ROWS, Bench, Comparison, asked_rows, verdicts_of
+from graphsparse.compare import FEWEST, ROWS, Bench, Comparison, asked_rows, verdicts_of
 from graphsparse.fit import mean_ci, paired_difference
-from graphsparse.params import METHODS, DropGrow, Explore, Recipe
+from graphsparse.params import METHODS, DropGrow, Explore, Project, Recipe
 from graphsparse.report import interval, markdown
 from graphsparse.sparse.compare.comparison import SPARSE
 from graphsparse.sparse.compare.plan import Experiment, with_controls
@@ -33,6 +33,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "sparse.md"
 MARK = "<!-- tables: python benchmarks/sparse.py table -->"
 BONUSES = ("1e-4", "1e-2", "1e-1")  # of DST-EE, beside its own 1e-3
 SHARES = ("random-uniform", "random-er", "set", "rigl", "dst-ee", "dsl", "magnitude", "gmp", "iht", "iss")
+DEFAULT = ("random-uniform", "random-er", "set", "rigl", "gmp", "iht", "iss")
 PROTOCOLS = ("inductive", "transductive")
 WEIGHTS = ("l0", "random-erk", "rigl", "set", "gmp", "iss")
 
@@ -52,6 +53,16 @@ def _tuned(c: str) -> str:
     return name
 
 
+def _global() -> str:
+    """The projection of `L0Projection`, all tensors in one pool, by name."""
+    if "iht-global" not in METHODS:
+        METHODS.register(
+            "iht-global",
+            Recipe("iht, all tensors in one pool", lambda *_: {"distribution": "global", "rule": Project()}),
+        )
+    return "iht-global"
+
+
 def plans(seeds: int) -> dict[str, list[Any]]:
     """The experiments by name."""
     mlp: dict[str, Any] = {"epochs": 67, "optimizer": "sgd", "seeds": seeds, "trials": 1}
@@ -61,7 +72,7 @@ def plans(seeds: int) -> dict[str, list[Any]]:
     weights = tuple(by_weights(["teddy"], WEIGHTS))
     return {
         "layers": [Experiment(methods=shares, keeps=("0.05", "0.02"), init="scaled", **mlp)],
-        "default": [Experiment(methods=shares, keeps=("0.05", "0.02"), **mlp)],
+        "default": [Experiment(methods=(*with_controls(DEFAULT), _global()), keeps=("0.05", "0.02"), **mlp)],
         "dst": [Experiment(methods=tuple(map(_tuned, BONUSES)), keeps=("0.02",), init="scaled", **mlp)],
         "nm": [Experiment(methods=runs, keeps=("1:16", "2:4"), **mlp)],
         "tickets": [TicketExperiment("cora", protocol=p, methods=weights, **gcn) for p in PROTOCOLS],
@@ -100,6 +111,50 @@ def compared(kind: Comparison) -> list[dict[str, Any]]:
     return verdicts_of(kind, asked_rows(asked, kind.read_runs(_home(kind) / ROWS)))
 
 
+# what is subtracted from what: method, other, keep, initialisation of each (None is the default one)
+PAIRS = (
+    ("layer ratios: ER over uniform", "random-er", "random-uniform", ("0.05", "0.02"), ("scaled", "scaled")),
+    ("scaled initialisation over the default one", "random-er", "random-er", ("0.05", "0.02"), ("scaled", None)),
+    ("SET over static ERK", "set", "random-erk", ("0.05", "0.02"), ("scaled", "scaled")),
+    ("RigL over static ERK", "rigl", "random-erk", ("0.05", "0.02"), ("scaled", "scaled")),
+    ("RigL over SET", "rigl", "set", ("0.05", "0.02"), ("scaled", "scaled")),
+    ("DST-EE (c = 1e-3) over RigL", "dst-ee", "rigl", ("0.05", "0.02"), ("scaled", "scaled")),
+    *((f"DST-EE (c = {c}) over RigL", f"dst-ee-{c}", "rigl", ("0.02",), ("scaled", "scaled")) for c in BONUSES),
+    ("DSL over RigL", "dsl", "rigl", ("0.05", "0.02"), ("scaled", "scaled")),
+    ("RigL over static ERK", "rigl", "random-erk", ("0.05", "0.02"), (None, None)),
+    ("ramp (GMP) over static ERK", "gmp", "random-erk", ("0.05", "0.02"), ("scaled", "scaled")),
+    ("projection a tensor over one pool", "iht", "iht-global", ("0.05", "0.02"), (None, None)),
+    ("soft shrinkage (ISS) over projection a tensor", "iss", "iht", ("0.05", "0.02"), (None, None)),
+    ("ramp (GMP) over soft shrinkage", "gmp", "iss", ("0.05", "0.02"), (None, None)),
+    ("STE over cut once", "nm-ste", "nm", ("2:4", "1:16"), (None, None)),
+    ("SR-STE over STE", "nm-sr-ste", "nm-ste", ("2:4", "1:16"), (None, None)),
+    ("fading over SR-STE", "nm-fade", "nm-sr-ste", ("2:4", "1:16"), (None, None)),
+    ("random masks: another draw over one", "random-search", "random-erk", ("0.05", "0.02"), ("scaled", "scaled")),
+)
+
+
+def pairs(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Paired differences by seed on digits, of what the claims name."""
+    lines = []
+    for what, ours, theirs, keeps, inits in PAIRS:
+        for keep in keeps:
+            each = [
+                {r["seed"]: r["test"] for r in rows if (r["method"], r["keep"], r["init"]) == (name, keep, init)}
+                for name, init in zip((ours, theirs), inits, strict=True)
+            ]
+            seeds = sorted(each[0].keys() & each[1].keys())
+            if len(seeds) < FEWEST:
+                continue
+            a, b = ([part[seed] for seed in seeds] for part in each)
+            gap = paired_difference(a, b)
+            wins = f"{sum(x > y for x, y in zip(a, b, strict=True))} of {len(seeds)}"
+            means = [f"{100 * mean_ci(values)[0]:.1f}" for values in (a, b)]
+            shown = " / ".join(str(init or "default") for init in dict.fromkeys(inits))
+            lines.append([what, keep, shown, *means, interval(gap.mean, gap.half_width, scale=100, digits=1), wins])
+    columns = ["claim", "keep", "init", "first, %", "second, %", "difference, points", "seeds won"]
+    return "### Digits: paired differences, 95 % intervals, not corrected\n\n" + markdown(columns, lines)
+
+
 TITLES = {
     "soup": "Soups: digits, MLP, RigL at keep 2 %, three members",
     "search": "Random search: 5 % of the neurons of an MLP on digits",
@@ -133,7 +188,8 @@ def _is_accuracy(name: str) -> bool:
 
 def tables(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """Markdown of all that the rows say."""
-    texts = [kind.pages(found[kind.command]) for kind in (SPARSE, TICKETS)]
+    digits = [row for row in SPARSE.read_runs(OUT / ROWS) if row["dataset"] == "digits"]
+    texts = [pairs(digits), *(kind.pages(found[kind.command]) for kind in (SPARSE, TICKETS))]
     texts.append(claims(read_rows(OUT / "claims.jsonl", ("claim", "seed"))))
     return "\n\n".join(filter(None, texts)) + "\n"
 

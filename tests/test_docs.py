@@ -210,6 +210,15 @@ def test_the_tables_of_tickets_are_those_of_the_rows(monkeypatch: pytest.MonkeyP
     assert shown.strip() == study.tables(rows, study.compared(rows)).strip(), "python benchmarks/tickets.py table"
 
 
+def test_the_tables_of_sparse_training_are_those_of_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    study = importlib.import_module("sparse")
+    found = {kind.command: study.compared(kind) for kind in (study.SPARSE, study.TICKETS)}
+    _, mark, shown = study.PAGE.read_text().partition(study.MARK)
+    assert mark
+    assert shown.strip() == study.tables(found).strip(), "python benchmarks/sparse.py table"
+
+
 def test_every_row_says_what_it_rests_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     study = importlib.import_module("tickets")
