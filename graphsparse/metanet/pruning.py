@@ -41,7 +41,7 @@ from graphsparse.metanet.channels import (
     warn_of_held,
 )
 from graphsparse.metanet.channels import reconstruct as least_squares
-from graphsparse.metanet.fine_tuning import FineTune, example_of
+from graphsparse.metanet.fine_tuning import FineTune, example_of, standard
 from graphsparse.metanet.graph import NetworkGraph
 from graphsparse.metanet.jump import Landing
 from graphsparse.metanet.metanetwork import MetaNetwork
@@ -214,7 +214,8 @@ def prune(
         criterion: "group-l2", "bn-scale", "taylor", "random", "sparse-learning" (train with a group-norm penalty,
             ``prepare``, first, then group-l2), a name registered in ``CRITERIA``, or "module:function" of your own.
         distribution, min_keep, round_to, keep_layers, reconstruct: see `Selection`.
-        fine_tune: the training at the end; None is ``FineTune()``.
+        fine_tune: the training at the end; None is what won for least squares (see docs/metanet.md): 4 epochs from a
+            rate of 0.02 with at most 32 examples a step; where a loader makes the batches, ``FineTune()``.
         prepare: the training before channels are chosen (``mode="change"`` and "sparse-learning").
         example_inputs: as for `NetworkGraph.from_module`; None takes one example of the training part.
         seed: of random choices and of fine-tuning.
@@ -235,7 +236,7 @@ def prune(
     """
     budget = Budget(speedup, flops, params)
     selection = Selection(criterion, distribution, min_keep, round_to, seed, reconstruct, _names_of(keep_layers))
-    fine_tune = FineTune() if fine_tune is None else fine_tune
+    fine_tune = standard(task) if fine_tune is None else fine_tune
     fine_tune = fine_tune.with_metanetwork(metanet)
     inputs = example_of(task, device_of(net)) if example_inputs is None else arguments(example_inputs)
     device = device_of(net)
