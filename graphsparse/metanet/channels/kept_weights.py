@@ -90,7 +90,7 @@ class _Refit(Rows):  # type: ignore[no-untyped-call]
         super().__init__(module, sites, residual=False)
         self.targets, self.masks, self.ridge = targets, masks, ridge
         self._pairs: dict[Any, list[tuple[Tensor, Tensor]]] = {}
-        self._before = {name: value.detach().clone() for name, value in self.state.items()}
+        self._before = {name: value.detach().clone() for name, value in self.state.items() if value.dim() <= 1}
 
     def before(self, product: Product) -> None:
         site = self.site(product)

@@ -143,7 +143,7 @@ class _Refit(Rows):  # type: ignore[no-untyped-call]
         self.targets, self.ridge, self.keep, self.done = targets, ridge, keep, done
         self.residual, self.rescale = residual, rescale
         self._pairs: dict[Any, list[tuple[Tensor, Tensor]]] = {}
-        self._before = {name: value.detach().clone() for name, value in self.state.items()}
+        self._before = {name: value.detach().clone() for name, value in self.state.items() if value.dim() <= 1}
 
     def before(self, product: Product) -> None:
         site = self.site(product)
@@ -182,11 +182,11 @@ class _Refit(Rows):  # type: ignore[no-untyped-call]
 
     def _slope(self, site: Site, target: Target) -> Tensor:
         """How much the layer's output changes for a unit after its batch norm; 0 where that passes nothing on."""
-        gamma = None if site.norm is None or site.norm[0] is None else self._before[site.norm[0]]
         if site.norm is None:
-            return torch.ones_like(target.deviation)
-        if gamma is None:
+            return torch.ones_like(target.y[0])
+        if site.norm[0] is None:
             return target.deviation
+        gamma = self._before[site.norm[0]]
         passes = gamma.abs() > _LEAST_GAMMA * gamma.abs().max()
         return torch.where(passes, target.deviation / torch.where(passes, gamma, 1.0), 0.0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -100,19 +101,24 @@ class Rows(Watch):  # type: ignore[no-untyped-call]
             self._shortcuts[self.operations] = found
 
 
+@dataclass(frozen=True)
 class Target:
     """What a site gives in the whole network, at rows drawn at random.
 
     Args:
         chosen: the rows.
         y: its outputs there, ``[rows, channels]``.
-        deviation: of each output over all rows, as a batch norm sees it.
         shortcut: what is added to them there, or None.
-        count: number of all rows.
     """
 
-    def __init__(self, chosen: Tensor, y: Tensor, deviation: Tensor, shortcut: Tensor | None, count: int) -> None:
-        self.chosen, self.y, self.deviation, self.shortcut, self.count = chosen, y, deviation, shortcut, count
+    chosen: Tensor
+    y: Tensor
+    shortcut: Tensor | None
+
+    @property
+    def deviation(self) -> Tensor:
+        """Standard deviation of each output, as a batch norm takes it."""
+        return (self.y.var(0, correction=0) + 1e-5).sqrt()
 
 
 class Targets(Rows):  # type: ignore[no-untyped-call]
@@ -137,9 +143,8 @@ class Targets(Rows):  # type: ignore[no-untyped-call]
             return
         y = product.rows(outputs)
         chosen = self.drawn(len(y), self.samples, y.device)
-        deviation = (y.var(0, correction=0) + 1e-5).sqrt()
         shortcut = self.shortcut(site, product, chosen)
-        self.found[site.number] = Target(chosen, check_rows(y[chosen], site), deviation, shortcut, len(y))
+        self.found[site.number] = Target(chosen, check_rows(y[chosen], site), shortcut)
 
 
 def check_rows(rows: Tensor, site: Site) -> Tensor:
