@@ -142,7 +142,6 @@ class _Refit(Rows):  # type: ignore[no-untyped-call]
         super().__init__(module, sites, residual=residual)
         self.targets, self.ridge, self.keep, self.done = targets, ridge, keep, done
         self.residual, self.rescale = residual, rescale
-        self._pairs: dict[Any, list[tuple[Tensor, Tensor]]] = {}
         self._before = {name: value.detach().clone() for name, value in self.state.items() if value.dim() <= 1}
 
     def before(self, product: Product) -> None:
@@ -153,9 +152,7 @@ class _Refit(Rows):  # type: ignore[no-untyped-call]
         x = check_rows(product.design(target.chosen), site)
         error = self._shortcut_error(site, product, target)
         y = target.y if error is None else target.y + error * self._slope(site, target)
-        pairs = self._pairs.setdefault(site.weight, [])
-        pairs.append((x, product.by_group(y)))
-        x, y = (torch.cat(parts, dim=1) for parts in zip(*pairs, strict=True))
+        (x, y), _ = self.pooled(site, x, product.by_group(y))
         new, constant = self._fit(site, product, x, y)
         stays = self.keep[site.outputs].view(*new.shape[:2], 1)
         product.write(torch.where(stays, new, product.matrix(product.weight)))

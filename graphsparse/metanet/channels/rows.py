@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -71,6 +72,8 @@ class Rows(Watch):  # type: ignore[no-untyped-call]
         super().__init__(dict(module.named_parameters()))
         self.sites, self._shortcuts = sites, dict[int, Tensor]()
         self._generator = torch.Generator().manual_seed(0)
+        self._uses = Counter(site.weight for site in sites if site.known)
+        self._pool: dict[Any, list[tuple[Tensor, ...]]] = {}
         wanted = [site for site in sites if residual and site.known and site.shortcut is not None]
         self._last = {site.shortcut: site.number for site in wanted}
 
@@ -84,6 +87,18 @@ class Rows(Watch):  # type: ignore[no-untyped-call]
         if count <= samples:
             return torch.arange(count, device=device)
         return torch.randint(count, (samples,), generator=self._generator).to(device)
+
+    def pooled(self, site: Site, *parts: Tensor) -> tuple[tuple[Tensor, ...], bool]:
+        """Parts ``[groups, rows, ...]`` of a use of a weight, after those of its earlier uses; and whether this is all.
+
+        Nothing is held longer than until the last use: the rows of a wide layer take hundreds of megabytes.
+        """
+        held = self._pool.setdefault(site.weight, [])
+        held.append(parts)
+        whole = len(held) == self._uses[site.weight]
+        if whole:
+            del self._pool[site.weight]
+        return tuple(torch.cat(part, dim=1) for part in zip(*held, strict=True)), whole
 
     def shortcut(self, site: Site, product: Product, chosen: Tensor) -> Tensor | None:
         """What will be added to the outputs in these rows."""
