@@ -2,7 +2,7 @@
 
     python benchmarks/networks.py run              # appends a row a network to results/networks/rows.jsonl, resumable
     python benchmarks/networks.py run timm:dla34   # these networks, again
-    python benchmarks/networks.py table            # prints the table of docs/networks.md
+    python benchmarks/networks.py page             # writes the table of docs/networks.md
 
 It needs timm, pytorchcv, transformers, monai and segmentation-models-pytorch, which the project does not. Install them
 into a virtual environment of their own (``--system-site-packages``; ``pip install --no-deps`` where one asks for
@@ -16,14 +16,13 @@ from __future__ import annotations
 import argparse
 import copy
 import importlib
-import json
 import multiprocessing
-import os
 import resource
 import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from queue import Empty
 from typing import Any
 
@@ -33,6 +32,7 @@ from network_zoo import catalogue, make, prepare
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from graphsparse.hashing import text_hash
 from graphsparse.metanet.channels import (
     Budget,
     Channels,
@@ -48,6 +48,8 @@ from graphsparse.metanet.channels import (
 from graphsparse.metanet.graph import RULES, NetworkGraph
 
 ROWS = RESULTS / "networks" / "rows.jsonl"
+PAGE = Path(__file__).parents[1] / "docs" / "networks.md"
+MARK = "<!-- made by: python benchmarks/networks.py page -->"
 SECONDS, MEMORY = 120, 8 << 30
 TARGETS = (2, 4)
 
@@ -172,7 +174,6 @@ def measure(name: str) -> dict[str, Any]:
 
 def child(name: str, queue: Any) -> None:
     """Measure a network within limits and put its row into a queue."""
-    os.nice(5)
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 5))
     warnings.simplefilter("ignore")
     try:
@@ -186,9 +187,9 @@ def run(names: list[str]) -> None:
     prepare()
     RULES.names()  # and all else that is imported when it is first needed
     importlib.import_module("torch_pruning")
-    known = {row["network"] for row in read_rows(ROWS)} if ROWS.exists() else set()
+    known = {row["network"] for row in read_rows(ROWS, ["network"])}
     context = multiprocessing.get_context("fork")
-    for name, family in catalogue().items():
+    for name, family in sorted(catalogue().items(), key=lambda pair: text_hash(pair[0])):  # all packages by turns
         if (names and name not in names) or (not names and name in known):
             continue
         queue = context.Queue()
@@ -216,17 +217,30 @@ def _memory(process: int | None) -> int:
         return 0
 
 
-def table() -> None:
-    """Print the table: the last row of every network."""
-    rows = {row["network"]: row for row in read_rows(ROWS)}
-    print(
-        "| network | parameters | converts | 2x | 4x | trains | exports | trace, s | ms before, after | Torch-Pruning |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|")
-    for name in catalogue():
-        if name in rows:
-            print("|", " | ".join([name, *_cells(rows[name])]), "|")
-    print(json.dumps(_counts(list(rows.values()))))
+def page() -> None:
+    """Write the tables between the marks of the page."""
+    rows = {row["network"]: row for row in read_rows(ROWS, ["network"])}
+    columns = ["network", "parameters", "converts", "2x", "4x", "trains", "exports", "trace, s", "ms", "Torch-Pruning"]
+    lines = ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
+    lines += ["| " + " | ".join([name, *_cells(rows[name])]) + " |" for name in catalogue() if name in rows]
+    counts = _counts(list(rows.values()))
+    said = ", ".join(f"{key}: {count}" for key, count in counts.items())
+    reasons = [f"- `{name}`: {_reason(rows[name])}" for name in catalogue() if name in rows and _reason(rows[name])]
+    found = [f"Of {counts['networks']} networks of {counts['families']} families: {said}.", "", *lines, ""]
+    found += ["### What fell short", "", *(reasons or ["Nothing."])]
+    before, _, rest = PAGE.read_text().partition(MARK + "\n")
+    _, end, after = rest.partition("<!-- end -->")
+    PAGE.write_text(before + MARK + "\n\n" + "\n".join(found) + "\n\n" + end + after)
+
+
+def _reason(row: dict[str, Any]) -> str:
+    """Why a network falls short, empty if it does not."""
+    parts = [str(row[key]) for key in ("error", "converts") if row.get(key)]
+    parts += [
+        f"{target}x: {row[f'{target}x']}" for target in TARGETS if f"{target}x" in row and not _reached(row, target)
+    ]
+    parts += [f"{key}: {row[key]}" for key in ("trains_2x", "exports") if row.get(key) and not row.get("trains")]
+    return "; ".join(parts).replace("|", "/")
 
 
 def _reached(row: dict[str, Any], target: int) -> bool:
@@ -267,11 +281,11 @@ def _counts(rows: list[dict[str, Any]]) -> dict[str, int]:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["run", "table"])
+    parser.add_argument("what", choices=["run", "page"])
     parser.add_argument("networks", nargs="*")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    run(chosen.networks) if chosen.what == "run" else table()
+    run(chosen.networks) if chosen.what == "run" else page()
 
 
 if __name__ == "__main__":

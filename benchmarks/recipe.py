@@ -157,18 +157,22 @@ class Sitting:
 
 def tabulate(arguments: argparse.Namespace) -> None:
     """Write the JSON and the Markdown tables of all rows so far, and print them."""
-    from rich.console import Console
-    from rich.markdown import Markdown
-
     rows = read_rows(arguments.out, KEY)
     text = "\n\n".join(pages(rows, study) for study in dict.fromkeys(row["study"] for row in rows))
     figures = [s for study in dict.fromkeys(row["study"] for row in rows) for s in summarise(rows, study)]
     write_json(HERE / "results" / "recipe.json", {**provenance("recipe"), "summaries": figures})
+    into_page("recipe", text)
+
+
+def into_page(place: str, text: str) -> None:
+    """Put a text between the marks of a place in docs/metanet.md, and print it."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+
     target = HERE.parent / "docs" / "metanet.md"
-    before, rest = target.read_text().split("<!-- recipe -->", 1)
-    target.write_text(
-        f"{before}<!-- recipe -->\n\n{text}\n\n<!-- end of recipe -->{rest.split('<!-- end of recipe -->')[1]}"
-    )
+    before, rest = target.read_text().split(f"<!-- {place} -->", 1)
+    after = rest.split(f"<!-- end of {place} -->")[1]
+    target.write_text(f"{before}<!-- {place} -->\n\n{text}\n\n<!-- end of {place} -->{after}")
     Console().print(Markdown(text))
 
 

@@ -50,6 +50,7 @@ from graphsparse.metanet.learn import (
 )
 from graphsparse.metanet.metanetwork import MetaNetwork
 from graphsparse.metanet.pruning import PruneResult, prune
+from graphsparse.metanet.shipped import pretrained
 from graphsparse.metanet.weights import WeightsResult, prune_weights
 
 __all__ = [
@@ -101,6 +102,7 @@ __all__ = [
     "masked",
     "meta_train",
     "output_errors",
+    "pretrained",
     "prune",
     "prune_weights",
     "recalibrate",

@@ -14,6 +14,7 @@ from graphsparse.keep_rule import kept_count
 from graphsparse.params.distribution import Distribution, allot, check_distribution, plain_distribution
 from graphsparse.params.grains import Elements, Grain
 from graphsparse.params.grains.spanning import Spanning
+from graphsparse.params.largest import Guess
 from graphsparse.params.patterns.l0 import mark_top
 from graphsparse.params.patterns.n_of_m import NofM
 from graphsparse.params.tensors import Named, count_kept
@@ -63,6 +64,8 @@ class Choice:
             self.units = {name: grain.units(shape) for name, shape in self.shapes.items()}
         self.total = sum(self.units.values())
         self._sizes: dict[str, Tensor] = {}
+        self._contests: dict[Fraction, list[tuple[list[str], int]]] = {}
+        self._guesses: dict[tuple[str, ...], Guess] = {}
         if isinstance(pattern, Grain):
             allot(distribution, self.shapes, 0, units=self.units)
 
@@ -103,10 +106,15 @@ class Choice:
 
     def contests(self, keep: Fraction, within: Named | None = None) -> list[tuple[list[str], int]]:
         """Pools that compete with each other, and how many units they keep together; not for N:M."""
-        counts = self.counts(keep, within)
-        if counts is None:
-            return [(list(self.pools), kept_count(keep, self.total))]
-        return [([pool], k) for pool, k in counts.items()]
+        if within is not None:
+            return self._contests_of(self.counts(keep, within), keep)
+        if keep not in self._contests:  # asked for in every step, nearly always with the same answer
+            self._contests = {keep: self._contests_of(self.counts(keep), keep)}
+        return self._contests[keep]
+
+    def _contests_of(self, counts: Counts, keep: Fraction) -> list[tuple[list[str], int]]:
+        alone = None if counts is None else [([pool], k) for pool, k in counts.items()]
+        return alone or [(list(self.pools), kept_count(keep, self.total))]
 
     def best(self, score: Scored, k: int, masks: Named, within: Named | None = None) -> None:
         """Write the masks of the ``k`` best units of some tensors together; not for N:M."""
@@ -130,7 +138,8 @@ class Choice:
                 pool: masks[pool].view(-1) if plain else torch.empty(len(part), dtype=torch.bool, device=part.device)
                 for pool, part in scores.items()
             }
-            mark_top(scores, units, inside, k, zero=False, whole=k == room)
+            guess = self._guesses.setdefault(tuple(scores), Guess())
+            mark_top(scores, units, inside, k, zero=False, whole=k == room, guess=guess)
         if not plain:
             self.spread_masks(units, masks)
 

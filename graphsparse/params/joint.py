@@ -9,6 +9,7 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -23,7 +24,7 @@ from graphsparse.params.schedule import Schedule, Stages, sparsity_fraction
 from graphsparse.params.scores.evidence import Evidence, Score, needs
 from graphsparse.params.scores.magnitude import by_magnitude
 from graphsparse.params.starved import Starved
-from graphsparse.params.tensors import Named, count_kept, empty_mask, keep_only_
+from graphsparse.params.tensors import Named, empty_mask, fast, flat, keep_only_
 
 _LOOKS = 32  # updates between two looks for starved layers
 
@@ -181,19 +182,20 @@ class Joint:
         self.choice.mark(lambda name: self.scored(score, name, step), keep, masks, within)
         return masks
 
-    def install(self, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Let masks take effect, and count; returns which elements changed. No weight is touched."""
-        changed = {name: mask ^ self.masks[name] for name, mask in masks.items()}
-        self.churn = sum(count_kept(changed).values())
+    def install(self, masks: Mapping[str, Tensor]) -> None:
+        """Let masks take effect, and count. No weight is touched."""
+        self.churn = 0
         for name, mask in masks.items():
-            self.masks[name].copy_(mask)
-            self.seen[name].logical_or_(mask)
+            self.churn += _take_over(mask, self.masks[name], self.seen[name])
             if name in self.alive:
                 self.alive[name].add_(mask)
         if self._updates % _LOOKS == 0 and not isinstance(self.choice.pattern, Modules):  # which are meant to go
             self._starved.warn(self.masks)
         self._updates += 1
-        return changed
+
+    def differing(self, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Which elements of the present masks others would change."""
+        return {name: mask ^ self.masks[name] for name, mask in masks.items()}
 
     def zero_outside(self) -> None:
         """Set to zero what is not kept."""
@@ -239,6 +241,18 @@ class Joint:
                     kept[name] = kept[name].to(parameter.device)
         device = next(iter(self.parameters.values())).device
         self.extra = {key: value.to(device) for key, value in self.extra.items()}
+
+
+def _take_over(new: Tensor, mask: Tensor, seen: Tensor) -> int:
+    """Copy a new mask, and add it to what was ever kept; how many elements changed."""
+    if fast(new, mask, seen):
+        from graphsparse.params import kernels
+
+        return int(kernels.take_over(*(flat(part).view(np.uint8) for part in (new, mask, seen))))
+    changed = int((new ^ mask).count_nonzero())
+    mask.copy_(new)
+    seen.logical_or_(new)
+    return changed
 
 
 def check_finite(values: Tensor, what: str) -> None:

@@ -19,7 +19,18 @@ PIECE = 1 << 20  # elements; the unit that threads share
 PARALLEL_FROM = 1 << 25  # the passes wait for memory: below this many elements threads were measured to save nothing
 
 
-def mark_largest(tensors: Mapping[str, Tensor], masks: Sequence[Tensor], k: int, *, zero: bool) -> None:
+class Guess:
+    """The bits of the last threshold, near which the next is looked for; a wrong one costs time, no more."""
+
+    reach = 1 << 16  # steps of a float32 on both sides: a hundredth of the magnitude
+
+    def __init__(self) -> None:
+        self.key: int | None = None
+
+
+def mark_largest(
+    tensors: Mapping[str, Tensor], masks: Sequence[Tensor], k: int, *, zero: bool, guess: Guess | None = None
+) -> None:
     """Write to ``masks`` which elements are the ``k`` largest in magnitude, over all tensors together.
 
     Ties go to the earlier tensor and position. A large float32 model on the CPU takes the numba kernels, which never
@@ -30,6 +41,7 @@ def mark_largest(tensors: Mapping[str, Tensor], masks: Sequence[Tensor], k: int,
         masks: contiguous bool tensors of the same shapes and devices, overwritten.
         k: how many to mark, from 0 to the number of elements.
         zero: whether to set the other elements to zero, in place.
+        guess: where the threshold was last time, if that was after the step before; it is kept up to date.
 
     Raises:
         ValueError: for a NaN, with its tensor and position; nothing is written then.
@@ -40,7 +52,7 @@ def mark_largest(tensors: Mapping[str, Tensor], masks: Sequence[Tensor], k: int,
         return
     fast = all(weight.dtype == torch.float32 and weight.device.type == "cpu" for weight in weights)
     if fast and total >= RADIX_FROM:
-        _mark_numba(tensors, weights, masks, k, total, zero)
+        _mark_numba(tensors, weights, masks, k, total, zero, guess)
     else:
         _mark_torch(tensors, weights, masks, k, zero)
 
@@ -68,7 +80,13 @@ def _mark_torch(
 
 
 def _mark_numba(
-    tensors: Mapping[str, Tensor], weights: list[Tensor], masks: Sequence[Tensor], k: int, total: int, zero: bool
+    tensors: Mapping[str, Tensor],
+    weights: list[Tensor],
+    masks: Sequence[Tensor],
+    k: int,
+    total: int,
+    zero: bool,
+    guess: Guess | None,
 ) -> None:
     from graphsparse.params import kernels
 
@@ -78,7 +96,9 @@ def _mark_numba(
         flags = mask.view(-1).numpy()
         pieces += [(bits[i : i + PIECE], flags[i : i + PIECE]) for i in range(0, len(bits), PIECE)]
     parts = min(torch.get_num_threads(), len(pieces)) if total >= PARALLEL_FROM else 1
-    cut = _threshold(pieces, k, parts, tensors)
+    cut = _near([piece for piece, _ in pieces], k, guess) or _threshold(pieces, k, parts, tensors)
+    if guess is not None:
+        guess.key = cut[0]
     write = kernels.mark_and_zero if zero else kernels.mark
     pieces_and_cuts = _least_kept(pieces, *cut)
     over_slices(
@@ -104,6 +124,25 @@ def _threshold(pieces: Pieces, k: int, parts: int, tensors: Mapping[str, Tensor]
     bits = [piece for piece, _ in pieces]
     key, above, equal = kth_largest(bits, k, parts, lambda: check_numbers(tensors), magnitude=True)
     return key, None if k - above == equal else k - above
+
+
+def _near(bits: list[npt.NDArray[np.int32]], k: int, guess: Guess | None) -> tuple[int, int | None] | None:
+    """As `_threshold`, if it lies near where it was; None if it does not, or there is a NaN."""
+    from graphsparse.params import kernels
+
+    if guess is None or guess.key is None or k == 0:
+        return None
+    low, high = np.int32(max(guess.key - guess.reach, 0)), np.int32(min(guess.key + guess.reach, kernels.INFINITY))
+    above, from_low, nan = map(sum, zip(*(kernels.count_around(piece, low, high) for piece in bits), strict=True))
+    if nan or not above < k <= from_low:
+        return None
+    keys, count = np.empty(from_low - above + 1, np.int32), 0
+    for piece in bits:
+        count = kernels.gather_around(piece, low, high, keys, count)
+    keys = np.partition(keys[:-1], count - (k - above))
+    key = keys[count - (k - above)]
+    wanted, equal = k - above - int((keys > key).sum()), int((keys == key).sum())
+    return int(key), None if wanted == equal else wanted
 
 
 def _least_kept(

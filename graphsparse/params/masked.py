@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+
+from graphsparse.params.tensors import fast, flat
 
 
 class Masked(nn.Module):
@@ -17,7 +20,7 @@ class Masked(nn.Module):
 
     Args:
         mask: bool.
-        fade: :math:`\beta`, what is left of a weight outside the mask, in [0, 1].
+        fade: :math:`\beta`, what is left of a weight outside the mask, in [0, 1]; one that begins with 0 stays 0.
 
     Source: Bengio et al., "Estimating or propagating gradients through stochastic neurons", 2013; Zhou et al., ICLR
     2021, for N:M.
@@ -37,9 +40,13 @@ class Masked(nn.Module):
         super().__init__()
         self.register_buffer("mask", mask)
         self.register_buffer("fade", torch.tensor(fade, device=mask.device))
+        self.fades = fade > 0
 
     def forward(self, weight: Tensor) -> Tensor:
         """The masked weight."""
+        if not self.fades:
+            only: Tensor = _Only.apply(weight, self.mask)  # type: ignore[no-untyped-call]
+            return only
         seen = torch.where(self.mask, weight, weight * self.fade.to(weight.dtype))
         return weight + (seen - weight).detach()
 
@@ -81,16 +88,30 @@ class Scaled(nn.Module):
         return (weight.detach() * self.factors(self.means, weight)) != 0
 
 
+class _Only(torch.autograd.Function):
+    """The weights of a mask, with a gradient for all."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, mask: Tensor) -> Tensor:
+        if torch.compiler.is_compiling() or not fast(weight, mask):
+            return torch.where(mask, weight, 0.0)
+        from graphsparse.params import kernels
+
+        only = torch.empty_like(weight)
+        kernels.masked_copy(flat(weight).view(np.int32), flat(mask).view(np.uint8), flat(only).view(np.int32))
+        return only
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
+
 class _Through(torch.autograd.Function):
     """A product whose gradient goes to the first factor as if the second were 1."""
 
     @staticmethod
-    def forward(weight: Tensor, factors: Tensor) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, factors: Tensor) -> Tensor:
         return weight * factors
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        pass
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:

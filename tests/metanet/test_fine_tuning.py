@@ -227,3 +227,14 @@ def test_trials_see_equally_many_images():
     with pytest.raises(ValueError, match="one teacher for each of the 1 networks, got 2"):
         tune([net_of()], task_of(), teachers=[net_of()] * 2)
     assert len({trial.epochs for trial in TRIALS}) == 1
+
+
+def test_without_a_recipe_prune_takes_the_one_that_won():
+    """At most 32 examples a step, fewer where the task has fewer, and a loader's own batches."""
+    train, val, test = parts()
+    loader = DataLoader(TensorDataset(*train), batch_size=16)
+    tasks = {16: task_of(), 32: Task(train, val, test, batch_size=64), None: Task(loader, val, test)}
+    for size, task in tasks.items():
+        recipe = FineTune() if size is None else FineTune(4, 0.02, batch_size=size)
+        asked, given = (prune(net_of(), None, task, speedup=2, fine_tune=how) for how in (None, recipe))
+        assert same_bits(asked.module.state_dict(), given.module.state_dict()), size

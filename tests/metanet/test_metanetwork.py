@@ -11,8 +11,9 @@ from safetensors.torch import save
 from torch import nn
 
 from graphsparse.errors import DataError
+from graphsparse.fit.fingerprint import model_hash
 from graphsparse.hashing import named_hash
-from graphsparse.metanet import Channels, MetaNetwork, NetworkGraph, Past, masked, metanetwork
+from graphsparse.metanet import Channels, MetaNetwork, NetworkGraph, Past, masked, metanetwork, pretrained
 from graphsparse.metanet.features import KINDS, RELATIONS, group_rank, wiring
 
 
@@ -488,3 +489,16 @@ def test_devices_and_changed_notes_are_refused(tmp_path):
     path.symlink_to("/dev/zero")
     with pytest.raises(DataError, match="no regular file"):
         MetaNetwork.load(path)
+
+
+def test_what_comes_with_the_package_is_listed_with_figures_and_hash():
+    listed = pretrained()
+    assert listed
+    for name, found in listed.items():
+        metanet = MetaNetwork.from_pretrained(name)
+        assert found["notes"] == metanet.notes
+        assert found["notes"]["area"] > found["notes"]["baseline_area"]
+        assert found["hash"] == model_hash(metanet)
+        with torch.no_grad():
+            next(metanet.parameters()).add_(1)
+        assert found["hash"] != model_hash(metanet)

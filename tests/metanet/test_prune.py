@@ -98,7 +98,9 @@ def test_it_is_the_least_pruned_that_reaches_the_target(kind, percent, distribut
         return
     result = prune(net, None, task, **target, **options, fine_tune=NONE)
     others = costs_of_other_last_steps(net, x, measure, costs, share, **options)
-    assert measure(result.module) == max([*reaching[:1], *others])
+    least, found = max([*reaching[:1], *others]), measure(result.module)
+    assert least <= found <= costs[0] * share
+    assert found == least or least < 0.98 * costs[0] * share  # else the limit is not filled
 
 
 def costs_of_other_last_steps(net, x, measure, cost_after, share, **options):

@@ -26,6 +26,7 @@ from graphsparse.metanet.channels.cutting import (
 from graphsparse.metanet.channels.group import Cut, Group, group_of
 from graphsparse.metanet.channels.held import held_layers, keep_whole, warn_of_held
 from graphsparse.metanet.channels.kept_weights import refit_weights
+from graphsparse.metanet.channels.latency import LatencyBudget, LayerTimes
 from graphsparse.metanet.channels.least_squares import reconstruct
 from graphsparse.metanet.channels.obs import output_errors
 from graphsparse.metanet.channels.penalties import (
@@ -60,6 +61,8 @@ __all__ = [
     "Group",
     "GroupSparsity",
     "KeptChannels",
+    "LatencyBudget",
+    "LayerTimes",
     "NetworkUnits",
     "ShrinkError",
     "arguments",

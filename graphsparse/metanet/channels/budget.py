@@ -37,8 +37,15 @@ def count_flops(module: nn.Module, example_inputs: Tensor | tuple[Any, ...]) -> 
         >>> count_flops(nn.Linear(4, 3), torch.zeros(1, 4))
         24
     """
-    with torch.no_grad(), evaluating(module), FlopCounterMode(display=False) as counter:
-        module(*arguments(example_inputs))
+    try:
+        return _counted_flops(module, arguments(example_inputs), grad=False)
+    except AssertionError:  # its hooks ask for gradients where a parameter is a module's input
+        return _counted_flops(module, arguments(example_inputs), grad=True)
+
+
+def _counted_flops(module: nn.Module, inputs: tuple[Any, ...], *, grad: bool) -> int:
+    with torch.set_grad_enabled(grad), evaluating(module), FlopCounterMode(display=False) as counter:
+        module(*inputs)
     return int(counter.get_total_flops())
 
 

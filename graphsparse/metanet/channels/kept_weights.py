@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -89,17 +88,15 @@ class _Refit(Rows):  # type: ignore[no-untyped-call]
     ) -> None:
         super().__init__(module, sites, residual=False)
         self.targets, self.masks, self.ridge = targets, masks, ridge
-        self._pairs: dict[Any, list[tuple[Tensor, Tensor]]] = {}
-        self._before = {name: value.detach().clone() for name, value in self.state.items()}
+        self._before = {name: value.detach().clone() for name, value in self.state.items() if value.dim() <= 1}
 
     def before(self, product: Product) -> None:
         site = self.site(product)
         if site is None or site.name not in self.masks or site.number not in self.targets:
             return
         target = self.targets[site.number]
-        pairs = self._pairs.setdefault(site.weight, [])
-        pairs.append((check_rows(product.design(target.chosen), site), product.by_group(target.y)))
-        x, y = (torch.cat(parts, dim=1) for parts in zip(*pairs, strict=True))
+        x = check_rows(product.design(target.chosen), site)
+        (x, y), _ = self.pooled(site, x, product.by_group(target.y))
         kept = self.masks[site.name].flatten()[site.elements.to(x.device)]
         free = site.norm is not None or site.bias is not None
         x_mean, y_mean = (part.mean(1, keepdim=True) * free for part in (x, y))

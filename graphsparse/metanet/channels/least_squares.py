@@ -142,8 +142,7 @@ class _Refit(Rows):  # type: ignore[no-untyped-call]
         super().__init__(module, sites, residual=residual)
         self.targets, self.ridge, self.keep, self.done = targets, ridge, keep, done
         self.residual, self.rescale = residual, rescale
-        self._pairs: dict[Any, list[tuple[Tensor, Tensor]]] = {}
-        self._before = {name: value.detach().clone() for name, value in self.state.items()}
+        self._before = {name: value.detach().clone() for name, value in self.state.items() if value.dim() <= 1}
 
     def before(self, product: Product) -> None:
         site = self.site(product)
@@ -153,9 +152,7 @@ class _Refit(Rows):  # type: ignore[no-untyped-call]
         x = check_rows(product.design(target.chosen), site)
         error = self._shortcut_error(site, product, target)
         y = target.y if error is None else target.y + error * self._slope(site, target)
-        pairs = self._pairs.setdefault(site.weight, [])
-        pairs.append((x, product.by_group(y)))
-        x, y = (torch.cat(parts, dim=1) for parts in zip(*pairs, strict=True))
+        (x, y), _ = self.pooled(site, x, product.by_group(y))
         new, constant = self._fit(site, product, x, y)
         stays = self.keep[site.outputs].view(*new.shape[:2], 1)
         product.write(torch.where(stays, new, product.matrix(product.weight)))
@@ -182,11 +179,11 @@ class _Refit(Rows):  # type: ignore[no-untyped-call]
 
     def _slope(self, site: Site, target: Target) -> Tensor:
         """How much the layer's output changes for a unit after its batch norm; 0 where that passes nothing on."""
-        gamma = None if site.norm is None or site.norm[0] is None else self._before[site.norm[0]]
         if site.norm is None:
-            return torch.ones_like(target.deviation)
-        if gamma is None:
+            return torch.ones_like(target.y[0])
+        if site.norm[0] is None:
             return target.deviation
+        gamma = self._before[site.norm[0]]
         passes = gamma.abs() > _LEAST_GAMMA * gamma.abs().max()
         return torch.where(passes, target.deviation / torch.where(passes, gamma, 1.0), 0.0)
 

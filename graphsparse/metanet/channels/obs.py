@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -89,57 +90,70 @@ def output_errors(
     """
     check_options(ridge, examples, samples)
     inputs = calibration(task, examples, graph.layer.device) if inputs is None else inputs
-    seen = _Inputs(graph.to_module(), sites_of(graph, graph.to_module(), task, inputs), samples)
+    module = graph.to_module()
+    sites = sites_of(graph, graph.to_module(), task, inputs)
+    slopes = _squared_gradients(graph, task, sites) if fisher else None
+    found = _Readers(module, sites, Channels.of(graph), samples, ridge, slopes)
+    found.examples = max(1, len(next(iter(pytree.tree_leaves(inputs)))))
     with torch.no_grad():
-        run(seen.module, task, inputs, seen)
-    slopes = _squared_gradients(graph, task, seen.sites) if fisher else {}
-    channels = Channels.of(graph)
-    total = torch.zeros(len(channels.group_of), dtype=torch.float64, device=graph.layer.device)
-    read = torch.zeros_like(total, dtype=torch.bool)
-    examples = max(1, len(next(iter(pytree.tree_leaves(inputs)))))
-    for weight, (site, x, matrix, rows) in seen.joined().items():
-        outputs = channels.set_of[site.outputs].view(len(matrix), -1)
-        value = slopes[weight] / 2 if fisher else torch.full_like(site.outputs, rows / examples, dtype=total.dtype)
-        value = value.view(len(matrix), -1) / x.shape[1]
-        for group, sets in enumerate(channels.set_of[site.inputs]):
-            read[sets] = True
-            if bool((outputs[group] == sets[0]).all()) and bool((sets == sets[0]).all()):
-                continue  # a depthwise layer goes along with what it reads
-            for which, errors in _errors(x[group], matrix[group], sets, ridge):
-                stay = outputs[group] != which.unsqueeze(1)
-                total.index_add_(0, which, (errors * stay * value[group]).sum(1))
-    unread = torch.nonzero(channels.prunable & ~read)
+        run(module, task, inputs, found)
+    unread = torch.nonzero(found.channels.prunable & ~found.read)
     if len(unread):
-        layer = graph.layer_names[channels.layers[int(channels.group_of[unread[0, 0]])][0]]
+        layer = graph.layer_names[found.channels.layers[int(found.channels.group_of[unread[0, 0]])][0]]
         raise ValueError(f"no layer is seen to read the channels of '{layer}', so obs cannot rank them; take group-l2")
-    return total.float()
+    return found.total.float()
 
 
-class _Inputs(Rows):  # type: ignore[no-untyped-call]
-    """The pass that keeps the inputs of every product, at rows drawn at random."""
+class _Readers(Rows):  # type: ignore[no-untyped-call]
+    """The pass that adds up, layer by layer, what each set costs those that read it.
 
-    def __init__(self, module: nn.Module, sites: Sequence[Site], samples: int) -> None:
+    Attributes:
+        total: of each set.
+        read: whether anything reads it.
+        examples: how many the pass sees.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        sites: Sequence[Site],
+        channels: Channels,
+        samples: int,
+        ridge: float,
+        slopes: dict[Any, Tensor] | None,
+    ) -> None:
         super().__init__(module, sites, residual=False)
-        self.module, self.samples = module, samples
-        self._uses: dict[Any, list[tuple[Site, Tensor, Tensor, int]]] = {}
+        self.channels, self.samples, self.ridge, self.slopes, self.examples = channels, samples, ridge, slopes, 1
+        self.total = torch.zeros(len(channels.group_of), dtype=torch.float64, device=channels.group_of.device)
+        self.read = torch.zeros_like(self.total, dtype=torch.bool)
+        self._counts: Counter[Any] = Counter()
 
     def after(self, product: Product, outputs: Tensor) -> None:
         site = self.site(product)
-        if site is not None:
-            count = product.rows(outputs).shape[0]
-            x = check_rows(product.design(self.drawn(count, self.samples, outputs.device)), site)
-            self._uses.setdefault(site.weight, []).append((site, x, product.matrix(product.weight), count))
+        if site is None:
+            return
+        count = product.rows(outputs).shape[0]
+        self._counts[site.weight] += count
+        x = check_rows(product.design(self.drawn(count, self.samples, outputs.device)), site)
+        (x,), whole = self.pooled(site, x)
+        if whole:
+            self._add(site, x.double(), product.matrix(product.weight).double())
 
-    def joined(self) -> dict[Any, tuple[Site, Tensor, Tensor, int]]:
-        """For each weight: a site, its rows (centred where there is a constant), its matrix, and their number."""
-        found = {}
-        for weight, uses in self._uses.items():
-            site, _, matrix, _ = uses[0]
-            x = torch.cat([rows for _, rows, _, _ in uses], dim=1).double()
-            if site.norm is not None or site.bias is not None:
-                x = x - x.mean(1, keepdim=True)
-            found[weight] = site, x, matrix.double(), sum(count for *_, count in uses)
-        return found
+    def _add(self, site: Site, x: Tensor, matrix: Tensor) -> None:
+        """Add what the readers of one weight lose: inputs ``[groups, rows, inputs]``, weights."""
+        if site.norm is not None or site.bias is not None:
+            x = x - x.mean(1, keepdim=True)
+        outputs = self.channels.set_of[site.outputs].view(len(matrix), -1)
+        value = torch.full_like(outputs, self._counts[site.weight] / self.examples, dtype=x.dtype)
+        if self.slopes is not None:
+            value = self.slopes[site.weight].view(len(matrix), -1) / 2
+        for group, sets in enumerate(self.channels.set_of[site.inputs]):
+            self.read[sets] = True
+            if bool((outputs[group] == sets[0]).all()) and bool((sets == sets[0]).all()):
+                continue  # a depthwise layer goes along with what it reads
+            for which, errors in _errors(x[group], matrix[group], sets, self.ridge):
+                stay = outputs[group] != which.unsqueeze(1)
+                self.total.index_add_(0, which, (errors * stay * value[group]).sum(1) / x.shape[1])
 
 
 def _errors(x: Tensor, matrix: Tensor, sets: Tensor, ridge: float) -> Iterator[tuple[Tensor, Tensor]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -70,6 +72,8 @@ class Rows(Watch):  # type: ignore[no-untyped-call]
         super().__init__(dict(module.named_parameters()))
         self.sites, self._shortcuts = sites, dict[int, Tensor]()
         self._generator = torch.Generator().manual_seed(0)
+        self._uses = Counter(site.weight for site in sites if site.known)
+        self._pool: dict[Any, list[tuple[Tensor, ...]]] = {}
         wanted = [site for site in sites if residual and site.known and site.shortcut is not None]
         self._last = {site.shortcut: site.number for site in wanted}
 
@@ -83,6 +87,18 @@ class Rows(Watch):  # type: ignore[no-untyped-call]
         if count <= samples:
             return torch.arange(count, device=device)
         return torch.randint(count, (samples,), generator=self._generator).to(device)
+
+    def pooled(self, site: Site, *parts: Tensor) -> tuple[tuple[Tensor, ...], bool]:
+        """Parts ``[groups, rows, ...]`` of a use of a weight, after those of its earlier uses; and whether this is all.
+
+        Nothing is held longer than until the last use: the rows of a wide layer take hundreds of megabytes.
+        """
+        held = self._pool.setdefault(site.weight, [])
+        held.append(parts)
+        whole = len(held) == self._uses[site.weight]
+        if whole:
+            del self._pool[site.weight]
+        return tuple(torch.cat(part, dim=1) for part in zip(*held, strict=True)), whole
 
     def shortcut(self, site: Site, product: Product, chosen: Tensor) -> Tensor | None:
         """What will be added to the outputs in these rows."""
@@ -100,19 +116,24 @@ class Rows(Watch):  # type: ignore[no-untyped-call]
             self._shortcuts[self.operations] = found
 
 
+@dataclass(frozen=True)
 class Target:
     """What a site gives in the whole network, at rows drawn at random.
 
     Args:
         chosen: the rows.
         y: its outputs there, ``[rows, channels]``.
-        deviation: of each output over all rows, as a batch norm sees it.
         shortcut: what is added to them there, or None.
-        count: number of all rows.
     """
 
-    def __init__(self, chosen: Tensor, y: Tensor, deviation: Tensor, shortcut: Tensor | None, count: int) -> None:
-        self.chosen, self.y, self.deviation, self.shortcut, self.count = chosen, y, deviation, shortcut, count
+    chosen: Tensor
+    y: Tensor
+    shortcut: Tensor | None
+
+    @property
+    def deviation(self) -> Tensor:
+        """Standard deviation of each output, as a batch norm takes it."""
+        return (self.y.var(0, correction=0) + 1e-5).sqrt()
 
 
 class Targets(Rows):  # type: ignore[no-untyped-call]
@@ -137,9 +158,8 @@ class Targets(Rows):  # type: ignore[no-untyped-call]
             return
         y = product.rows(outputs)
         chosen = self.drawn(len(y), self.samples, y.device)
-        deviation = (y.var(0, correction=0) + 1e-5).sqrt()
         shortcut = self.shortcut(site, product, chosen)
-        self.found[site.number] = Target(chosen, check_rows(y[chosen], site), deviation, shortcut, len(y))
+        self.found[site.number] = Target(chosen, check_rows(y[chosen], site), shortcut)
 
 
 def check_rows(rows: Tensor, site: Site) -> Tensor:

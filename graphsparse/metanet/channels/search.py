@@ -68,6 +68,10 @@ def _why(channels: Channels) -> str:
     return next(iter(channels.reasons.values()))
 
 
+_NEAR = 0.98  # of the limit: what comes nearer needs no filling
+_TRIES = 12  # networks that are cut to fill a limit where the cost is only an estimate
+
+
 class _Search:
     """The networks that an order of removal goes through, by the number of steps."""
 
@@ -106,10 +110,42 @@ class _Search:
                     other = keep_after(self.channels, [*self.steps[: at - 1], step])
                     if most < (left := cost.left(self.graph, other)) <= limit:
                         best, most = other, left
+        if most < _NEAR * float(limit):
+            best = self._filled(best, at, cost, limit)
         if torch.equal(best, self.keep(at)):
             return best, self.shrunk(at)
         self.last = best
         return best, shrink(self.graph, best, self.inputs)
+
+    def _filled(self, best: Tensor, at: int, cost: Cost, limit: float | Fraction) -> Tensor:
+        """The mask with steps taken back, the last of a group each, as long as one fits into what the limit leaves."""
+        exact = self.exact(at) == cost.left(self.graph, self.keep(at))
+        gone, tries = [step for step in self.steps if not bool(self._stays(best, step))], _TRIES
+        while True:
+            last = {int(self.channels.group_of[step[0]]): place for place, step in enumerate(gone)}
+            found = []
+            for place in last.values():
+                other = keep_after(self.channels, [*gone[:place], *gone[place + 1 :]])
+                found.append((cost.left(self.graph, other), place, other))
+            for left, place, other in sorted(found, key=lambda one: -one[0]):
+                if exact and left > limit:
+                    continue
+                if not exact:
+                    if tries == 0:
+                        return best
+                    tries -= 1
+                    if self.measure(shrink(self.graph, other, self.inputs)[0]) > limit:
+                        continue
+                best = other
+                del gone[place]
+                break
+            else:
+                return best
+
+    def _stays(self, keep: Tensor, step: Tensor) -> Tensor:
+        sets = torch.ones(len(self.channels.group_of), dtype=torch.bool, device=keep.device)
+        sets[self.channels.set_of] = keep
+        return sets[step.to(keep.device)].all()
 
     def keep(self, count: int) -> Tensor:
         """The mask after so many steps."""

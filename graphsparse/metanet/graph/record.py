@@ -164,7 +164,8 @@ class Record:
     fixed: list[tuple[Elements, Tensor]] = field(default_factory=list)  # elements and the ids that they stand on
     meets: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # elements that are computed with elements
     normed: set[int] = field(default_factory=set)  # weights (first elements) that are divided by their own norm
-    queries: list[tuple[Tensor, bool]] = field(default_factory=list)  # [heads, width]; whether the width is a number
+    queries: list[Tensor] = field(default_factory=list)  # [heads, width] of each attention
+    heads: list[Tensor] = field(default_factory=list)  # queries and keys of which no module has the width as a number
     made: list[Made] = field(default_factory=list)
     _parent: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     _soft: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))

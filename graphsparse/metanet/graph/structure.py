@@ -120,7 +120,7 @@ def build(found: Trace) -> Structure:
         standing=_standing(record, number, starts),
         meets=tuple(_meets(record, starts)),
         normed=frozenset(starts[first] for first in record.normed if first in starts),
-        queries=tuple(number[record.root(query)] for query, _ in record.queries),
+        queries=tuple(number[record.root(query)] for query in record.queries),
         made=_made(record, number),
     )
 

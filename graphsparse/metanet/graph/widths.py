@@ -82,9 +82,9 @@ def tie_heads(record: Record) -> None:
 
     Such a module computes the one from the other (``C // heads``).
     """
-    for query, numbered in record.queries:
-        heads = record.root(query).flatten()
-        if numbered or len(torch.unique(heads)) < len(heads):
+    for part in record.heads:
+        heads = record.root(part).flatten()
+        if len(torch.unique(heads)) < len(heads):
             continue
         for blocks in record.kernels.values():
             for block in blocks:

@@ -8,7 +8,7 @@ from typing import Any
 
 from graphsparse.keep_rule import Keep, keep_fraction, kept_count
 from graphsparse.params.distribution import Distribution, allot, check_distribution, plain_distribution
-from graphsparse.params.largest import check_numbers, mark_largest
+from graphsparse.params.largest import Guess, check_numbers, mark_largest
 from graphsparse.params.patterns.pattern import Pattern, zero_outside
 from graphsparse.params.tensors import Named, count_kept, empty_mask
 
@@ -79,10 +79,19 @@ class L0(Pattern):
             mark_top({name: tensor}, masks, within, counts[name], zero, whole=whole)
 
 
-def mark_top(tensors: Named, masks: Named, within: Named | None, k: int, zero: bool, *, whole: bool) -> None:
+def mark_top(
+    tensors: Named,
+    masks: Named,
+    within: Named | None,
+    k: int,
+    zero: bool,
+    *,
+    whole: bool,
+    guess: Guess | None = None,
+) -> None:
     """Mark the ``k`` largest of tensors together; ``whole``: they are all that ``within`` holds."""
     if within is None:
-        mark_largest(tensors, [masks[name] for name in tensors], k, zero=zero)
+        mark_largest(tensors, [masks[name] for name in tensors], k, zero=zero, guess=guess)
         return
     for name in tensors:
         if masks[name] is not within[name]:

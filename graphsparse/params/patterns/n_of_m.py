@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from graphsparse.keep_rule import whole_number
 from graphsparse.params.largest import check_numbers
 from graphsparse.params.patterns.pattern import Pattern, check_dimension, zero_outside
-from graphsparse.params.tensors import Named
+from graphsparse.params.tensors import Named, fast, flat
 
 _FEW = 16  # longer runs are sorted
 
@@ -84,8 +85,13 @@ class NofM(Pattern):
 
     def write(self, tensors: Named, masks: Named, within: Named | None, *, zero: bool) -> None:
         """Write the masks, see :meth:`Pattern.write`."""
-        check_numbers(tensors)
-        for name, tensor in tensors.items():
+        left = {
+            name: tensor
+            for name, tensor in tensors.items()
+            if within is not None or not self._marked(tensor, masks[name])
+        }
+        check_numbers(left)
+        for name, tensor in left.items():
             magnitudes = tensor.detach().abs()
             if within is not None:
                 magnitudes = magnitudes.masked_fill(~within[name], -1.0)
@@ -93,6 +99,16 @@ class NofM(Pattern):
             masks[name].copy_(kept if within is None else kept & within[name])
         if zero:
             zero_outside(tensors, masks)
+
+    def _marked(self, tensor: Tensor, mask: Tensor) -> bool:
+        """Mark by a compiled loop where runs of four lie in order and all are numbers; whether that was so."""
+        last = self.dim % tensor.dim() == tensor.dim() - 1
+        if not (last and self.m == 4 and tensor.shape[-1] % 4 == 0 and fast(tensor, mask)):
+            return False
+        from graphsparse.params import kernels
+
+        bits, flags = flat(tensor).view(np.int32), flat(mask).view(np.uint8)
+        return bool(kernels.best_of_fours(bits, flags, np.int32(self.n)))
 
     def _kept(self, lines: Tensor) -> Tensor:
         """The mask of runs along the last dimension; what is not to be kept is -1, below any magnitude."""

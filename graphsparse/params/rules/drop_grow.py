@@ -112,7 +112,8 @@ class DropGrow(Rule):
         """Let the choice take effect."""
         joint.zero_outside()
         if joint.plan is not None:
-            changed = joint.install(joint.plan)
+            changed = joint.differing(joint.plan)
+            joint.install(joint.plan)
             joint.plan = None
             joint.zero_outside()
             joint.forget(optimizer, changed)

@@ -29,8 +29,9 @@ class Hold(Rule):
     def after_step(self, joint: Joint, optimizer: Optimizer) -> None:
         """Cut if the schedule says so."""
         if joint.plan is not None or (not momentary(joint.score) and self._cuts(joint, joint.step)):
-            changed = joint.install(joint.plan or joint.chosen(joint.keep_at(joint.step), joint.masks))
-            joint.plan = None
+            plan = joint.plan or joint.chosen(joint.keep_at(joint.step), joint.masks)
+            changed, joint.plan = joint.differing(plan), None
+            joint.install(plan)
             joint.forget(optimizer, changed)
         joint.zero_outside()
 

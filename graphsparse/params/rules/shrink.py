@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from torch import Tensor
+from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
 
 from graphsparse.params.joint import Joint
 from graphsparse.params.rules.late import Late
 from graphsparse.params.rules.rule import RULES
+from graphsparse.params.tensors import fast, flat
 
 
 @RULES.register("shrink")
@@ -38,4 +42,15 @@ class Shrink(Late):
         """Choose, and shrink the others."""
         joint.install(joint.chosen(joint.keep_at(joint.step)))
         for name, parameter in joint.parameters.items():
-            parameter.copy_(parameter.where(joint.masks[name], parameter * self.factor))
+            shrink_outside_(parameter, joint.masks[name], self.factor)
+
+
+def shrink_outside_(weight: Tensor, mask: Tensor, factor: float) -> None:
+    """Multiply by a factor, in place, what a mask does not keep."""
+    if not fast(weight, mask):
+        weight.copy_(weight.where(mask, weight * factor))
+        return
+    from graphsparse.params import kernels
+
+    kernels.shrink_outside(flat(weight), flat(mask).view(np.uint8), np.float32(factor))
+    increment_version(weight)  # autograd does not see what numba writes

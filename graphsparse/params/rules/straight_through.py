@@ -6,12 +6,16 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+from torch import Tensor
+from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
 
 from graphsparse.params import masked
 from graphsparse.params.joint import Joint
 from graphsparse.params.rules.rule import RULES, Rule, check_share, end, of_steps
 from graphsparse.params.scores.evidence import momentary
+from graphsparse.params.tensors import fast, flat
 from graphsparse.registry import one_of
 
 _DECAY_OF_FADE = 5.0  # exp(-5): less than a hundredth of a weight is left when fading ends
@@ -67,10 +71,10 @@ class StraightThrough(Rule):
         """Add the decay to the gradients."""
         if not self.decay:
             return
-        scale = 1.0 if joint.scale is None else joint.scale.to(next(iter(joint.parameters.values())).device)
         for name, parameter in joint.parameters.items():
             if parameter.grad is not None:
-                parameter.grad.add_(parameter.masked_fill(joint.masks[name], 0) * (self.decay * scale))
+                scale = 1.0 if joint.scale is None else joint.scale.to(parameter.device)
+                _add_outside(parameter.grad, parameter, joint.masks[name], self.decay * scale)
 
     def after_step(self, joint: Joint, optimizer: Optimizer) -> None:
         """Choose anew."""
@@ -102,3 +106,14 @@ class StraightThrough(Rule):
             return 0.0
         share = joint.step / over
         return 1 - share if self.fade == "linear" else math.exp(-_DECAY_OF_FADE * share)
+
+
+def _add_outside(gradient: Tensor, weight: Tensor, mask: Tensor, factor: float | Tensor) -> None:
+    """Add to a gradient, in place, a factor times the weights that a mask does not keep."""
+    if isinstance(factor, Tensor) or not fast(gradient, weight, mask):
+        gradient.add_(weight.masked_fill(mask, 0) * factor)
+        return
+    from graphsparse.params import kernels
+
+    kernels.add_outside(flat(gradient), flat(weight), flat(mask).view(np.uint8), np.float32(factor))
+    increment_version(gradient)  # autograd does not see what numba writes

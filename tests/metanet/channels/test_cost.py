@@ -168,3 +168,18 @@ def test_prefix_for_is_the_first_that_is_cheap_enough(drops, target):
     expected = next((k for k, cost in enumerate(costs) if cost <= target), len(costs))
     assert prefix_for(len(drops), costs.__getitem__, target) == expected
     assert prefix_for(len(drops), costs.__getitem__, Fraction(target)) == expected
+
+
+class OfParameters(nn.Module):
+    """Hands a parameter to a module, as a class token does to a dropout."""
+
+    def __init__(self):
+        super().__init__()
+        self.token, self.layer = nn.Parameter(torch.ones(1, 4)), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.layer(self.token) + x
+
+
+def test_flops_of_a_module_that_is_given_a_parameter():
+    assert count_flops(OfParameters(), torch.zeros(1, 3)) == 24

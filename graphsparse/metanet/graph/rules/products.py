@@ -104,7 +104,9 @@ def _scores(record: Record, left: Tensor, right: Tensor) -> Tensor:
         relate_groups(record, query.T)
     record.keys.update(zip(fresh.tolist(), key.T, strict=True))
     record.hold("they are the scores of attention", fresh)
-    record.queries.append((query.T, len(query) in record.numbers))
+    record.queries.append(query.T)
+    if len(query) not in record.numbers:
+        record.heads += [query, key]
     return fresh[which].view(small).expand(shape)
 
 
