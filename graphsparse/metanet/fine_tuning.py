@@ -66,10 +66,15 @@ class FineTune:
                 f"{self.temperature}"
             )
 
-    def with_metanetwork(self, metanet: MetaNetwork | None) -> FineTune:
-        """This recipe with a jump, if the metanetwork is of mode "nowcast" and there is none yet."""
-        jumps = metanet is not None and metanet.mode == "nowcast" and self.jump is None
-        return replace(self, jump=Jump(metanet)) if metanet is not None and jumps else self
+    def with_metanetwork(self, metanet: MetaNetwork | None, task: Task) -> FineTune:
+        """This recipe with a jump, if the metanetwork is of mode "nowcast" and there is none yet.
+
+        It comes after 8 steps, or after half of all steps if these are fewer than 16.
+        """
+        if metanet is None or metanet.mode != "nowcast" or self.jump is not None:
+            return self
+        steps = self.epochs * sum(1 for _ in self.batched(task).batches("train"))
+        return replace(self, jump=Jump(metanet, after=(min(8, steps // 2),)))
 
     def run(
         self,

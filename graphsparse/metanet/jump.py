@@ -27,7 +27,7 @@ Weights = dict[str, Tensor]
 
 
 class NotTakenWarning(UserWarning):
-    """A jump in fine-tuning was not taken, since the training loss would be worse or not finite."""
+    """A jump in fine-tuning was not taken: the training loss would be worse or not finite, or too few steps came."""
 
 
 class Landing(NamedTuple):
@@ -158,6 +158,18 @@ class Jumping(Recorder):
         self.epoch = sum(1 for _ in self.task.batches("train"))
         self.landings, self.begun = [], 0
         super().attach(optimizer)
+
+    def detach(self) -> None:
+        """Stop, and say so if fine-tuning was too short for a jump."""
+        missed = len(self.jump.after) - len(self.landings)
+        if self._handle is not None and missed and self.step:
+            warnings.warn(
+                f"fine-tuning ended after {self.step} steps, before {missed} of the jumps after "
+                f"{', '.join(map(str, self.jump.after))} steps: give fewer steps in after=",
+                NotTakenWarning,
+                stacklevel=2,
+            )
+        super().detach()
 
     def look(self) -> None:
         """Remember the parameters where a coming jump wants them, and jump when it is time."""

@@ -243,7 +243,7 @@ def prune(
     budget = kinds[one_of(measure, "measure", list(kinds))](speedup, flops, params)
     selection = Selection(criterion, distribution, min_keep, round_to, seed, reconstruct, _names_of(keep_layers))
     fine_tune = standard(task) if fine_tune is None else fine_tune
-    fine_tune = fine_tune.with_metanetwork(metanet)
+    fine_tune = fine_tune.with_metanetwork(metanet, task)
     inputs = example_of(task, device_of(net)) if example_inputs is None else arguments(example_inputs)
     device = device_of(net)
     _check_ready(net, inputs, trained=fine_tune.epochs > 0)

@@ -23,6 +23,7 @@ from graphsparse.params.rules.rule import named_score
 from graphsparse.params.schedule import Constant, Schedule, Stages
 from graphsparse.params.scores import Score
 from graphsparse.params.tensors import Named
+from graphsparse.registry import spelling
 
 Given = Mapping[str, Any]
 
@@ -58,7 +59,7 @@ class Axes:
         axes = {**recipe, **{axis: value for axis, value in given.items() if value is not None}}
         rule = axes.get("rule") or Project()
         if not isinstance(rule, Rule):
-            raise TypeError(f"rule must be one such as DropGrow() or Hold(), got {type(rule).__name__}")
+            raise TypeError(f"rule must be one such as DropGrow() or Hold(), got {_kind(rule)}")
         cut = own or _grain(axes.get("pattern", "elements"))
         if isinstance(cut, Spanning) and given["distribution"] is None:
             axes["distribution"] = "global"
@@ -178,4 +179,13 @@ def _n_of_m(keep: Any, pattern: Any) -> NofM | None:
 
 
 def _grain(pattern: Any) -> Any:
+    if isinstance(pattern, type):
+        raise TypeError(f"pattern must be one such as Rows() or Modules(names), got {_kind(pattern)}")
+    if isinstance(pattern, str) and (spanning := spelling(pattern, ("modules", "coupled"))) is not None:
+        made = {"modules": "Modules(names)", "coupled": "Coupled(find_units(graph).map)"}[spanning]
+        raise ValueError(f"pattern={pattern!r} must say which: pattern={made}")
     return GRAINS.find(pattern)() if isinstance(pattern, str) else pattern
+
+
+def _kind(value: object) -> str:
+    return f"the class {value.__name__}: call it" if isinstance(value, type) else type(value).__name__

@@ -40,7 +40,7 @@ def to_semi_structured(net: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module
         if not all(isinstance(layer, nn.Linear) for layer in layers) or not name.endswith("weight"):
             raise ValueError(f"{name!r} is no weight of a torch.nn.Linear, and only these have a 2:4 kernel")
         side = mask.shape[1]
-        if side % 4 or bool((mask.view(-1, side // 4, 4).sum(-1) > 2).any()):
+        if side % 4 or bool((mask.reshape(-1, side // 4, 4).sum(-1) > 2).any()):
             raise ValueError(f"{name!r} is not 2:4: more than 2 of 4 along its {side} inputs are kept")
         if parameters[name].device.type != "cuda":
             raise ValueError(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvTransposeNd
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
@@ -17,6 +17,7 @@ from graphsparse.params.counting import Which
 from graphsparse.params.distribution import Distribution
 from graphsparse.params.grains import Grain, Spanning
 from graphsparse.params.joint import Joint, check_finite
+from graphsparse.params.masked import homes
 from graphsparse.params.memory import check_apart
 from graphsparse.params.patterns.n_of_m import NofM
 from graphsparse.params.reparametrized import check_plain, check_unpruned
@@ -310,7 +311,7 @@ class Sparsifier:
         self._joint.churn = 0  # nothing was there before
         if self.init:
             for name, parameter in self.parameters.items():
-                _scale(parameter, self._joint.masks[name])
+                _scale(parameter, self._joint.masks[name], _transposed(self._joint.model, parameter))
         self._begun = True
 
     @torch.no_grad()
@@ -356,12 +357,29 @@ class Sparsifier:
         }
 
 
-def _scale(parameter: nn.Parameter, mask: Tensor) -> None:
-    """Multiply the kept weights of each row by the root of fan-in over kept fan-in; an empty row stays."""
-    fan_in = math.prod(parameter.shape[1:])
-    kept = mask.reshape(len(mask), -1).sum(1).clamp(min=1)
-    factor = (fan_in / kept.to(parameter.dtype)).sqrt()
-    parameter.mul_(factor.view(-1, *[1] * (parameter.dim() - 1)))
+def _scale(parameter: nn.Parameter, mask: Tensor, groups: int | None) -> None:
+    """Multiply each output's kept weights by the root of fan-in over kept fan-in; without any it stays.
+
+    Args:
+        parameter: outputs come first, ``[out, in, ...]``.
+        mask: of its shape.
+        groups: those of a transposed convolution, whose inputs come first, ``[in, out / groups, ...]``; else None.
+    """
+    if groups is None:
+        kept, fan_in = mask.reshape(len(mask), -1).sum(1), mask[0].numel()
+        sides = (-1, *[1] * (parameter.dim() - 1))
+    else:
+        each = len(mask) // groups
+        parts = mask.reshape(groups, each, mask.shape[1], -1)
+        kept, fan_in = parts.sum((1, 3)).repeat_interleave(each, 0), each * parts.shape[3]
+        sides = (*mask.shape[:2], *[1] * (parameter.dim() - 2))
+    parameter.mul_((fan_in / kept.clamp(min=1).to(parameter.dtype)).sqrt().view(sides))
+
+
+def _transposed(model: nn.Module, parameter: nn.Parameter) -> int | None:
+    """Groups of the transposed convolution that holds a parameter, if one does."""
+    layers = [module for module, _ in homes(model, parameter)]
+    return next((layer.groups for layer in layers if isinstance(layer, _ConvTransposeNd)), None)
 
 
 def _skipped(optimizer: Optimizer) -> bool:

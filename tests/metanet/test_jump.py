@@ -1,7 +1,5 @@
 """Jumps in fine-tuning: when, where to, taken or not, and the same after an interruption."""
 
-import warnings
-
 import pytest
 import torch
 from metanet_networks import same_bits
@@ -195,6 +193,8 @@ def test_prune_says_what_became_of_the_jump():
     untrained = prune(net, metanet, task(), fine_tune=FineTune(epochs=2), **options)
     assert [(each.step, each.taken) for each in untrained.jumps] == [(8, True)]
     assert untrained.figures()["jumps"][0]["step"] == 8
+    short = prune(net, metanet, task(), fine_tune=FineTune(epochs=1), **options)
+    assert [each.step for each in short.jumps] == [4]  # half of the 8 steps there are
     # an untrained metanetwork foresees no change: what is left is least squares and a jump that stays
     fine_tune = FineTune(epochs=2, jump=Jump(Stay()))
     plain = prune(net, None, task(), reconstruct=True, fine_tune=fine_tune, **options)
@@ -247,9 +247,11 @@ def test_a_metanetwork_that_cannot_read_the_network_is_refused_before_training()
     assert all(torch.equal(before[name], p) for name, p in net.named_parameters())
 
 
-def test_a_jump_that_never_comes_does_nothing():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+def test_a_jump_that_never_comes_does_nothing_and_that_is_said():
+    with pytest.warns(NotTakenWarning, match="ended after 8 steps, before 1 of the jumps after 2, 100 steps"):
+        _, _, landings = run(Jump(Spy(), after=(2, 100)))
+    assert [each.step for each in landings] == [2]
+    with pytest.warns(NotTakenWarning):
         net, _, landings = run(Jump(Spy(), after=(100,)))
     assert landings == []
     assert same_bits(net.state_dict(), run(None)[0].state_dict())

@@ -163,6 +163,22 @@ def test_scaled_weights_keep_the_size_of_signals() -> None:
         assert torch.allclose(net.get_parameter(name), plain.get_parameter(name) * factor[:, None])
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
+def test_scaled_kernels_keep_the_variance_of_each_output(kind: type[nn.Module], groups: int) -> None:
+    """For inputs of variance 1 an output's variance is the sum of its squared weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layer = kind(8, 6, 3, groups=groups, bias=False)  # type: ignore[call-arg]
+    assert isinstance(layer.weight, Tensor)
+    nn.init.constant_(layer.weight, 0.5)
+    masks_at_once(layer, keep=0.3, score="random", init="scaled")
+    weight = layer.weight.detach()
+    if kind is nn.ConvTranspose2d:
+        weight = torch.cat([part.transpose(0, 1) for part in weight.chunk(groups)])
+    assert torch.allclose(weight.flatten(1).square().sum(1), torch.tensor(0.25 * 9 * 8 / groups))
+
+
 def test_a_method_of_ones_own_is_one_row() -> None:
     register("mine", {"score": lambda e: e.weight.abs() + 1, "rule": Hold(), "distribution": "er"})
     try:
@@ -215,6 +231,7 @@ def test_a_method_of_ones_own_is_one_row() -> None:
         ({"keep": 0.5, "rule": StraightThrough(), "init": "scaled"}, "begins with a dense network"),
         ({"keep": 0.5, "steps": 0}, "steps must be at least 1"),
         ({"keep": 0.5, "seed": 0.5}, "seed must be a whole number"),
+        ({"keep": 0.5, "pattern": "modules"}, r"must say which: pattern=Modules\(names\)"),
         ({"keep": 0.5, "which": ["7.*"]}, "matches no trainable parameter"),
         ({"keep": 0.5, "which": ["0.bias"], "pattern": Blocks()}, "no blocks"),
         ({"keep": 0.9, "schedule": Cubic(end=3, initial=0.5)}, "above its end"),
@@ -255,6 +272,14 @@ def test_values_out_of_range_are_told(make: Any, said: str) -> None:
 def test_things_of_another_kind_are_told(axis: str) -> None:
     with pytest.raises(TypeError, match=axis):
         Sparsifier(network(), keep=0.5, **{axis: 3})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("axis", "kind"), [("rule", Hold), ("score", Explore), ("pattern", Rows)])
+def test_a_class_that_was_not_called_is_told(axis: str, kind: type) -> None:
+    with pytest.raises(TypeError, match=f"{axis}.* the class {kind.__name__}.* call it"):
+        Sparsifier(network(), keep=0.5, **{axis: kind})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="the class Explore; call it"):
+        DropGrow(Explore)
 
 
 def test_masked_and_computed_weights_are_named() -> None:

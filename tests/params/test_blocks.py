@@ -256,6 +256,19 @@ def test_the_gradient_of_a_gate_is_that_of_autograd() -> None:
     s.finish()
 
 
+def test_a_gradient_that_is_no_number_is_told_and_nothing_moves() -> None:
+    net = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    s = Sparsifier(net, "gates", keep=0.5, steps=9).attach(optimizer)
+    before = s.state_dict()["extra"]
+    net(torch.ones(1, 4)).sum().backward()
+    s.parameters["1.weight"].grad[1, 2] = math.nan  # type: ignore[index]
+    with pytest.raises(ValueError, match=r"the gradient of '1.weight' is nan at position \(1, 2\)"):
+        optimizer.step()
+    assert all(torch.equal(value, before[name]) for name, value in s.state_dict()["extra"].items())
+    s.finish()
+
+
 def test_modules_are_a_pattern_of_every_rule() -> None:
     net = nn.Sequential(*(nn.Linear(4, 4) for _ in range(5)))
     with torch.no_grad():

@@ -130,7 +130,7 @@ def test_coupled_channels_that_vanish_can_be_taken_out(penalty: str) -> None:
     torch.manual_seed(0)
     net, x = Residual(), torch.randn(16, 2, 6, 6)
     units = find_units(NetworkGraph.from_module(net, x[:2]))
-    channels = Coupled(units.map)
+    channels = Coupled(units)  # type: ignore[arg-type]
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
     rule = Proximal(penalty, 0.02)
     s = Sparsifier(net, keep=0.5, pattern=channels, steps=8, rule=rule).attach(optimizer)
@@ -167,6 +167,8 @@ def test_what_cannot_be_shrunk_is_told() -> None:
         with pytest.raises(ValueError, match=said):
             make()
     units = find_units(NetworkGraph.from_module(Residual(), torch.zeros(1, 2, 6, 6))).map
+    with pytest.raises(TypeError, match="the units of a network, find_units"):
+        Coupled(net)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="none of this model's parameters"):
         Sparsifier(net, keep=0.5, pattern=Coupled(units))
     with pytest.raises(ValueError, match="leave which= out"):

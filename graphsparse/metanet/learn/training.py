@@ -51,7 +51,8 @@ class Validation:
 
     def area(self, metanet: MetaNetwork | None, networks: Sequence[nn.Module], task: Task) -> float:
         """The mean area over networks; the test part of the task is not read."""
-        small, fine_tune = self._seen(task), self.fine_tune.with_metanetwork(metanet)
+        small = self._seen(task)
+        fine_tune = self.fine_tune.with_metanetwork(metanet, small)
         areas = []
         for network in networks:
             device = device_of(network if metanet is None else metanet)

@@ -25,9 +25,10 @@ class Coupled(Spanning):
     keep equally many, so that with heads up to one unit of each is kept less than asked for.
 
     Args:
-        units: which elements make up each unit.
+        units: which elements make up each unit: a :class:`UnitMap`, or what has one as ``map``.
 
     Raises:
+        TypeError: for anything else.
         ValueError: when a model is given: for one that has not these tensors.
 
     Example:
@@ -39,6 +40,12 @@ class Coupled(Spanning):
     """
 
     units: UnitMap
+
+    def __post_init__(self) -> None:
+        units = getattr(self.units, "map", self.units)
+        if not isinstance(units, UnitMap):
+            raise TypeError(f"Coupled takes the units of a network, find_units(graph), got {type(units).__name__}")
+        object.__setattr__(self, "units", units)
 
     def bind(self, model: nn.Module) -> Coupled:
         """The units of the model's trainable parameters."""

@@ -93,7 +93,14 @@ def check_share(share: float, name: str) -> None:
 
 
 def named_score(score: str | Score) -> Score:
-    """A score by name, or the score itself."""
+    """A score by its name, or itself.
+
+    Raises:
+        ValueError: for an unknown name.
+        TypeError: for a class, which must be called.
+    """
+    if isinstance(score, type):
+        raise TypeError(f"score is the class {score.__name__}; call it: {score.__name__}()")
     return SCORES.find(score) if isinstance(score, str) else score
 
 
