@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -106,14 +107,12 @@ def soup(
     best = copy.deepcopy(net)
     best.to(device_of(net) if device is None else device)
     task.check(best)
+    mask = {name: own.to(best.get_parameter(name).device) for name, own in mask.items()}
     training: dict[str, Any] = {"epochs": epochs, "lr": lr, "weight_decay": weight_decay, "optimizer": optimizer}
     tastes: list[dict[str, Any]] = []
     for phase in range(phases):
         if share is not None:
-            part = (
-                share if phase == phases - 1 else (kept / total) * float(share * total / kept) ** ((phase + 1) / phases)
-            )
-            mask = _cut(best, mask, part)
+            mask = _cut(best, mask, _share(Fraction(kept, total), share, phase + 1, phases))
         pot = []
         for number in range(members):
             member = copy.deepcopy(best)
@@ -137,7 +136,9 @@ def recalibrated(task: BaseTask, module: nn.Module) -> nn.Module:
             norm.momentum = None  # the plain mean of all batches
         device = device_of(module)
         session = task.start(module, device)
-        with rng.preserved(device, session.generators()), torch.no_grad():
+        generators = session.generators()
+        with rng.preserved(device, generators), torch.no_grad():
+            rng.seed_all(0, device, generators)  # the same order of batches in every process
             for _ in session.losses():
                 pass
         for norm, momentum in zip(norms, momenta, strict=True):
@@ -163,7 +164,12 @@ def _one_mask(net: nn.Module, masks: Masks | Sequence[Masks]) -> dict[str, Tenso
     return first
 
 
-def _cut(net: nn.Module, mask: dict[str, Tensor], share: Any) -> dict[str, Tensor]:
+def _share(begun: Fraction, last: Fraction, phase: int, phases: int) -> Keep:
+    """What is kept in a phase, from 1: geometrically from what the masks keep to the last share, which is exact."""
+    return last if phase == phases else float(begun) * float(last / begun) ** (phase / phases)
+
+
+def _cut(net: nn.Module, mask: dict[str, Tensor], share: Keep) -> dict[str, Tensor]:
     """The share of all weights that is largest, of those within the masks."""
     held = {name: net.get_parameter(name).detach().masked_fill(~mask[name], 0) for name in mask}
     return {name: found & mask[name] for name, found in project_mask(held, share).items()}
