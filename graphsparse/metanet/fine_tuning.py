@@ -182,11 +182,13 @@ def outputs_of(loss: Any) -> Outputs:
 def standard(task: Task) -> FineTune:
     """The recipe that `prune` takes where none is given: what won on validation data for group-l2 and least squares.
 
-    Four epochs from a rate of 0.02 with at most 32 examples a step. A loader keeps its own batches, and a rate of 0.05.
+    Four epochs from a rate of 0.02 with at most 32 examples a step, and distillation where outputs are classes. A
+    loader keeps its own batches, and a rate of 0.05.
     """
+    distill = 1.0 if outputs_of(task.loss) == "classes" else 0.0
     if isinstance(task.parts["train"], torch.utils.data.DataLoader):
-        return FineTune()
-    return FineTune(lr=0.02, batch_size=min(32, task.batch_size))
+        return FineTune(distill=distill)
+    return FineTune(lr=0.02, batch_size=min(32, task.batch_size), distill=distill)
 
 
 # What `tune` tries where nothing else is asked for.
