@@ -80,19 +80,20 @@ class Sitting:
 
     def run(self) -> None:
         """Trials first; then networks one by one, so that a sitting that is cut short leaves whole pairs."""
-        for method in self.methods:
-            self.choose(method)
+        for method, budget in itertools.product(self.methods, self.arguments.trials.split(",")):
+            self.choose(method, budget)
         for seed, net in itertools.product(range(self.arguments.seeds), range(len(self.nets))):
             for speedup, method in itertools.product(self.arguments.speedups, self.methods):
                 self.prune(net, method, seed, speedup)
 
-    def choose(self, method: str) -> None:
+    def choose(self, method: str, budget: str) -> None:
         """Try every recipe on the held-out networks."""
         from graphsparse.metanet import TRIALS, tune
 
-        for number, recipe in enumerate(TRIALS):
+        for number, trial in enumerate(TRIALS):
+            recipe = dataclasses.replace(trial, epochs=BUDGETS[budget])
             base = {"kind": "trial", "study": self.study.name, "net": number, "method": method}
-            base |= {"seed": 0, "speedup": TUNED_AT, "budget": "short"}
+            base |= {"seed": 0, "speedup": TUNED_AT, "budget": budget}
             if tuple(base[k] for k in KEY) not in self.done:
                 cuts = [lambda r, net=net: self.cut(net, method, TUNED_AT, r)[0] for net in self.held_out]
                 found = tune(cuts, self.task, [recipe], teachers=self.held_out).trials[0]
@@ -103,7 +104,7 @@ class Sitting:
         """The recipe with the best validation accuracy, for a budget of epochs."""
         from graphsparse.metanet import FineTune
 
-        kind = {"kind": "trial", "study": self.study.name, "method": method}
+        kind = {"kind": "trial", "study": self.study.name, "method": method, "budget": "short"}
         trials = [row for row in self.done.values() if all(row[k] == v for k, v in kind.items())]
         chosen = max(sorted(trials, key=lambda row: row["net"]), key=lambda row: row["val"])["recipe"]
         return FineTune(**{**chosen, "milestones": (), "epochs": BUDGETS[budget]})
@@ -245,11 +246,16 @@ def pages(rows: list[dict[str, Any]], study: str) -> str:
 
 def _trials(rows: list[dict[str, Any]], study: str) -> Iterator[str]:
     """Validation accuracy of every recipe for every method; the best of a method stands out."""
+    for budget, epochs in BUDGETS.items():
+        yield from _trials_of(rows, study, budget, f"{epochs} epoch{'s' * (epochs > 1)}")
+
+
+def _trials_of(rows: list[dict[str, Any]], study: str, budget: str, said: str) -> Iterator[str]:
     from graphsparse.report import markdown
 
     found: dict[str, dict[str, float]] = defaultdict(dict)
     for row in rows:
-        if row["kind"] == "trial" and row["study"] == study:
+        if row["kind"] == "trial" and row["study"] == study and row["budget"] == budget:
             recipe = row["recipe"]
             taught = f" + distillation (T = {recipe['temperature']:g})" if recipe["distill"] else ""
             found[row["method"]][f"{recipe['batch_size']} at {recipe['lr']:g}{taught}"] = row["val"]
@@ -261,7 +267,7 @@ def _trials(rows: list[dict[str, Any]], study: str) -> Iterator[str]:
             cells = [found[method].get(recipe) for recipe in recipes]
             shown = ["-" if v is None else f"**{100 * v:.1f}**" if v == best else f"{100 * v:.1f}" for v in cells]
             table.append([method, *shown])
-        yield markdown([f"validation accuracy, %, {TUNED_AT:g}x, 1 epoch", *recipes], table)
+        yield markdown([f"validation accuracy, %, {TUNED_AT:g}x, {said}", *recipes], table)
 
 
 def main() -> None:
@@ -271,6 +277,7 @@ def main() -> None:
     parser.add_argument("--study", choices=tuple(OURS), default="cifar")
     parser.add_argument("--methods", help="run only these in this sitting, comma separated")
     parser.add_argument("--budgets", default="none,short", help="of none, short, long; comma separated")
+    parser.add_argument("--trials", default="short", help="budgets of which recipes are tried; short ones choose")
     parser.add_argument("--speedups", type=float, nargs="+", default=[2.0, 4.0])
     parser.add_argument("--networks", type=int, default=3, help="test networks, up to 6")
     parser.add_argument("--held-out", type=int, default=2, help="networks for the choice of recipes, up to 3")

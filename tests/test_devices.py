@@ -221,6 +221,16 @@ class TestNetworks:
         assert all(parameter.device == place for parameter in result.module.parameters())
         assert result.speedup >= 1.5
 
+    def test_least_squares_and_their_criteria_work_where_the_network_lies(self, place):
+        net, task, recipe = moved(cnn(), place), images(place), gs.metanet.FineTune(epochs=1, distill=1.0)
+        parts = {"residual": True, "rescale": True}
+        result = gs.metanet.prune(
+            net, None, task, speedup=1.5, criterion="obs-fisher", reconstruct=parts, fine_tune=recipe
+        )
+        assert all(parameter.device == place for parameter in result.module.parameters())
+        fewer = gs.metanet.prune_weights(net, None, task, pattern="2:4", reconstruct=True, fine_tune=recipe)
+        assert all(parameter.device == place for parameter in fewer.module.parameters())
+
     @pytest.mark.parametrize("objective", sorted(gs.metanet.OBJECTIVES))
     def test_a_metanetwork_learns_there(self, place, objective):
         net, task = moved(cnn(), place), images(place)

@@ -217,7 +217,7 @@ class _Examples:
             with outputs_of(self.model, () if self.distill is None else self.distill.attention) as seen:
                 outputs = self.task.forward(self.model, batch.inputs)
             loss = self.task.loss(outputs, batch.targets)
-            self._last = {"inputs": batch.inputs, "targets": batch.targets, "outputs": outputs.detach()}
+            self._last = {"inputs": batch.inputs, "targets": batch.targets, "outputs": _detached(outputs)}
             if self.distill is not None:
                 loss = loss + self._taught(self.distill, outputs, seen, batch)
             yield loss
@@ -249,6 +249,11 @@ class _Examples:
     def generators(self) -> list[torch.Generator]:
         loaders = (part for part in self.task.parts.values() if isinstance(part, torch.utils.data.DataLoader))
         return [loader.generator for loader in loaders if loader.generator is not None]
+
+
+def _detached(value: Any) -> Any:
+    """Tensors without their history; a model may return several while it trains."""
+    return pytree.tree_map(lambda part: part.detach() if isinstance(part, Tensor) else part, value)
 
 
 def in_words(name: str, value: Any) -> str:

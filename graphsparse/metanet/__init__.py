@@ -16,7 +16,7 @@ from graphsparse.metanet.channels import (
     refit_weights,
     shrink,
 )
-from graphsparse.metanet.fine_tuning import TRIALS, FineTune, Trial, Tuning, tune
+from graphsparse.metanet.fine_tuning import FineTune
 from graphsparse.metanet.foresight import (
     Extrapolation,
     Foresight,
@@ -51,6 +51,7 @@ from graphsparse.metanet.learn import (
 from graphsparse.metanet.metanetwork import MetaNetwork
 from graphsparse.metanet.pruning import PruneResult, prune
 from graphsparse.metanet.shipped import pretrained
+from graphsparse.metanet.tuning import TRIALS, Trial, Tuning, tune
 from graphsparse.metanet.weights import WeightsResult, prune_weights
 
 __all__ = [

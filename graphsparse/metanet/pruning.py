@@ -220,7 +220,8 @@ def prune(
             ``prepare``, first, then group-l2), a name registered in ``CRITERIA``, or "module:function" of your own.
         distribution, min_keep, round_to, keep_layers, reconstruct: see `Selection`.
         fine_tune: the training at the end; None is what won for least squares (see docs/metanet.md): 4 epochs from a
-            rate of 0.02 with at most 32 examples a step; where a loader makes the batches, ``FineTune()``.
+            rate of 0.02 with at most 32 examples a step, distilling ``net`` where outputs are classes; a loader keeps
+            its batches, and a rate of 0.05.
         prepare: the training before channels are chosen (``mode="change"`` and "sparse-learning").
         example_inputs: as for `NetworkGraph.from_module`; None takes one example of the training part.
         seed: of random choices and of fine-tuning.

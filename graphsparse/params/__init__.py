@@ -4,8 +4,9 @@ from graphsparse.params.attach import L0Projection, Projection
 from graphsparse.params.counting import count, prunable, weights_kept
 from graphsparse.params.distribution import DISTRIBUTIONS, Distribution, allot, plain_distribution
 from graphsparse.params.grains import GRAINS, Blocks, Coupled, Elements, Grain, Modules, Rows, Spanning
+from graphsparse.params.layered import LayeredNet, graph_figures, layered_network
 from graphsparse.params.mask_files import load_masks, masks_of, save_masks, to_torch_prune_
-from graphsparse.params.mask_graphs import LayeredNet, graph_figures, graph_of_masks, layered_network, masks_from_graph
+from graphsparse.params.mask_graphs import graph_of_masks, masks_from_graph
 from graphsparse.params.patterns import L0, Claim, Fixed, Groups, NofM, Pattern, UnitMap, Units, stays
 from graphsparse.params.penalties import PENALTIES, Pool
 from graphsparse.params.project import project_groups_, project_l0_, project_mask, project_nm_

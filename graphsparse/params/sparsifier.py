@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvTransposeNd
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
@@ -17,14 +16,15 @@ from graphsparse.params.counting import Which
 from graphsparse.params.distribution import Distribution
 from graphsparse.params.grains import Grain, Spanning
 from graphsparse.params.joint import Joint, check_finite
-from graphsparse.params.masked import homes
 from graphsparse.params.memory import check_apart
 from graphsparse.params.patterns.n_of_m import NofM
 from graphsparse.params.reparametrized import check_plain, check_unpruned
 from graphsparse.params.rules import DropGrow, Rule
+from graphsparse.params.scaled import scale_
 from graphsparse.params.schedule import Schedule, Stages
 from graphsparse.params.scores import Score
 from graphsparse.params.scores.evidence import momentary
+from graphsparse.params.state import check_state
 from graphsparse.params.tensors import check_tensor, count_kept
 from graphsparse.registry import one_of
 
@@ -256,30 +256,12 @@ class Sparsifier:
         Raises:
             ValueError: for the state of other settings or parameters; nothing is loaded then.
         """
-        theirs = state.get("settings")
-        if not isinstance(theirs, Mapping):
-            raise ValueError("the state of a sparsifier has 'settings', masks and counters")
-        for key in dict.fromkeys([*self._settings, *theirs]):
-            if theirs.get(key) != self._settings.get(key):
-                raise ValueError(
-                    f"the state has {key} = {theirs.get(key)!r}, this sparsifier {self._settings.get(key)!r}"
-                )
-        missing = [key for key in (*_PLAIN, *_TENSORS) if key not in state]
-        if missing:
-            raise ValueError(f"the state of a sparsifier has {missing[0]!r}, too")
+        self._joint.follow()
+        check_state(state, self._settings, {part: getattr(self._joint, part) for part in _TENSORS}, _PLAIN)
         if state["finished"] and not self._finished:
             raise ValueError(
                 "the state is that of a finished sparsifier; load the finished model, there is no more to do"
             )
-        self._joint.follow()
-        for part in _TENSORS:
-            own = getattr(self._joint, part)
-            if own.keys() != state[part].keys():
-                raise ValueError(f"the state's {part} belong to other parameters: {list(state[part])[:5]}")
-            for name, tensor in own.items():
-                saved = state[part][name]
-                if not isinstance(saved, Tensor) or saved.shape != tensor.shape or saved.dtype != tensor.dtype:
-                    raise ValueError(f"the state's {part} of {name!r} is no {tensor.dtype} of shape {[*tensor.shape]}")
         if state["begun"]:
             self._begin()
         with torch.no_grad():
@@ -311,7 +293,7 @@ class Sparsifier:
         self._joint.churn = 0  # nothing was there before
         if self.init:
             for name, parameter in self.parameters.items():
-                _scale(parameter, self._joint.masks[name], _transposed(self._joint.model, parameter))
+                scale_(self._joint.model, parameter, self._joint.masks[name])
         self._begun = True
 
     @torch.no_grad()
@@ -355,31 +337,6 @@ class Sparsifier:
             "schedule": described(joint.schedule),
             "rule": described(self.rule),
         }
-
-
-def _scale(parameter: nn.Parameter, mask: Tensor, groups: int | None) -> None:
-    """Multiply each output's kept weights by the root of fan-in over kept fan-in; without any it stays.
-
-    Args:
-        parameter: outputs come first, ``[out, in, ...]``.
-        mask: of its shape.
-        groups: those of a transposed convolution, whose inputs come first, ``[in, out / groups, ...]``; else None.
-    """
-    if groups is None:
-        kept, fan_in = mask.reshape(len(mask), -1).sum(1), mask[0].numel()
-        sides = (-1, *[1] * (parameter.dim() - 1))
-    else:
-        each = len(mask) // groups
-        parts = mask.reshape(groups, each, mask.shape[1], -1)
-        kept, fan_in = parts.sum((1, 3)).repeat_interleave(each, 0), each * parts.shape[3]
-        sides = (*mask.shape[:2], *[1] * (parameter.dim() - 2))
-    parameter.mul_((fan_in / kept.clamp(min=1).to(parameter.dtype)).sqrt().view(sides))
-
-
-def _transposed(model: nn.Module, parameter: nn.Parameter) -> int | None:
-    """Groups of the transposed convolution that holds a parameter, if one does."""
-    layers = [module for module, _ in homes(model, parameter)]
-    return next((layer.groups for layer in layers if isinstance(layer, _ConvTransposeNd)), None)
 
 
 def _skipped(optimizer: Optimizer) -> bool:

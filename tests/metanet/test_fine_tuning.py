@@ -230,11 +230,16 @@ def test_trials_see_equally_many_images():
 
 
 def test_without_a_recipe_prune_takes_the_one_that_won():
-    """At most 32 examples a step, fewer where the task has fewer, and a loader's own batches."""
+    """At most 32 examples a step, fewer where the task has fewer; a loader's own batches; classes are distilled."""
     train, val, test = parts()
     loader = DataLoader(TensorDataset(*train), batch_size=16)
-    tasks = {16: task_of(), 32: Task(train, val, test, batch_size=64), None: Task(loader, val, test)}
-    for size, task in tasks.items():
-        recipe = FineTune() if size is None else FineTune(4, 0.02, batch_size=size)
+    values = [(x, functional.one_hot(y, 3).float()) for x, y in (train, val, test)]
+    cases = [
+        (task_of(), FineTune(4, 0.02, batch_size=16, distill=1.0)),
+        (Task(train, val, test, batch_size=64), FineTune(4, 0.02, batch_size=32, distill=1.0)),
+        (Task(loader, val, test), FineTune(distill=1.0)),
+        (Task(*values, loss=functional.mse_loss, metric=never_better()), FineTune(4, 0.02, batch_size=32)),
+    ]
+    for task, recipe in cases:
         asked, given = (prune(net_of(), None, task, speedup=2, fine_tune=how) for how in (None, recipe))
-        assert same_bits(asked.module.state_dict(), given.module.state_dict()), size
+        assert same_bits(asked.module.state_dict(), given.module.state_dict()), recipe

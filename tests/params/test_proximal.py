@@ -68,6 +68,7 @@ def test_l1_is_soft_thresholding_whatever_is_cut_together() -> None:
 
 
 def one_step(rule: Proximal, **options: object) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(0)
     layer = nn.Linear(40, 50, bias=False)
     before = layer.weight.detach().clone()
     optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)

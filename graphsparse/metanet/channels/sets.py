@@ -35,6 +35,7 @@ class Channels:
             prunable.
         layers: for each group, the layers (numbers of ``layer_names``) that it spans.
         reasons: group -> why it is not prunable.
+        ends: the sets of each side of each weight, of which one at least stays.
     """
 
     set_of: Tensor
@@ -42,6 +43,7 @@ class Channels:
     prunable: Tensor
     layers: tuple[tuple[int, ...], ...]
     reasons: Mapping[int, str] = field(default_factory=dict)
+    ends: tuple[Tensor, ...] = ()
 
     @staticmethod
     def of(graph: NetworkGraph) -> Channels:
@@ -105,7 +107,19 @@ def _find(graph: NetworkGraph) -> Channels:
         free[group_of].to(device),
         tuple(tuple(found) for found in layers),
         reasons,
+        _ends(graph, set_of),
     )
+
+
+def _ends(graph: NetworkGraph, set_of: Tensor) -> tuple[Tensor, ...]:
+    """The sets of each side of each weight, each side of several sets once."""
+    found: dict[bytes, Tensor] = {}
+    for edges in graph.edges.values():
+        for start, stop in zip(edges.ptr, edges.ptr[1:], strict=False):
+            for end in (edges.src, edges.dst):
+                sets = torch.unique(set_of[end[start:stop]])
+                found[sets.numpy().tobytes()] = sets
+    return tuple(found.values())
 
 
 def _made(graph: NetworkGraph, first: int) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
@@ -158,10 +172,10 @@ def removal_order(
     for group in torch.unique(channels.group_of[channels.prunable]).tolist():
         members = torch.nonzero(channels.group_of == group)[:, 0].cpu()
         value = importance[members].double().cpu()
-        ranked = torch.argsort(value, stable=True)
+        ranked, free = _leaving_one(channels, members, torch.argsort(value, stable=True))
         relative = value if distribution == "raw" else _relative(value)
         width = len(members)
-        least = math.ceil(kept_count(min_keep, width) / round_to) * round_to
+        least = math.ceil(max(kept_count(min_keep, width), width - free) / round_to) * round_to
         left = width
         while left > least:
             after = (left - 1) // round_to * round_to
@@ -173,6 +187,32 @@ def removal_order(
             steps.append(members[gone])
             left = after
     return [steps[number] for *_, number in sorted(keys)]
+
+
+def _leaving_one(channels: Channels, members: Tensor, ranked: Tensor) -> tuple[Tensor, int]:
+    """The ranks of a group with those last that would leave a weight without inputs or outputs; how many may go.
+
+    Where channels are joined and then added, a group holds layers that share none of their channels.
+    """
+    place = torch.full((len(channels.group_of),), -1)
+    place[members] = torch.arange(len(members))
+    of_member: list[list[int]] = [[] for _ in members]
+    left: list[int] = []
+    for sets in channels.ends:
+        inside = place[sets]
+        if len(sets) < len(members) and bool((inside >= 0).all()):
+            for member in inside.tolist():
+                of_member[member].append(len(left))
+            left.append(len(sets))
+    goes, stays = [], []
+    for member in ranked.tolist():
+        if any(left[end] == 1 for end in of_member[member]):
+            stays.append(member)
+        else:
+            goes.append(member)
+            for end in of_member[member]:
+                left[end] -= 1
+    return torch.tensor([*goes, *stays]), len(goes)
 
 
 def keep_after(channels: Channels, steps: list[Tensor]) -> Tensor:

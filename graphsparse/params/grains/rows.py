@@ -39,8 +39,9 @@ class Rows(Grain):
 
     def pool(self, scores: Tensor) -> Tensor:
         """The norm of each slice."""
-        lines = scores.double().movedim(self.dim, 0)
-        norms: Tensor = torch.linalg.vector_norm(lines.reshape(len(lines), lines[:1].numel()), dim=1)
+        lines = scores.movedim(self.dim, 0)  # the double precision is that of the sum: no copy of the tensor
+        lines = lines.reshape(len(lines), lines[:1].numel())
+        norms: Tensor = torch.linalg.vector_norm(lines, dim=1, dtype=torch.float64)
         return norms
 
     def sums(self, values: Tensor) -> Tensor:

@@ -40,7 +40,9 @@ def _levels(slope: Tensor, at: Tensor, k: int) -> Tensor:
     breaks, order = torch.cat([at / slope, (at + 1) / slope]).sort()
     rise = torch.cat([slope, -slope])[order].cumsum(0)  # of the sum, after each break point
     sums = torch.cat([rise.new_zeros(1), (rise[:-1] * breaks.diff()).cumsum(0)])
-    piece = int(torch.searchsorted(sums, float(k), right=True)) - 1
+    blur = torch.finfo(sums.dtype).eps * len(sums) * float(slope.sum() * breaks[-1])  # of the sums
+    end = int(torch.searchsorted(sums, k - blur))  # the first break point with the sum: not one behind a flat piece
+    piece = max(end - 1, 0)
     rest = (k - sums[piece]) / rise[piece].clamp(min=torch.finfo(rise.dtype).tiny)
-    mu = torch.minimum(breaks[piece] + rest, breaks[min(piece + 1, len(breaks) - 1)])  # a flat piece ends there, too
+    mu = torch.minimum(breaks[piece] + rest, breaks[end])
     return (mu * slope - at).clamp(0, 1)

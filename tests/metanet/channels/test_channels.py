@@ -230,3 +230,28 @@ def test_gradients_flow_through_masked():
     masked(graph.with_values({(): values}), keep).edges[()].values.sum().backward()
     expected = (graph.edges[()].src != 3) & (graph.edges[()].dst != 3)
     assert torch.equal(values.grad[:, 0], expected.float())
+
+
+class JoinedAndAdded(nn.Module):
+    """Two layers side by side, added to a third: one group, though the two share no channel."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right, self.both = nn.Linear(4, 3), nn.Linear(4, 9), nn.Linear(4, 12)
+        self.last = nn.Linear(12, 2)
+
+    def forward(self, x):
+        return self.last(torch.cat([self.left(x), self.right(x)], 1) + self.both(x))
+
+
+def test_every_weight_keeps_an_end():
+    """The least important channels are all those of one layer."""
+    net = JoinedAndAdded()
+    graph = NetworkGraph.from_module(net, torch.zeros(1, 4))
+    channels = Channels.of(graph)
+    importance = torch.ones(len(channels.group_of))
+    left = channels.set_of[layer_nodes(graph, "left")]
+    importance[left] = 0.1
+    keep = keep_after(channels, removal_order(channels, importance, min_keep=0.1))
+    assert int(keep[layer_nodes(graph, "left")].sum()) == 1
+    assert int(keep[layer_nodes(graph, "both")].sum()) == 2  # ceil(0.1 * 12)
