@@ -35,7 +35,7 @@ class Channels:
             prunable.
         layers: for each group, the layers (numbers of ``layer_names``) that it spans.
         reasons: group -> why it is not prunable.
-        ends: the sets of each side of each weight, of which one at least stays.
+        ends: the sets of each side of each weight, and of each part of a split axis, of which one at least stays.
     """
 
     set_of: Tensor
@@ -112,14 +112,15 @@ def _find(graph: NetworkGraph) -> Channels:
 
 
 def _ends(graph: NetworkGraph, set_of: Tensor) -> tuple[Tensor, ...]:
-    """The sets of each side of each weight, each side of several sets once."""
-    found: dict[bytes, Tensor] = {}
-    for edges in graph.edges.values():
-        for start, stop in zip(edges.ptr, edges.ptr[1:], strict=False):
-            for end in (edges.src, edges.dst):
-                sets = torch.unique(set_of[end[start:stop]])
-                found[sets.numpy().tobytes()] = sets
-    return tuple(found.values())
+    """The sets of each side of each weight and of each part of a split axis, equal ones once."""
+    ends = [
+        end[start:stop]
+        for edges in graph.edges.values()
+        for start, stop in zip(edges.ptr, edges.ptr[1:], strict=False)
+        for end in (edges.src, edges.dst)
+    ]
+    found = (torch.unique(set_of[nodes]) for nodes in (*ends, *graph.parts))
+    return tuple({sets.numpy().tobytes(): sets for sets in found}.values())
 
 
 def _made(graph: NetworkGraph, first: int) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:

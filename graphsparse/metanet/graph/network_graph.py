@@ -243,6 +243,11 @@ class NetworkGraph:
         """Weights that are divided by their own norm."""
         return self._architecture.structure.normed
 
+    @property
+    def parts(self) -> tuple[Tensor, ...]:
+        """Nodes of the parts into which axes are split, of which one each has to stay."""
+        return self._architecture.structure.parts
+
     def _shapes(self) -> dict[str, torch.Size]:
         return {name: tensor.shape for name, tensor in tensors(self._shell).items()}
 

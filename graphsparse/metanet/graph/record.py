@@ -166,6 +166,7 @@ class Record:
     normed: set[int] = field(default_factory=set)  # weights (first elements) that are divided by their own norm
     queries: list[Tensor] = field(default_factory=list)  # [heads, width] of each attention
     heads: list[Tensor] = field(default_factory=list)  # queries and keys of which no module has the width as a number
+    parts: list[Tensor] = field(default_factory=list)  # ids of parts of an axis, of which one each stays
     made: list[Made] = field(default_factory=list)
     _parent: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     _soft: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from graphsparse.metanet.graph.record import EdgeBlock, Record, SlotEvent
 from graphsparse.metanet.graph.trace import Trace
-from graphsparse.metanet.graph.widths import tie_heads, tie_shapes
+from graphsparse.metanet.graph.widths import tie_heads, tie_shapes, tie_sums
 
 Kernel = tuple[int, ...]
 
@@ -70,6 +70,7 @@ class Structure:
     meets: tuple[tuple[str, Tensor, str, Tensor], ...]  # elements of a tensor that go with those of another
     normed: frozenset[str]  # weights that are divided by their own norm
     queries: tuple[Tensor, ...]  # [heads, width] of each attention
+    parts: tuple[Tensor, ...]  # nodes of parts of an axis, of which one each stays
     made: dict[str, tuple[tuple[torch.Size, Tensor], ...]]  # module -> shapes and nodes of what its operations made
 
 
@@ -121,6 +122,7 @@ def build(found: Trace) -> Structure:
         meets=tuple(_meets(record, starts)),
         normed=frozenset(starts[first] for first in record.normed if first in starts),
         queries=tuple(number[record.root(query)] for query in record.queries),
+        parts=tuple(nodes for part in record.parts if len(nodes := _used(record, number, part))),
         made=_made(record, number),
     )
 
@@ -131,6 +133,7 @@ def _tie(record: Record) -> None:
     none = torch.empty(2, 0, dtype=torch.int64)
     blocks = [pairs for kind, found in record.relations.items() if kind in COUPLING for pairs in found]
     coupled = record.root(torch.cat([none, *blocks], dim=1))
+    tie_sums(record, coupled, components)
     tie_shapes(record, coupled, components)
 
 

@@ -41,7 +41,7 @@ from graphsparse.metanet.graph.record import (
     nothing,
 )
 from graphsparse.metanet.graph.rules import RULES
-from graphsparse.metanet.graph.widths import tie_parts
+from graphsparse.metanet.graph.widths import tie_layers, tie_parts
 
 _RESHAPES = frozenset(("view", "reshape", "_unsafe_view", "unflatten", "pixel_shuffle", "pixel_unshuffle"))
 _PARTS = frozenset(
@@ -322,6 +322,8 @@ class _Interpreter:
             moved = move(self.record, name, target, args, kwargs)
             if name in _PARTS:
                 tie_parts(self.record, moved, bound)
+            elif name == "stack":
+                tie_layers(self.record, args[0])
             return moved
         if name in PASSES or torch.Tag.pointwise in target.tags:
             return self._pointwise(node, name, args, kwargs)

@@ -23,6 +23,7 @@ def tie_parts(record: Record, parts: Any, arguments: Mapping[str, Any]) -> None:
     lengths = [part.shape[axis] for part in found]
     sizes = arguments.get("split_size", arguments.get("split_sizes", arguments.get("chunks")))
     small = [collapse(part) for part in found]
+    record.parts += [part.reshape(-1) for part in small if part.shape[axis] == 1 or part.numel() > 1]
     if isinstance(sizes, int) and len(set(lengths)) > 1:
         if any(part.shape[axis] > 1 for part in small):
             for part in found:
@@ -32,6 +33,27 @@ def tie_parts(record: Record, parts: Any, arguments: Mapping[str, Any]) -> None:
         first = lengths.index(lengths[position])
         if first < position:
             record.tie(small[first], part)
+
+
+def tie_layers(record: Record, layers: Any) -> None:
+    """What is stacked has one shape, and so loses the same places."""
+    found = [collapse(part.tensor) for part in pytree.tree_leaves(layers) if isinstance(part, Ids)]
+    for part in found[1:]:
+        record.tie(found[0], part)
+
+
+def tie_sums(record: Record, coupled: Tensor, components: Components) -> None:
+    """A sum of channels that go together anyway (feature maps that were stacked) goes with them."""
+    pairs = record.root(torch.cat([coupled[:, :0], *record.relations.get("reduce", [])], dim=1))
+    pairs = pairs[:, (pairs >= 0).all(0)]
+    if pairs.shape[1]:
+        whole = components(torch.cat([coupled, *map(record.root, record.ties)], dim=1), record.count)
+        sums, which = torch.unique(pairs[1], return_inverse=True)
+        terms, none = whole[pairs[0]], torch.zeros(len(sums), dtype=torch.int64)
+        low = none.scatter_reduce(0, which, terms, "amin", include_self=False)
+        high = none.scatter_reduce(0, which, terms, "amax", include_self=False)
+        one = (low == high)[which]
+        record.tie(pairs[0][one], pairs[1][one])
 
 
 def tie_shapes(record: Record, coupled: Tensor, components: Components) -> None:

@@ -110,6 +110,19 @@ class Parts(nn.Module):
         return self.left(left.relu()) + self.right(right.tanh())
 
 
+class Stacked(nn.Module):
+    """Feature maps that are stacked and summed, as a decoder of an FPN does; a gate of one channel beside them."""
+
+    def __init__(self):
+        super().__init__()
+        self.width = 6
+        self.left, self.right, self.last = nn.Conv2d(3, 7, 3), nn.Conv2d(3, 6, 3), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x):
+        gate, left = self.left(x).split([1, self.width], 1)
+        return self.last(torch.stack([left, self.right(x)]).sum(0) * gate.sigmoid())
+
+
 class Shuffled(nn.Module):
     def __init__(self):
         super().__init__()
@@ -201,6 +214,7 @@ KINDS = {
     "c2f, chunk": (lambda: C2f(False), X2),
     "c2f, split": (lambda: C2f(True), X2),
     "split": (Parts, X1),
+    "stack": (Stacked, X2),
     "pixel shuffle": (Shuffled, X2),
     "spatial gate": (SpatialGate, X2),
     "bilinear": (Bilinear, X1),
