@@ -2,6 +2,7 @@
 
     python benchmarks/ceilings.py masks --study cifar    # the best of random masks by validation after an epoch
     python benchmarks/ceilings.py weights --study cifar  # a jump to the mean of what four epochs gave with other seeds
+    python benchmarks/ceilings.py kinds --study cifar    # what is foreseen of each kind of parameter, beside that mean
     python benchmarks/nowcast_page.py                    # the tables, with those of nowcast.py
 
 Networks, cuts and rows are those of nowcast.py: 4 times fewer FLOPs, least squares, one epoch. A row of the oracle of
@@ -27,7 +28,7 @@ from graphsparse.metanet.channels import count_flops, reconstruct, shrink
 from graphsparse.metanet.foresight import combined
 from graphsparse.metanet.jump import Recorder
 from graphsparse.metanet.learn.member import Member
-from graphsparse.metanet.learn.objectives import unexplained
+from graphsparse.metanet.learn.objectives import shares, unexplained
 
 RATES = (0.005, 0.02, 0.05)  # of the epoch after a jump to the mean
 
@@ -95,8 +96,8 @@ def weights(arguments: argparse.Namespace) -> None:
         start = NetworkGraph.from_module(cut, work.inputs)
         ends = [start.with_module(_after(work, cut, 100 + seed)) for seed in range(arguments.others)]
         others = [_mean([end for end in ends if end is not out]) for out in ends]
-        shares = [float(unexplained(start, guess, out)) for guess, out in zip(others, ends, strict=True)]
-        told = {"others": len(ends), "unexplained": {"0 -> 4": sum(shares) / len(shares)}}
+        missed = [float(unexplained(start, guess, out)) for guess, out in zip(others, ends, strict=True)]
+        told = {"others": len(ends), "unexplained": {"0 -> 4": sum(missed) / len(missed)}}
         for seed, rate in todo:
             small, landings = copy.deepcopy(cut), list[Landing]()
             row = {"study": arguments.study, "net": net, "method": f"ceiling at {rate}", "seed": seed, **told}
@@ -107,6 +108,27 @@ def weights(arguments: argparse.Namespace) -> None:
             row |= {"jumps": [list(each) for each in landings]}
             append_row(arguments.out, row | {"commit": about["commit"], "command": about["command"]})
             say(f"{net} ceiling {seed} at {rate}: {row['test']:.4f}, {told}")
+
+
+def kinds(arguments: argparse.Namespace) -> None:
+    """What is not foreseen of each kind of parameter: by a metanetwork (8 steps -> 4 epochs), and by the mean."""
+    work = Work(arguments.study, arguments.work)
+    about = provenance("nowcast")
+    metanet = work.metanet("nowcast", 0)
+    held_out = work.trajectories("held-out", 4).collect(work.networks("held-out"), work.blind, work.inputs)
+    cases = [each.case(8, 4) for each in held_out]
+    with torch.no_grad():
+        found = [shares(now, metanet(now, past=past), later) for now, past, later in cases]
+    cut = work.cut(work.networks("unseen", 1)[0], 0)
+    recalibrate(cut, work.blind)
+    start = NetworkGraph.from_module(cut, work.inputs)
+    ends = [start.with_module(_after(work, cut, 100 + seed)) for seed in range(arguments.others)]
+    best = [shares(start, _mean([end for end in ends if end is not out]), out) for out in ends]
+    for method, each in (("kinds: nowcast", found), ("kinds: mean of seeds", best)):
+        row = {"study": arguments.study, "net": -1, "method": method, "seed": 0}
+        row["unexplained"] = {str(key): sum(float(one[key]) for one in each) / len(each) for key in each[0]}
+        append_row(arguments.out, row | {"commit": about["commit"], "command": about["command"]})
+        say(f"{method}: {row['unexplained']}")
 
 
 def _after(work: Work, cut: Any, seed: int) -> Any:
@@ -129,7 +151,7 @@ def _mean(graphs: list[NetworkGraph]) -> NetworkGraph:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=("masks", "weights"))
+    parser.add_argument("action", choices=("masks", "weights", "kinds"))
     parser.add_argument("--study", choices=tuple(STUDIES), default="cifar")
     parser.add_argument("--nets", type=int, default=3, help="test networks in this sitting")
     parser.add_argument("--seeds", type=int, default=2, help="seeds of the epoch after a jump")
@@ -139,7 +161,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROWS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    {"masks": masks, "weights": weights}[arguments.action](arguments)
+    {"masks": masks, "weights": weights, "kinds": kinds}[arguments.action](arguments)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ def tabulate(arguments: argparse.Namespace) -> None:
         mine = [row for row in rows if row["study"] == study]
         found = [*of_methods(study, mine), *of_ceiling(study, mine)]
         summaries += found
-        parts += [text for text in (methods_table(study, found), masks_table(study, mine)) if text]
+        texts = (methods_table(study, found), kinds_table(study, mine), masks_table(study, mine))
+        parts += [text for text in texts if text]
     write_json(HERE / "results" / "nowcast.json", {**provenance("nowcast"), "summaries": summaries})
     begin, end = "<!-- nowcast tables -->", "<!-- end of nowcast tables -->"
     text = PAGE.read_text()
@@ -125,6 +126,17 @@ def methods_table(study: str, found: list[dict[str, Any]]) -> str:
 
 def _share(shares: dict[str, float] | None) -> str:
     return "-" if shares is None else f"{100 * shares.get('8 -> 4', shares['0 -> 4']):.0f} %"
+
+
+def kinds_table(study: str, rows: list[dict[str, Any]]) -> str:
+    """Markdown of what is not foreseen of each kind of parameter; empty without rows."""
+    found = {row["method"].split(": ")[1]: row["unexplained"] for row in rows if row["method"].startswith("kinds: ")}
+    if not found:
+        return ""
+    names = list(next(iter(found.values())))
+    lines = [[method, *(f"{100 * shares[name]:.0f} %" for name in names)] for method, shares in found.items()]
+    header = ["not foreseen", *(name.replace("()", "linear") for name in names)]
+    return f"### {study}: what is not foreseen, by kind of parameter\n\n{markdown(header, lines)}"
 
 
 def masks_table(study: str, rows: list[dict[str, Any]]) -> str:

@@ -17,7 +17,7 @@ from graphsparse.fit.call import joined, with_state
 from graphsparse.metanet.channels import batch_statistics, group_lasso, group_norm, reconstruct
 from graphsparse.metanet.features import tensor_scale
 from graphsparse.metanet.foresight import tensors_of, values_of
-from graphsparse.metanet.graph import NetworkGraph
+from graphsparse.metanet.graph import Kernel, NetworkGraph
 from graphsparse.metanet.learn.member import Member
 from graphsparse.metanet.learn.trajectories import Trajectories, Trajectory
 from graphsparse.metanet.metanetwork import MetaNetwork, Mode
@@ -223,7 +223,15 @@ def unexplained(
     Squares are taken in units of each tensor's scale now, and shares are averaged over kernel sizes and kinds of node
     features that change. With ``oldest`` it is a share of that change and the one from there to ``now`` together.
     """
-    shares = []
+    found = list(shares(now, foreseen, later, oldest).values())
+    return torch.stack(found).mean() if found else torch.zeros((), requires_grad=True)
+
+
+def shares(
+    now: NetworkGraph, foreseen: NetworkGraph, later: NetworkGraph, oldest: NetworkGraph | None = None
+) -> dict[Kernel | str, Tensor]:
+    """`unexplained` of each kernel size and kind of node features that changes."""
+    found: dict[Kernel | str, Tensor] = {}
     for key, _, number in tensors_of(now):
         before, guess, after = (values_of(graph, key) for graph in (now, foreseen, later))
         unit = tensor_scale(before, number).clamp(min=_LEAST_UNIT).unsqueeze(1)
@@ -231,8 +239,8 @@ def unexplained(
         if oldest is not None:
             change = change + ((before - values_of(oldest, key)) / unit).square().sum()
         if float(change) > 0:
-            shares.append(((guess - after) / unit).square().sum() / change)
-    return torch.stack(shares).mean() if shares else torch.zeros((), requires_grad=True)
+            found[key] = ((guess - after) / unit).square().sum() / change
+    return found
 
 
 def _check(name: str, entry: Any) -> type[Objective]:
