@@ -262,7 +262,7 @@ def _trials_of(rows: list[dict[str, Any]], study: str, budget: str, said: str) -
     if found:
         recipes = list(dict.fromkeys(itertools.chain(*found.values())))
         table = []
-        for method in (m for m in METHODS if m in found):
+        for method in (m for m in METHODS if len(found.get(m, ())) == len(recipes)):  # the others are on their way
             best = max(found[method].values())
             cells = [found[method].get(recipe) for recipe in recipes]
             shown = ["-" if v is None else f"**{100 * v:.1f}**" if v == best else f"{100 * v:.1f}" for v in cells]
