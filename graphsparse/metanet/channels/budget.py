@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import torch
@@ -221,21 +222,32 @@ def _first(low: int, high: int, reaches: Callable[[int], bool]) -> int:
     return low
 
 
+def weight_name(layer: nn.Module, path: str) -> str:
+    """The parameter that holds a layer's kernels, which a norm of weights may have put in the weight's place."""
+    names = ("weight", "weight_v", "weight_orig", *(f"parametrizations.weight.{n}" for n in ("original1", "original")))
+    own, shape = dict(layer.named_parameters()), layer.weight.shape
+    found = (name for name in names if name in own and own[name].shape == shape)
+    return f"{path}.".lstrip(".") + next(found, "weight")
+
+
 def _positions(module: nn.Module, inputs: tuple[Any, ...]) -> dict[str, list[int]]:
     """Weight name -> how often each of its kernels is applied in one pass, for each use."""
-    names = {id(parameter): name for name, parameter in reversed([*module.named_parameters(remove_duplicate=False)])}
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    first = {id(parameter): name for name, parameter in reversed(parameters.items())}  # of one that layers share
     found: dict[str, list[int]] = {}
 
-    def look(layer: Any, args: tuple[Tensor, ...], output: Tensor) -> None:
+    def look(path: str, layer: Any, args: tuple[Tensor, ...], output: Tensor) -> None:
         if isinstance(layer, nn.Linear):
             times = output.numel() // layer.out_features
         elif isinstance(layer, TRANSPOSED):
             times = args[0].numel() // layer.in_channels
         else:
             times = output.numel() // layer.out_channels
-        found.setdefault(names[id(layer.weight)], []).append(times)
+        name = weight_name(layer, path)
+        found.setdefault(first[id(parameters[name])] if name in parameters else name, []).append(times)
 
-    hooks = [layer.register_forward_hook(look) for layer in module.modules() if isinstance(layer, LAYERS)]
+    layers = [(path, layer) for path, layer in module.named_modules() if isinstance(layer, LAYERS)]
+    hooks = [layer.register_forward_hook(partial(look, path)) for path, layer in layers]
     try:
         with torch.no_grad(), evaluating(module):
             module(*inputs)

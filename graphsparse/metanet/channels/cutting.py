@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 from graphsparse.errors import TraceError
 from graphsparse.fit.measure import evaluating
 from graphsparse.metanet.channels.agreement import CutRunError, agree
-from graphsparse.metanet.channels.budget import LAYERS, TRANSPOSED, arguments
+from graphsparse.metanet.channels.budget import LAYERS, TRANSPOSED, arguments, weight_name
 from graphsparse.metanet.channels.numbers import Number, numbers_after
 from graphsparse.metanet.channels.sets import check_mask, masked
 from graphsparse.metanet.channels.slicing import Cut, ShrinkError, take
@@ -263,14 +263,6 @@ def initialise(module: nn.Module, inputs: tuple[Any, ...]) -> None:
 
 def _width(layer: nn.Module) -> int:
     return int(getattr(layer, "out_features", 0) or layer.out_channels)  # type: ignore[arg-type]
-
-
-def weight_name(layer: nn.Module, path: str) -> str:
-    """The parameter that holds a layer's kernels, which a norm of weights may have put in the weight's place."""
-    names = ("weight", "weight_v", "weight_orig", *(f"parametrizations.weight.{n}" for n in ("original1", "original")))
-    own, shape = dict(layer.named_parameters()), layer.weight.shape
-    found = (name for name in names if name in own and own[name].shape == shape)
-    return f"{path}.".lstrip(".") + next(found, "weight")
 
 
 def output_nodes(graph: NetworkGraph, layer: nn.Module, path: str) -> list[Tensor]:

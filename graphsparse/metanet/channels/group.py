@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from graphsparse.metanet.channels.budget import LAYERS
-from graphsparse.metanet.channels.cutting import output_nodes, weight_name
+from graphsparse.metanet.channels.budget import LAYERS, weight_name
+from graphsparse.metanet.channels.cutting import output_nodes
 from graphsparse.metanet.channels.sets import Channels
 from graphsparse.metanet.graph import NetworkGraph
 

@@ -180,7 +180,7 @@ def _meets(record: Record, starts: Mapping[int, str]) -> Iterable[tuple[str, Ten
 def _owners(index: Tensor, starts: Mapping[int, str]) -> Iterable[tuple[str, Tensor, int]]:
     """The tensors that element numbers belong to: name, which of them, number of its first element."""
     firsts = torch.tensor(sorted(starts))
-    owner = torch.searchsorted(firsts, index, right=True) - 1
+    owner = torch.searchsorted(firsts, index.contiguous(), right=True) - 1
     for which in torch.unique(owner).tolist():
         yield starts[int(firsts[which])], owner == which, int(firsts[which])
 

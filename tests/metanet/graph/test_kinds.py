@@ -9,6 +9,7 @@ from torch.nn.utils import parametrizations, spectral_norm, weight_norm
 
 from graphsparse.errors import TraceError
 from graphsparse.metanet import Channels, NetworkGraph, masked, shrink
+from graphsparse.metanet.channels import count_flops, flop_cost
 from graphsparse.metanet.channels.sets import keep_after, removal_order
 
 
@@ -246,6 +247,16 @@ def test_every_group_of_every_kind_is_cut(kind):
         if kind not in AVERAGES:
             torch.testing.assert_close(small(x), masked(graph, keep).to_module()(x), rtol=1e-4, atol=1e-5)
     small.train()(x).sum().backward()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_operations_of_every_kind_are_counted(kind):
+    make, x = KINDS[kind]
+    net = make().eval()
+    graph = NetworkGraph.from_module(net, x)
+    cost = flop_cost(graph, net, x)
+    assert cost.left(graph) == pytest.approx(count_flops(net, x))
+    assert all(bool(torch.isfinite(each).all()) for each in cost.per_edge.values())
 
 
 def test_a_transform_over_channels_holds_them():
