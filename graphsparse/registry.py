@@ -218,8 +218,12 @@ class Registry(Mapping[str, T], Generic[T]):
         if self._folder is None or self._half_imported(self._folder):
             return
         folder, self._folder = self._folder, None
-        for found in pkgutil.iter_modules(importlib.import_module(folder).__path__):
-            importlib.import_module(f"{folder}.{found.name}")
+        try:
+            for found in pkgutil.iter_modules(importlib.import_module(folder).__path__):
+                importlib.import_module(f"{folder}.{found.name}")
+        except BaseException:
+            self._folder = folder  # what could not be imported is no reason to lack it for ever
+            raise
 
     @staticmethod
     def _half_imported(folder: str) -> bool:

@@ -81,6 +81,15 @@ def channels(record: Record, ids: Tensor, axis: int) -> Tensor:
     return record.pin(filled(record, settle(record, ids, others)).reshape(-1))
 
 
+def biased(record: Record, ids: Tensor, bias: Value | None, axis: int) -> Ids:
+    """Lay a bias on the channels along an axis."""
+    if isinstance(bias, Elements):
+        record.lay("bias", ("bias", bias, channels(record, ids, axis)))
+    elif isinstance(bias, Ids):
+        raise UncoveredError("its bias is computed from activations")
+    return Ids(ids)
+
+
 def filled(record: Record, ids: Tensor) -> Tensor:
     """The ids with a fresh soft one for each element that had none."""
     small = record.root(collapse(ids))

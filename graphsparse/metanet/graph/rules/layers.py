@@ -10,6 +10,7 @@ from torch import Tensor
 
 from graphsparse.metanet.graph.id_algebra import (
     activation,
+    biased,
     channels,
     computed,
     contract,
@@ -43,15 +44,6 @@ def linear(record: Record, input: Value, weight: Value, bias: Value | None = Non
     rows = ids.unsqueeze(0) if ids.dim() == 1 else ids
     out = contract(record, rows, weight, (1, 0))
     return biased(record, out.squeeze(0) if ids.dim() == 1 else out, bias, -1)
-
-
-def biased(record: Record, ids: Tensor, bias: Value | None, axis: int) -> Ids:
-    """Lay a bias on the channels along an axis."""
-    if isinstance(bias, Elements):
-        record.lay("bias", ("bias", bias, channels(record, ids, axis)))
-    elif isinstance(bias, Ids):
-        raise UncoveredError("its bias is computed from activations")
-    return Ids(ids)
 
 
 @rule("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")

@@ -6,10 +6,9 @@ from typing import Any
 
 import torch
 
-from graphsparse.metanet.graph.id_algebra import activation, channels, settle, uniform
+from graphsparse.metanet.graph.id_algebra import activation, biased, channels, settle, uniform
 from graphsparse.metanet.graph.record import Elements, Ids, Record, UncoveredError, Value
 from graphsparse.metanet.graph.rules import rule
-from graphsparse.metanet.graph.rules.layers import biased
 
 _KINDS = ("fft", "ifft", "rfft", "irfft", "hfft", "ihfft")
 
