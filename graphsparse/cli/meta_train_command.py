@@ -18,7 +18,7 @@ from graphsparse.cli.options import Device, Tensorboard
     examples=(
         "graphsparse meta train --zoo runs/zoo --out runs/metanet.safetensors",
         "graphsparse meta train --zoo runs/zoo --objective group-norm --epochs 32",
-        "graphsparse meta train --zoo runs/zoo --objective nowcast --trajectories 200 --out runs/nowcast.safetensors",
+        "graphsparse meta train --objective nowcast --out ahead.safetensors",
     ),
     writes="out",
 )

@@ -226,7 +226,8 @@ def cut(module: nn.Module, kept: Mapping[str, Sequence[int]], example_inputs: Te
         graph = NetworkGraph.from_module(module, inputs)
     except TraceError as error:
         raise ShrinkError(f"this {type(module).__name__} cannot be traced, and so not be cut: {error}") from error
-    layers, keep = dict(module.named_modules()), torch.ones(graph.num_nodes, dtype=torch.bool)
+    layers = dict(module.named_modules())
+    keep = torch.ones(graph.num_nodes, dtype=torch.bool, device=graph.layer.device)
     for name, stay in kept.items():
         nodes = _nodes_of(graph, layers.get(name), name)
         if not len(nodes):
@@ -236,7 +237,7 @@ def cut(module: nn.Module, kept: Mapping[str, Sequence[int]], example_inputs: Te
             raise ShrinkError(f"layer '{name}' has {width} channels: the kept ones must be some of them, once each")
         gone = torch.ones(width, dtype=torch.bool)
         gone[list(stay)] = False
-        keep[nodes[..., gone]] = False
+        keep[nodes[..., gone].to(keep.device)] = False
     try:
         check_mask(graph, keep)
     except ValueError as error:
