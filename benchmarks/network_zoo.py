@@ -34,7 +34,6 @@ NAMES: dict[str, dict[str, str]] = {
         "ESPNetv2": "espnetv2_wd2",
         "Darknet": "darknet_tiny",
         "Inception": "bninception",
-        "U-Net": "unet_cubes",
         "Light segmentation": "fastscnn_cityscapes cgnet_cityscapes dabnet_cityscapes",
     },
     "timm": {
@@ -148,7 +147,7 @@ def _pytorchcv(kind: str) -> Made:
     provider = importlib.import_module("pytorchcv.model_provider")
     size: Any = (3, 32, 32) if "cifar" in kind else (3, SIDE, SIDE)
     options: dict[str, Any] = {}
-    if "cityscapes" in kind or kind == "unet_cubes":
+    if "cityscapes" in kind:
         size = (3, 96, 96)
         options = {"in_size": (96, 96)}
     elif "cifar" not in kind:
