@@ -64,6 +64,7 @@ NAMES: dict[str, dict[str, str]] = {
         "Recurrent": "sequencer2d_s",
         "NFNet": "nf_resnet26",
         "Xception": "xception41",
+        "Large": "resnet50 convnext_tiny vit_base_patch16_224 efficientnet_b0",
     },
     "torchvision": {
         "AlexNet": "alexnet",
