@@ -8,6 +8,7 @@ from fractions import Fraction
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 from torch_geometric.data import Data
 from torch_geometric.nn import GATConv, GatedGraphConv, GCNConv, SGConv
 from typer.testing import CliRunner
@@ -177,17 +178,18 @@ def test_where_units_cannot_be_cut_out_zeros_stay_and_are_explained(blocks):
 
 
 def test_models_that_cannot_be_followed_are_refused_in_a_sentence_before_training(blocks):
-    class Recurrent(nn.Module):
+    class Conditional(nn.Module):
         def __init__(self):
             super().__init__()
-            self.conv, self.out = GatedGraphConv(8, 2), nn.Linear(8, 4)
+            self.conv, self.experts = GCNConv(4, 8), nn.Parameter(torch.rand(8, 4 * 8))
 
         def forward(self, x, edge_index):
-            return self.out(self.conv(x, edge_index))
+            x = self.conv(x, edge_index)
+            return functional.linear(x, (x.mean(0) @ self.experts).view(4, 8))  # a weight of activations
 
     settings = SETTINGS | {"epochs": 10**8}
-    with pytest.raises(TraceError, match=r"hidden units of Recurrent cannot be found: .*Take pattern='weights'"):
-        gs.find_ticket(Recurrent(), blocks, **settings)
+    with pytest.raises(TraceError, match=r"hidden units of Conditional cannot be found: .*Take pattern='weights'"):
+        gs.find_ticket(Conditional(), blocks, **settings)
     with pytest.raises(ValueError, match="SGConv has no hidden units that could go"):
         gs.find_ticket(SGConv(4, 4), blocks, **settings)
     with pytest.raises(ValueError, match=r"one unit of each of 1 layers has 13 of 76 weights.*keep at least"):
@@ -198,6 +200,24 @@ def test_models_that_cannot_be_followed_are_refused_in_a_sentence_before_trainin
         gs.find_ticket(GCN(4, 8, 4), blocks, **settings, weight_distribution="erk")
     with pytest.raises(ValueError, match="denoise exchanges weights one by one"):
         gs.find_ticket(GCN(4, 8, 4), blocks, method="denoise", **settings)
+
+
+def test_units_of_gated_recurrent_layers_go_together(blocks):
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.out = GatedGraphConv(8, 2), nn.Linear(8, 4)
+
+        def forward(self, x, edge_index):
+            return self.out(self.conv(x, edge_index))
+
+    net = Recurrent()
+    ticket = gs.find_ticket(net, blocks, **SETTINGS | {"weight_keep": 0.6})
+    ticket.verify(blocks, model=net)
+    masks = ticket.weight_masks
+    rows = masks["conv.rnn.weight_hh"].view(3, 8, 8)
+    assert bool((rows == rows[0]).all())  # the three gates of a unit stay or go as one
+    assert ticket.metrics["num_units_kept"] < ticket.metrics["num_units"]
 
 
 def test_a_finder_that_keeps_parts_of_units_is_found_out(blocks):
