@@ -227,7 +227,7 @@ def page() -> None:
     said = ", ".join(f"{key}: {count}" for key, count in counts.items())
     reasons = [f"- `{name}`: {_reason(rows[name])}" for name in catalogue() if name in rows and _reason(rows[name])]
     found = [f"Of {counts['networks']} networks of {counts['families']} families: {said}.", "", *lines, ""]
-    found += ["### What fell short", "", *(reasons or ["Nothing."])]
+    found += ["## What fell short", "", *(reasons or ["Nothing."])]
     before, _, rest = PAGE.read_text().partition(MARK + "\n")
     _, end, after = rest.partition("<!-- end -->")
     PAGE.write_text(before + MARK + "\n\n" + "\n".join(found) + "\n\n" + end + after)
