@@ -10,6 +10,9 @@ from numba import njit
 
 from graphsparse.edges.approximate_cholesky import solve
 
+_NO_INTS, _NO_FLOATS = np.empty(0, np.int64), np.empty(0)
+NO_FACTOR = _NO_INTS, _NO_INTS, _NO_INTS, _NO_FLOATS, _NO_FLOATS  # for the diagonal as the preconditioner
+
 
 @njit(nogil=True, cache=True)
 def signed_flows(low: Any, high: Any, root: Any, turn: Any, words: Any, first: int, out: Any) -> None:
@@ -44,54 +47,6 @@ def laplacian_times(indptr: Any, heads: Any, weight: Any, diagonal: Any, x: Any,
 
 @njit(nogil=True, cache=True)
 def conjugate_gradients(
-    indptr: Any, heads: Any, weight: Any, diagonal: Any, residual: Any, tolerance: float, most: int, solution: Any
-) -> int:
-    """Solve ``L z = y`` for the columns ``[n, b]`` of ``residual``, which starts as y and is used up.
-
-    Conjugate gradients with a Jacobi preconditioner; the vectors of a step are read once for all that it does with
-    them. Returns the number of iterations, or -1 where not all columns came to the tolerance after ``most``. L is
-    singular, but the columns lie in its range.
-    """
-    nodes, columns = residual.shape
-    direction, flow = np.empty((nodes, columns)), np.empty((nodes, columns))
-    energy, norms, dots, goal = np.zeros(columns), np.zeros(columns), np.empty(columns), np.empty(columns)
-    step, turn = np.empty(columns), np.empty(columns)
-    for u in range(nodes):
-        for j in range(columns):
-            direction[u, j] = residual[u, j] / diagonal[u]
-            energy[j] += residual[u, j] * direction[u, j]
-            norms[j] += residual[u, j] * residual[u, j]
-            solution[u, j] = 0.0
-    for j in range(columns):
-        goal[j] = tolerance * tolerance * norms[j]
-    for done in range(most):
-        if (norms <= goal).all():
-            return done
-        laplacian_times(indptr, heads, weight, diagonal, direction, flow, dots)
-        for j in range(columns):
-            step[j] = energy[j] / dots[j] if dots[j] > 0 else 0.0
-            turn[j] = energy[j]
-            energy[j] = 0.0
-            norms[j] = 0.0
-        for u in range(nodes):
-            inverse = 1.0 / diagonal[u]
-            for j in range(columns):
-                solution[u, j] += step[j] * direction[u, j]
-                left = residual[u, j] - step[j] * flow[u, j]
-                residual[u, j] = left
-                norms[j] += left * left
-                energy[j] += left * left * inverse
-        for j in range(columns):
-            turn[j] = energy[j] / turn[j] if turn[j] > 0 else 0.0
-        for u in range(nodes):
-            inverse = 1.0 / diagonal[u]
-            for j in range(columns):
-                direction[u, j] = turn[j] * direction[u, j] + residual[u, j] * inverse
-    return most if (norms <= goal).all() else -1
-
-
-@njit(nogil=True, cache=True)
-def factored_gradients(
     indptr: Any,
     heads: Any,
     weight: Any,
@@ -102,13 +57,23 @@ def factored_gradients(
     most: int,
     solution: Any,
 ) -> int:
-    """Do what `conjugate_gradients` does, with an approximate Cholesky factor as the preconditioner."""
+    """Solve ``L z = y`` for the columns ``[n, b]`` of ``residual``, which starts as y and is used up.
+
+    The preconditioner is an approximate Cholesky factor, or the diagonal where ``factor`` is `NO_FACTOR`. The vectors
+    of a step are read once for all that it does with them. Returns the number of iterations, or -1 where not all
+    columns came to the tolerance after ``most``. L is singular, but the columns lie in its range.
+    """
     nodes, columns = residual.shape
-    direction, flow = residual.copy(), np.empty((nodes, columns))
     order, start, rows, shares, pivot = factor
-    solve(order, start, rows, shares, pivot, direction)
+    factored = len(order) > 0
+    direction, flow = np.empty((nodes, columns)), np.empty((nodes, columns))
     energy, norms, dots, goal = np.zeros(columns), np.zeros(columns), np.empty(columns), np.empty(columns)
     step, turn = np.empty(columns), np.empty(columns)
+    for u in range(nodes):
+        for j in range(columns):
+            direction[u, j] = residual[u, j] if factored else residual[u, j] / diagonal[u]
+    if factored:
+        solve(order, start, rows, shares, pivot, direction)
     for u in range(nodes):
         for j in range(columns):
             energy[j] += residual[u, j] * direction[u, j]
@@ -126,16 +91,20 @@ def factored_gradients(
             energy[j] = 0.0
             norms[j] = 0.0
         for u in range(nodes):
+            scale = 1.0 if factored else 1.0 / diagonal[u]
             for j in range(columns):
                 solution[u, j] += step[j] * direction[u, j]
                 left = residual[u, j] - step[j] * flow[u, j]
                 residual[u, j] = left
-                flow[u, j] = left
+                flow[u, j] = left * scale  # the preconditioned residual, or what it is made of
                 norms[j] += left * left
-        solve(order, start, rows, shares, pivot, flow)
-        for u in range(nodes):
-            for j in range(columns):
-                energy[j] += residual[u, j] * flow[u, j]
+                energy[j] += left * left * scale
+        if factored:
+            solve(order, start, rows, shares, pivot, flow)
+            energy[:] = 0.0
+            for u in range(nodes):
+                for j in range(columns):
+                    energy[j] += residual[u, j] * flow[u, j]
         for j in range(columns):
             turn[j] = energy[j] / turn[j] if turn[j] > 0 else 0.0
         for u in range(nodes):

@@ -260,31 +260,29 @@ def _iteration(block: _Block, matrix: tuple[Any, ...], tolerance: float) -> Call
     system, and their operations are counted.
     """
     from graphsparse.edges.approximate_cholesky import factorise
-    from graphsparse.edges.resistance_kernels import conjugate_gradients, factored_gradients
+    from graphsparse.edges.resistance_kernels import NO_FACTOR, conjugate_gradients
 
     n, most = block.num_nodes, ITERATIONS * block.num_nodes
     trial = np.zeros((n, 1))
     trial[0], trial[-1] = 1.0, -1.0
 
-    def by_diagonal(columns: Floats, most: int, potential: Floats) -> int:
-        return int(conjugate_gradients(*matrix, columns, tolerance, most, potential))
+    def iterations(factor: tuple[Any, ...], columns: Floats, most: int, potential: Floats) -> int:
+        return int(conjugate_gradients(*matrix, factor, columns, tolerance, most, potential))
 
-    method = by_diagonal
-    if by_diagonal(trial.copy(), min(FEW, most), np.empty_like(trial)) < 0:
+    def tried(factor: tuple[Any, ...], most: int) -> int:
+        return iterations(factor, trial.copy(), most, np.empty_like(trial))
+
+    chosen = NO_FACTOR
+    if tried(NO_FACTOR, min(FEW, most)) < 0:
         factor = factorise(n, block.low, block.high, block.conductance, 0)
-
-        def by_factor(columns: Floats, most: int, potential: Floats) -> int:
-            return int(factored_gradients(*matrix, factor, columns, tolerance, most, potential))
-
         plain = len(matrix[2]) + VECTORS * n  # operations of an iteration on a column
-        with_factor = by_factor(trial.copy(), most, np.empty_like(trial)) * (1 + (2 * len(factor[2]) + n) / plain)
-        allowed = most if with_factor < 0 else math.ceil(with_factor)
-        if by_diagonal(trial.copy(), allowed, np.empty_like(trial)) < 0:
-            method = by_factor
+        with_factor = tried(factor, most) * (1 + (2 * len(factor[2]) + n) / plain)
+        if tried(NO_FACTOR, most if with_factor < 0 else math.ceil(with_factor)) < 0:
+            chosen = factor
 
     def iterate(columns: Floats) -> Floats:
         potential = np.empty_like(columns)
-        if method(columns, most, potential) < 0:
+        if iterations(chosen, columns, most, potential) < 0:
             raise GraphsparseError(
                 f"conjugate gradients did not reach the tolerance {tolerance}; raise it, or exact_up_to"
             )
