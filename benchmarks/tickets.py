@@ -59,7 +59,7 @@ def declared(rows: Sequence[Mapping[str, Any]]) -> str:
     """The tests of the declared family, each with its p value before and after Holm's correction for all of them."""
     lines = []
     for one in outcomes(rows):
-        difference = "-" if one["mean"] is None else _difference(one, *shown_as("accuracy"))
+        difference = "-" if one["mean"] is None else _difference(one, *shown_as(maximize=True))
         p, corrected = ("-" if one["p"] is None else _p(one[name]) for name in ("p", "p_holm"))
         lines.append([one["dataset"], str(one["level"]), f"{one['ours']} - {one['theirs']}", difference, p, corrected])
     note = (
@@ -83,7 +83,7 @@ def summary(found: Iterable[Mapping[str, Any]]) -> str:
         methods = {method["method"]: method for method in verdict["methods"]}
         if not {OURS, THEIRS} <= set(methods):
             continue
-        scale, digits = shown_as(verdict["metric"])
+        scale, digits = shown_as(verdict["maximize"])
         line = [f"{setting['dataset']}, {setting['model']} {setting['hidden']}, {setting['protocol']}"]
         line.append(interval(verdict["dense"]["test"], verdict["dense"]["test_ci95"], scale=scale, digits=digits))
         for level in (10, 20):

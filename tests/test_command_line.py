@@ -463,12 +463,12 @@ def test_quick_takes_fewer_seeds(need, tmp_path):
 
 
 def test_a_ticket_says_how_it_stands_beside_the_dense_model():
-    worse = Standing.of("accuracy", [0.91, 0.92, 0.90], [0.86, 0.865, 0.85], maximize=True)
+    worse = Standing.of([0.91, 0.92, 0.90], [0.86, 0.865, 0.85], maximize=True)
     assert worse.is_below
     assert "5.17 ± 0.72 points below the dense model (paired over 3 seeds); what may help" in worse.sentence
-    same = Standing.of("accuracy", [0.91, 0.92, 0.90], [0.92, 0.91, 0.89], maximize=True)
+    same = Standing.of([0.91, 0.92, 0.90], [0.92, 0.91, 0.89], maximize=True)
     assert not same.is_below
     assert same.sentence.endswith("no difference is shown")
-    error = Standing.of("rmse", [1.0, 1.1], [1.3, 1.4], maximize=False)
+    error = Standing.of([1.0, 1.1], [1.3, 1.4], maximize=False)
     assert error.is_below
     assert "0.300 ± 0.000 above the dense model" in error.sentence

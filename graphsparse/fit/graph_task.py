@@ -98,7 +98,12 @@ class GraphTask(MessageTask):
 
     @classmethod
     def of(
-        cls: type[GraphTask], data: Any, *, protocol: str | None = None, split: int = 0, metric: str | None = None
+        cls: type[GraphTask],
+        data: Any,
+        *,
+        protocol: str | None = None,
+        split: int = 0,
+        metric: str | Metric | None = None,
     ) -> GraphTask:
         if protocol is not None and spelling(protocol, [cls.protocol]) is None:
             raise ValueError(f"test graphs are never seen in training: the protocol is inductive, got {protocol!r}")

@@ -116,7 +116,12 @@ class LinkTask(MessageTask):
 
     @classmethod
     def of(
-        cls: type[LinkTask], data: Any, *, protocol: str | None = None, split: int = 0, metric: str | None = None
+        cls: type[LinkTask],
+        data: Any,
+        *,
+        protocol: str | None = None,
+        split: int = 0,
+        metric: str | Metric | None = None,
     ) -> LinkTask:
         if protocol is not None and spelling(protocol, [cls.protocol]) is None:
             raise ValueError(f"links are predicted between known nodes: the protocol is transductive, got {protocol!r}")

@@ -19,6 +19,7 @@ from graphsparse.fit.edge_data import EdgeData
 from graphsparse.fit.edge_probe import check_edge_data
 from graphsparse.fit.graph_call import Arguments, GraphCall
 from graphsparse.fit.measure import device_of, evaluating
+from graphsparse.fit.metrics import Metric
 from graphsparse.fit.task import BaseTask
 from graphsparse.fit.union import find_arcs
 
@@ -52,7 +53,9 @@ class MessageTask(BaseTask):
 
     @classmethod
     @abstractmethod
-    def of(cls: type[T], data: Any, *, protocol: str | None = None, split: int = 0, metric: str | None = None) -> T:
+    def of(
+        cls: type[T], data: Any, *, protocol: str | None = None, split: int = 0, metric: str | Metric | None = None
+    ) -> T:
         """The task on `data`; None stands for its usual protocol, and for the metric that the data names.
 
         Raises:

@@ -98,7 +98,12 @@ class NodeTask(MessageTask):
 
     @classmethod
     def of(
-        cls: type[NodeTask], data: Any, *, protocol: str | None = None, split: int = 0, metric: str | None = None
+        cls: type[NodeTask],
+        data: Any,
+        *,
+        protocol: str | None = None,
+        split: int = 0,
+        metric: str | Metric | None = None,
     ) -> NodeTask:
         return cls(data, protocol=cast(Protocol, protocol or "transductive"), split=split, metric=metric)
 

@@ -6,9 +6,13 @@ from graphsparse.report.parts import Cell, figure
 from graphsparse.report.tables import interval
 
 
-def shown_as(metric: str) -> tuple[int, int]:
-    """The factor that a metric is shown with, and its decimals: an error as it is, everything else in per cent."""
-    return (1, 3) if metric == "rmse" else (100, 1)
+def shown_as(maximize: bool) -> tuple[int, int]:
+    """The factor that a metric is shown with, and its decimals: an error as it is, everything else in per cent.
+
+    Args:
+        maximize: whether larger is better; where smaller is, the metric is an error.
+    """
+    return (100, 1) if maximize else (1, 3)
 
 
 class Unit:
@@ -21,11 +25,13 @@ class Unit:
     Example:
         >>> Unit("accuracy").words, Unit("accuracy").text(0.81234)
         ('test accuracy, %', '81.23 %')
+        >>> Unit("mae", maximize=False).words, Unit("mae", maximize=False).text(0.81234)
+        ('test mae', '0.812')
     """
 
     def __init__(self, metric: str, maximize: bool = True) -> None:
         self.metric, self.maximize = metric, maximize
-        self.scale, self.digits = shown_as(metric)
+        self.scale, self.digits = shown_as(maximize)
         self.digits = max(self.digits, 2)
         self.words = f"test {metric}" + (", %" if self.scale == 100 else "")
         self.points = "points" if self.scale == 100 else metric

@@ -52,7 +52,7 @@ def unit_sheet(ticket: Ticket) -> Sheet:
 def ticket_blocks(ticket: Ticket) -> list[Block]:
     """What a notebook shows of a ticket."""
     found = ticket.metrics
-    unit = Unit(found["metric"])
+    unit = Unit(found["metric"], ticket.config.get("direction") != "min")
     rows: list[list[Cell | str]] = [
         [unit.words, unit.cell(found["dense_test"]), unit.cell(found["test"])],
         ["edges kept, %", figure(1.0, scale=100), figure(found["edges_kept"], scale=100)],

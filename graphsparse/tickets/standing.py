@@ -23,19 +23,19 @@ class Standing:
         below: mean difference, dense minus ticket where larger is better, else ticket minus dense: above 0 is worse.
         half_width: of its 95 % interval; NaN of one seed.
         pairs: seeds.
-        metric: its name.
+        maximize: whether larger is better.
     """
 
     below: float
     half_width: float
     pairs: int
-    metric: str
+    maximize: bool
 
     @staticmethod
-    def of(metric: str, dense: Sequence[float], sparse: Sequence[float], *, maximize: bool) -> Standing:
+    def of(dense: Sequence[float], sparse: Sequence[float], *, maximize: bool) -> Standing:
         """Of the figures of the same seeds in the same order."""
         found = paired_difference(*((dense, sparse) if maximize else (sparse, dense)))
-        return Standing(found.mean, found.half_width, found.pairs, metric)
+        return Standing(found.mean, found.half_width, found.pairs, maximize)
 
     @property
     def is_below(self) -> bool:
@@ -47,7 +47,7 @@ class Standing:
         """In words, with what may help where the tickets are worse.
 
         Example:
-            >>> Standing.of("accuracy", [0.911], [0.856], maximize=True).sentence[:69]
+            >>> Standing.of([0.911], [0.856], maximize=True).sentence[:69]
             'the ticket is 5.50 points below the dense model (one seed, which cann'
         """
         who, seeds = ("the ticket is", "one seed, which cannot tell chance from loss")
@@ -62,11 +62,11 @@ class Standing:
     @property
     def distance(self) -> str:
         """Such as ``"5.50 ± 0.31 points below"``."""
-        scale, unit, digits = (1.0, "", 3) if self.metric == "rmse" else (100.0, " points", 2)
+        scale, unit, digits = (100.0, " points", 2) if self.maximize else (1.0, "", 3)
         text = f"{scale * abs(self.below):.{digits}f}"
         if not math.isnan(self.half_width):
             text += f" ± {scale * self.half_width:.{digits}f}"
-        worse, better = ("above", "below") if self.metric == "rmse" else ("below", "above")
+        worse, better = ("below", "above") if self.maximize else ("above", "below")
         return f"{text}{unit} {worse if self.below > 0 else better}"
 
     def figures(self) -> dict[str, Any]:

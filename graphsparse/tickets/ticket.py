@@ -6,6 +6,7 @@ import copy
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -96,7 +97,7 @@ class Ticket:
         """
         figures = self.metrics
         maximize = self.config.get("direction") != "min"
-        return Standing.of(figures["metric"], [figures["dense_test"]], [figures["test"]], maximize=maximize)
+        return Standing.of([figures["dense_test"]], [figures["test"]], maximize=maximize)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the ticket beside the dense model, and the weights kept of each tensor."""
@@ -374,9 +375,11 @@ class Ticket:
         kind = self.config.get("kind", "node")
         if self.config.get("task") != kind:
             raise TicketError("the ticket was found with a task of the caller's own: pass it as task=")
-        task = task_class(kind).of(
-            data, protocol=self.config["protocol"], split=self.config["split"], metric=self.metrics["metric"]
-        )
+        make = partial(task_class(kind).of, data, protocol=self.config["protocol"], split=self.config["split"])
+        own, name = data.get("metric"), self.metrics["metric"]
+        task = make(metric=name if own is None else own)
+        if task.metric.name != name:  # a metric of the caller's own is found by the data alone
+            task = make(metric=name)
         try:
             batches = Batches.of_config(self.config)
         except (TypeError, ValueError) as error:

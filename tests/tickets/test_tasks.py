@@ -13,7 +13,7 @@ from torch_geometric.utils import to_undirected
 import graphsparse as gs
 from graphsparse.data import join_graphs
 from graphsparse.errors import TicketError
-from graphsparse.fit import GraphTask, LinkTask, NodeTask
+from graphsparse.fit import GraphTask, LinkTask, Metric, NodeTask
 from graphsparse.tickets import Problem, Training, best_on_validation, make_ticket, sparsest_within, train_dense
 from graphsparse.tickets.canonical import graph_hash
 
@@ -356,3 +356,27 @@ def test_real_molecules(need, name, graphs):
     truth = torch.stack([task.dataset[int(number)].y.view(-1) for number in test])
     official = task.evaluator.eval({"y_true": truth, "y_pred": ticket.logits[test]})
     assert ticket.metrics["test"] == pytest.approx(official[task.metric], rel=1e-5)
+
+
+def test_a_metric_of_ones_own_that_is_an_error(molecules, tmp_path):
+    """It is no share, so no per cent; and the data that brings it is enough to verify."""
+
+    def distance(outputs, targets):
+        return float((outputs - targets).abs().mean())
+
+    molecules.y = molecules.y + 0.5
+    molecules.metric = Metric("mae", distance, maximize=False)
+    model = gs.nn.make_molecule_net("gin", 1, 8, seed=0)
+    ticket = gs.find_ticket(model, molecules, **FAST)
+    dense, sparse = ticket.metrics["dense_test"], ticket.metrics["test"]
+    worse = "above" if sparse > dense else "below"
+    assert ticket.standing.sentence.startswith(f"the ticket is {abs(sparse - dense):.3f} {worse} the dense model (one")
+    shown = ticket._repr_html_()
+    assert "test mae</th>" in shown
+    assert f"{dense:.3f}</td>" in shown
+    ticket.save(tmp_path)
+    assert gs.Ticket.load(tmp_path).verify(molecules, model=model)["test"] == pytest.approx(sparse, abs=1e-6)
+    molecules.metric = "rmse"
+    with pytest.raises(TicketError, match="the metric of graphs must be"):
+        ticket.verify(molecules)
+    assert ticket.verify(molecules, task=GraphTask(molecules, metric=Metric("mae", distance, maximize=False)))

@@ -171,7 +171,7 @@ MARKS = {"dense": "†", "random-erk": "*", RANDOM: "‡"}
 
 
 def _page(verdict: Verdict) -> str:
-    dense, (scale, digits) = verdict["dense"], shown_as(verdict["metric"])
+    dense, (scale, digits) = verdict["dense"], shown_as(verdict["maximize"])
     keeps = sorted({cell["keep"] for method in verdict["methods"] for cell in method["levels"]}, key=SPARSE.order)
     unit = f"test {verdict['metric']}" + (", %" if scale == 100 else "")
     rows = [["dense", *[interval(dense["test"], dense["test_ci95"], scale=scale, digits=digits)] * len(keeps), "", ""]]

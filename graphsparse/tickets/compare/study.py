@@ -260,7 +260,11 @@ class Study:
             shutil.rmtree(out / "checkpoints", ignore_errors=True)
         beside = [_label(method) for method in controls]
         console.print(
-            table(_title(self, summary), ["", "dense", "ticket", *beside], _rows(summary, *controls.values()))
+            table(
+                _title(self, summary),
+                ["", "dense", "ticket", *beside],
+                _rows(standing.maximize, summary, *controls.values()),
+            )
         )
         say(console, f"{standing.sentence[:1].upper()}{standing.sentence[1:]}.")
         if self.compile:
@@ -293,7 +297,7 @@ def _at_the_end(levels: Levels, keeps: Step | None) -> dict[int, Ticket]:
 def _standing(tickets: Mapping[int, Ticket]) -> Standing:
     first = next(iter(tickets.values()))
     dense, sparse = ([each.metrics[name] for each in tickets.values()] for name in ("dense_test", "test"))
-    return Standing.of(first.metrics["metric"], dense, sparse, maximize=first.config.get("direction") != "min")
+    return Standing.of(dense, sparse, maximize=first.config.get("direction") != "min")
 
 
 def _stable(*summaries: Mapping[str, Any]) -> bool:
@@ -302,7 +306,7 @@ def _stable(*summaries: Mapping[str, Any]) -> bool:
     return all(half is None or math.isnan(half) or half <= mean / 4 for mean, half in figures)
 
 
-def _rows(summary: Mapping[str, Any], *controls: Mapping[str, Any]) -> list[list[str]]:
+def _rows(maximize: bool, summary: Mapping[str, Any], *controls: Mapping[str, Any]) -> list[list[str]]:
     def row(label: str, dense: str, sparse: str, **style: Any) -> list[str]:
         def cell(found: Mapping[str, Any], key: str) -> str:
             return interval(found[key], found[f"{key}_ci95"], **style)
@@ -311,11 +315,7 @@ def _rows(summary: Mapping[str, Any], *controls: Mapping[str, Any]) -> list[list
         return [label, first, *(cell(found, sparse) for found in (summary, *controls))]
 
     percent = {"scale": 100.0, "digits": 2}
-    metric, unit = summary["metric"], percent
-    if metric == "rmse":
-        unit = {"digits": 3}
-    else:
-        metric += " (%)"
+    metric, unit = (f"{summary['metric']} (%)", percent) if maximize else (summary["metric"], {"digits": 3})
     rows = [
         row(f"test {metric}", "dense_test", "test", **unit),
         row(f"validation {metric}", "dense_val", "val", **unit),

@@ -61,7 +61,7 @@ def pages(found: Sequence[Mapping[str, Any]]) -> str:
 
 def _page(verdict: Mapping[str, Any]) -> str:
     setting, dense = verdict["setting"], verdict["dense"]
-    scale, digits = shown_as(verdict["metric"])
+    scale, digits = shown_as(verdict["maximize"])
     features = "" if setting["features"] == "raw" else f", {setting['features']} features"
     splits = "" if setting["split"] is None else f", {setting['split']} splits"
     title = f"### {setting['dataset']}, {setting['model']} {setting['hidden']}, {setting['protocol']}{features}{splits}"
