@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from graphsparse.fit import FitResult
+from graphsparse.keep_rule import whole_number
 from graphsparse.params import plain_distribution
 from graphsparse.tickets.finders.masked import Kept, train_masked
 from graphsparse.tickets.finders.pairs import RemainingPairs
@@ -22,7 +23,7 @@ from graphsparse.tickets.finders.soft import MaskAdam, SoftMasks
 from graphsparse.tickets.finders.sparse_weights import distribution_of
 from graphsparse.tickets.finders.table import FINDERS
 from graphsparse.tickets.finders.ugs import UGS
-from graphsparse.tickets.problem import Found, Problem, unguarded
+from graphsparse.tickets.problem import Found, Problem, check_number, unguarded
 
 
 @FINDERS.register("denoise")
@@ -81,21 +82,29 @@ class Denoise:
     weight_penalty: float = 1e-4
 
     def __post_init__(self) -> None:
-        if self.interval < 1:
-            raise ValueError(f"interval must be a number of steps, at least 1, got {self.interval}")
+        whole_number(self.interval, "interval", least=1)
         for name in ("share", "until"):
-            if not 0 < getattr(self, name) <= 1:
+            check_number(getattr(self, name), name, "a share", above=0)
+            if getattr(self, name) > 1:
                 raise ValueError(f"{name} must lie in (0, 1], got {getattr(self, name)}")
+        for name in ("edge_penalty", "weight_penalty"):
+            check_number(getattr(self, name), name, "the weight of a penalty")
+
+    @property
+    def one_shot(self) -> UGS:
+        """Whose masks are cut."""
+        return UGS(edge_penalty=self.edge_penalty, weight_penalty=self.weight_penalty)
 
     def check(self, problem: Problem) -> None:
-        """Raise a ValueError for a pattern of weights that an exchange of single ones would break."""
+        """Raise a ValueError for a pattern of weights that an exchange of single ones would break; and as `UGS`."""
         if problem.training.pattern != "weights":
             pattern = problem.training.pattern
             raise ValueError(f"denoise exchanges weights one by one, which pattern={pattern!r} does not allow")
+        self.one_shot.check(problem)
 
     def __call__(self, problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
         """Find the ticket that keeps exactly these fractions."""
-        cut = UGS(edge_penalty=self.edge_penalty, weight_penalty=self.weight_penalty)
+        cut = self.one_shot
         course, whole, target = Course(cut, problem, dense), (Fraction(1), Fraction(1)), (edge_keep, weight_keep)
         stamp = f"denoise-{course.stamp}"
         noisy = cut.prune(course, f"{stamp}-one-shot", cut.start(course), whole, target)

@@ -21,13 +21,13 @@ from graphsparse.registry import one_of
 from graphsparse.tickets.finders.masked import Kept, chosen_weights, train_masked
 from graphsparse.tickets.finders.rounds import Course, Iterative, Keeps
 from graphsparse.tickets.finders.sparse_weights import distribution_of
-from graphsparse.tickets.finders.table import FINDERS, options_of
+from graphsparse.tickets.finders.table import FINDERS, EdgesByScore
 from graphsparse.tickets.problem import Found, Problem
 
 
 @FINDERS.register("imp")
 @dataclasses.dataclass(frozen=True)
-class IMP(Iterative):
+class IMP(EdgesByScore, Iterative):
     r"""Train, drop the weights that ended up smallest, rewind the others, repeat.
 
     Round r trains :math:`m^{(r)} \odot \theta_k` under the fixed mask and drops the share ``weight_step`` of the
@@ -76,13 +76,9 @@ class IMP(Iterative):
             raise ValueError(f"rewind must be an epoch, at least 0, got {self.rewind}")
         object.__setattr__(self, "also", one_of(self.also, "also", ("ap",), none=True))
 
-    @property
-    def takes(self) -> tuple[str, ...]:
-        """What it may be told of its edges: the rules, and the options of its score."""
-        return options_of(self.edges)
-
     def check(self, problem: Problem) -> None:
-        """Raise a ValueError for an epoch to rewind to that no training reaches."""
+        """Raise a ValueError for an epoch to rewind to that no training reaches, and what the score refuses."""
+        super().check(problem)
         if self.rewind > problem.training.epochs:
             raise ValueError(f"rewind={self.rewind} lies beyond the training of {problem.training.epochs} epochs")
         if self.also is None:

@@ -9,13 +9,13 @@ from graphsparse.fit import FitResult
 from graphsparse.params import project_mask
 from graphsparse.tickets.finders.masked import Kept, chosen_weights, pruned_in, train_masked
 from graphsparse.tickets.finders.sparse_weights import distribution_of
-from graphsparse.tickets.finders.table import FINDERS, options_of
+from graphsparse.tickets.finders.table import FINDERS, EdgesByScore
 from graphsparse.tickets.problem import Found, Problem
 
 
 @FINDERS.register("magnitude")
 @dataclass(frozen=True)
-class Magnitude:
+class Magnitude(EdgesByScore):
     r"""Keep the weights that are largest in the trained dense model, rewind them to theta0, train once.
 
     .. math:: m = [\,|\theta_i^{dense}| \text{ is among the } k \text{ largest of all weights}\,], \qquad
@@ -41,11 +41,6 @@ class Magnitude:
     """
 
     edges: str = "random"
-
-    @property
-    def takes(self) -> tuple[str, ...]:
-        """What it may be told of its edges: the rules, and the options of its score."""
-        return options_of(self.edges)
 
     def __call__(self, problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
         """Find the ticket that keeps exactly these fractions."""

@@ -19,13 +19,13 @@ from graphsparse.edges.score_table import SCORES, compute
 from graphsparse.edges.units import find_units
 from graphsparse.fit import FitResult
 from graphsparse.graphs.interop import EdgeList
-from graphsparse.keep_rule import kept_count
+from graphsparse.keep_rule import kept_count, whole_number
 from graphsparse.tickets.finders.masked import run_name
 from graphsparse.tickets.finders.one_shot import train_sparse
 from graphsparse.tickets.finders.pairs import RemainingPairs
-from graphsparse.tickets.finders.soft import MaskTask, SoftMasks
+from graphsparse.tickets.finders.soft import MaskTask, SoftMasks, check_reached
 from graphsparse.tickets.finders.table import FINDERS
-from graphsparse.tickets.problem import Found, Problem, unguarded
+from graphsparse.tickets.problem import Found, Problem, check_number, unguarded
 
 Ints = npt.NDArray[np.int64]
 
@@ -91,58 +91,70 @@ class Mixture:
     balance: float = 0.01
 
     def __post_init__(self) -> None:
+        if isinstance(self.criteria, str) or not self.criteria:
+            raise ValueError(f"criteria must list names of edge scores, got {self.criteria!r}")
         for name in self.criteria:
             SCORES.find(name)
-        if not 1 <= self.top <= 3 * len(self.criteria):
+        check_number(self.balance, "balance", "the weight of a penalty")
+        if not 1 <= whole_number(self.top, "top") <= 3 * len(self.criteria):
             raise ValueError(
                 f"top must lie in 1 ... {3 * len(self.criteria)}, the number of the experts, not {self.top}"
             )
 
     def __call__(self, problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
         """Find the ticket that keeps exactly these fractions."""
-        x = getattr(problem.data, "x", None)
-        if not isinstance(x, Tensor):
-            raise ValueError("mixture routes nodes by their features, and the data has no x")
         own = f"{'-'.join(self.criteria)}-{self.top}-{self.balance:g}"
-        pairs = RemainingPairs(problem, torch.ones(problem.data.edge_index.size(1), dtype=torch.bool))
-        shares = ((1 + edge_keep) / 2, edge_keep, edge_keep / 2)
-        inside = problem.task.seen_in_training.cpu()
-        seen = self._votes(problem, _part(pairs.graph, inside, x), shares, "training graph")
-        router = Router(x.size(1), seen.size, self.top)
-        soft = RoutedMasks(problem.fresh_model(), router, x.float(), inside, seen, pairs)
-        task = MaskTask(problem.task.with_positions(pairs.order), soft, Balance(self.balance))
+        soft, task = self._routed(problem, edge_keep)
         name = run_name(problem, f"mixture-{own}-{edge_keep}-router")
         result = problem.train(soft, task, name, distill=problem.teach(dense), optimizer=soft.adam)
-        edge_mask = self._cut(pairs, soft, x.float(), shares, edge_keep)
+        edge_mask = self._cut(problem, soft, edge_keep)
         found = train_sparse(problem, dense, edge_mask, weight_keep, f"mixture-{own}-{edge_keep}-{weight_keep}")
         return dataclasses.replace(found, seconds=result.seconds + found.result.seconds)
 
-    def _votes(self, problem: Problem, graph: EdgeList, shares: tuple[Fraction, ...], which: str) -> EdgeVotes:
+    def check(self, problem: Problem) -> None:
+        """Take one step with the router, so that what it cannot do with is told before anything is trained.
+
+        Raises:
+            ValueError: as said above.
+        """
+        check_reached(problem, *self._routed(problem, Fraction(1, 2)))
+
+    def _routed(self, problem: Problem, keep: Fraction) -> tuple[RoutedMasks, MaskTask]:
+        """The model with its router, and the task that both are trained on."""
+        x = getattr(problem.data, "x", None)
+        if not isinstance(x, Tensor):
+            raise ValueError("mixture routes nodes by their features, and the data has no x")
+        pairs = RemainingPairs(problem, torch.ones(problem.data.edge_index.size(1), dtype=torch.bool))
+        inside = problem.task.seen_in_training.cpu()
+        seen = self._votes(problem, _part(pairs.graph, inside, x), keep, "training graph")
+        router = Router(x.size(1), seen.size, self.top)
+        soft = RoutedMasks(problem.fresh_model(), router, x.float(), inside, seen, pairs)
+        return soft, MaskTask(problem.task.with_positions(pairs.order), soft, Balance(self.balance))
+
+    def _votes(self, problem: Problem, graph: EdgeList, keep: Fraction, which: str) -> EdgeVotes:
         """The experts' votes on a graph, whose scores are remembered for the next level."""
         name = f"mixture scores, {which}, {self.criteria}"
         if name not in problem.memory:
             problem.memory[name] = [compute(graph, criterion, seed=problem.seed) for criterion in self.criteria]
-        return EdgeVotes.of(graph, problem.memory[name], shares, problem.seed)
+        return EdgeVotes.of(graph, problem.memory[name], ((1 + keep) / 2, keep, keep / 2), problem.seed)
 
     @torch.no_grad()
-    def _cut(
-        self, pairs: RemainingPairs, soft: RoutedMasks, x: Tensor, shares: tuple[Fraction, ...], keep: Fraction
-    ) -> Tensor:
+    def _cut(self, problem: Problem, soft: RoutedMasks, keep: Fraction) -> Tensor:
         """The caller's edges ``[E]`` that are worth most: by rank among the seen, and among the rest."""
-        router = soft.router.cpu().eval()
+        router, pairs, x = soft.router.cpu().eval(), soft.pairs, problem.data.x.float()
         worth = torch.empty(len(pairs.units.low), dtype=torch.float64)
         learned = pairs.learned
         worth[learned] = _ranks(soft.votes.worth(router(x)), pairs.units.keys[learned.numpy()])
         if not bool(learned.all()):
             everywhere = torch.ones(x.size(0), dtype=torch.bool)
-            votes = self._votes(pairs.problem, _part(pairs.graph, everywhere, x), shares, "whole graph")
+            votes = self._votes(problem, _part(pairs.graph, everywhere, x), keep, "whole graph")
             rest = ~learned
             worth[rest] = _ranks(votes.worth(router(x))[rest], pairs.units.keys[rest.numpy()])
         scores = torch.zeros(pairs.edge_index.size(1), dtype=torch.float64)
         for positions in pairs.units.arcs:
             scores[torch.from_numpy(positions)] = worth
         edge_mask = torch.empty_like(pairs.kept)
-        edge_mask[pairs.order] = mask_edges(pairs.graph, scores, keep=keep, seed=pairs.problem.seed)
+        edge_mask[pairs.order] = mask_edges(pairs.graph, scores, keep=keep, seed=problem.seed)
         return edge_mask
 
 
@@ -238,6 +250,7 @@ class RoutedMasks(SoftMasks):
         pairs: the countable edges.
 
     Attributes:
+        pairs: the same.
         gates: of the training nodes ``[n, K]``, as the last forward pass had them.
     """
 
@@ -245,7 +258,7 @@ class RoutedMasks(SoftMasks):
         self, model: nn.Module, router: Router, x: Tensor, inside: Tensor, votes: EdgeVotes, pairs: RemainingPairs
     ) -> None:
         super().__init__(model, {}, torch.ones(len(votes.low)), pairs.graphs())
-        self.router, self.votes = router, votes
+        self.router, self.votes, self.pairs = router, votes, pairs
         self.nodes = inside.nonzero().view(-1)
         self.x = x[self.nodes]
         self.num_nodes = len(inside)

@@ -12,13 +12,13 @@ from graphsparse.fit import FitResult
 from graphsparse.params import L0Projection, Projection, project_mask, prunable
 from graphsparse.tickets.finders.masked import run_name
 from graphsparse.tickets.finders.sparse_weights import distribution_of, train_by_method
-from graphsparse.tickets.finders.table import FINDERS, options_of
+from graphsparse.tickets.finders.table import FINDERS, EdgesByScore
 from graphsparse.tickets.problem import Found, Problem
 from graphsparse.tickets.units import units_pattern
 from graphsparse.tickets.weights import L0
 
 
-class OneShot:
+class OneShot(EdgesByScore):
     r"""Prune the edges once by a score, then train the sparse model from theta0 on what is left.
 
     The sparse model minimises cross-entropy on the training nodes plus
@@ -35,21 +35,11 @@ class OneShot:
     any_weights = True
 
     def __init__(self, score: str | Callable[..., Tensor] = "teddy") -> None:
-        self.score = score
-
-    @property
-    def takes(self) -> tuple[str, ...]:
-        """What it may be told of its edges: the rules, and the options of its score."""
-        return options_of(self.score)
-
-    def check(self, problem: Problem) -> None:
-        """Score the edges once, so that what the score refuses is told before anything is trained."""
-        problem.edge_mask(self.score, Fraction(1, 2))
+        self.edges = score
 
     def __call__(self, problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
         """Find the ticket that keeps exactly these fractions."""
-        edge_mask = problem.edge_mask(self.score, edge_keep)
-        score = self.score
+        score, edge_mask = self.edges, problem.edge_mask(self.edges, edge_keep)
         name = score if isinstance(score, str) else getattr(score, "__name__", type(score).__name__)
         return train_sparse(problem, dense, edge_mask, weight_keep, f"{name}-{edge_keep}-{weight_keep}")
 

@@ -10,13 +10,13 @@ import torch
 from graphsparse.fit import FitResult
 from graphsparse.fit.rng import generator_for
 from graphsparse.tickets.finders.masked import Kept, chosen_weights, pruned_in, train_masked
-from graphsparse.tickets.finders.table import FINDERS, options_of
+from graphsparse.tickets.finders.table import FINDERS, EdgesByScore
 from graphsparse.tickets.problem import Found, Problem
 
 
 @FINDERS.register("random-weights")
 @dataclass(frozen=True)
-class RandomWeights:
+class RandomWeights(EdgesByScore):
     """Keep weights at random, over all tensors together, and train them from theta0; removed ones never return.
 
     The edges are chosen at random, too, by default: this is "random pruning" of edges and weights. (The method
@@ -37,11 +37,6 @@ class RandomWeights:
     """
 
     edges: str = "random"
-
-    @property
-    def takes(self) -> tuple[str, ...]:
-        """What it may be told of its edges: the rules, and the options of its score."""
-        return options_of(self.edges)
 
     def __call__(self, problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
         """Draw the ticket that keeps exactly these fractions; the seed is the problem's."""

@@ -71,12 +71,13 @@ class Reliance:
         return "reliance"
 
     def check(self, problem: Problem) -> None:
-        """Run the model without edges once, before anything is trained.
+        """Run the model with and without edges once, before anything is trained.
 
         Raises:
-            ValueError: if it cannot be.
+            ValueError: if it cannot be, or nothing tells what it says of each node.
         """
-        problem.check_without_edges("reliance")
+        problem.check_without_edges(self.named)
+        problem.task.node_outputs(problem.fresh_model())
 
     def __call__(self, problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
         """Find the ticket that keeps exactly these fractions."""
@@ -133,14 +134,25 @@ class RelianceBlind(Reliance):
         """What its checkpoints are called."""
         return "reliance-blind"
 
-    def edge_mask(self, problem: Problem, dense: FitResult, keep: Fraction) -> Tensor:
-        """The edges that stay, bool ``[E]``: exactly the fraction ``keep`` of them."""
-        task = problem.task
+    def check(self, problem: Problem) -> None:
+        """As in `Reliance`, once it is sure that unseen nodes have classes.
+
+        Raises:
+            ValueError: as said above.
+        """
+        self._check_unseen(problem.task)
+        super().check(problem)
+
+    def _check_unseen(self, task: MessageTask) -> None:
         if task.protocol == "inductive" and (task.kind != "node" or task.in_training() is task):
             raise ValueError(
                 "reliance-blind knows unseen nodes by the classes that their features say; an inductive "
                 f"{task.kind} task has none, so take reliance, which runs the dense model on the test graphs"
             )
+
+    def edge_mask(self, problem: Problem, dense: FitResult, keep: Fraction) -> Tensor:
+        """The edges that stay, bool ``[E]``: exactly the fraction ``keep`` of them."""
+        self._check_unseen(problem.task)
         return super().edge_mask(problem, dense, keep)
 
     def of_test_nodes(self, model: nn.Module, whole: MessageTask, training: MessageTask) -> tuple[Tensor, Tensor]:

@@ -16,8 +16,10 @@ from torch_geometric.nn import MessagePassing
 from graphsparse.fit import clear_graph_caches
 from graphsparse.fit.distill import Distill
 from graphsparse.fit.measure import device_of
+from graphsparse.fit.rng import preserved, seed_all
 from graphsparse.fit.task import BaseTask, Evaluation, Session
 from graphsparse.tickets.finders.soft_product import MaskedProducts
+from graphsparse.tickets.problem import Problem
 
 
 @dataclass(frozen=True)
@@ -235,6 +237,18 @@ class _MaskSession:
 
     def generators(self) -> list[torch.Generator]:
         return [*self.session.generators(), self.generator]
+
+
+def check_reached(problem: Problem, soft: SoftMasks, task: MaskTask) -> None:
+    """Take one step with soft masks, so that a model whose messages no mask fits is told before it is trained.
+
+    Raises:
+        ValueError: what the step says.
+    """
+    where = device_of(soft) if problem.training.device is None else torch.device(problem.training.device)
+    with preserved(where):
+        seed_all(problem.seed, where)
+        next(iter(task.start(soft.to(where), where).losses()))
 
 
 class MaskAdam:

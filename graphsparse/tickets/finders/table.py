@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
 from typing import Any
 
 from graphsparse.edges import SCORES, keep
 from graphsparse.edges.score_table import check_options
 from graphsparse.fit import MessageTask
 from graphsparse.registry import Registry
-from graphsparse.tickets.problem import Finder
+from graphsparse.tickets.problem import Finder, Problem
 
 EDGE_RULES = ("guard", "forest")
 
@@ -142,6 +143,21 @@ def options_of(score: str | Callable[..., Any]) -> tuple[str, ...]:
     else:
         own = list(inspect.signature(score).parameters)[1:]
     return (*EDGE_RULES, *(name for name in own if name != "seed"))
+
+
+class EdgesByScore:
+    """What finders share whose edges a score chooses; ``edges`` is its name, or a function of scores."""
+
+    edges: str | Callable[..., Any]
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """What it may be told of its edges: the rules, and the options of its score."""
+        return options_of(self.edges)
+
+    def check(self, problem: Problem) -> None:
+        """Score the edges once, so that what the score refuses is told before anything is trained."""
+        problem.edge_mask(self.edges, Fraction(1, 2))
 
 
 def check_batches(method: str, task: MessageTask) -> None:

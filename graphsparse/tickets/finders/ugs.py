@@ -9,12 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from graphsparse.fit.measure import device_of
-from graphsparse.fit.rng import generator_for, preserved, seed_all
+from graphsparse.fit.rng import generator_for
 from graphsparse.tickets.finders.masked import Kept, chosen_weights
 from graphsparse.tickets.finders.pairs import RemainingPairs
 from graphsparse.tickets.finders.rounds import Course, Iterative, Keeps
-from graphsparse.tickets.finders.soft import MaskAdam, MaskTask, Objective, SoftMasks
+from graphsparse.tickets.finders.soft import MaskAdam, MaskTask, Objective, SoftMasks, check_reached
 from graphsparse.tickets.finders.table import EDGE_RULES, FINDERS
 from graphsparse.tickets.problem import Problem, check_number
 
@@ -116,14 +115,9 @@ class UGS(Iterative):
         Raises:
             ValueError: as said above.
         """
-        everything = torch.ones(problem.data.edge_index.size(1), dtype=torch.bool)
-        pairs, model = RemainingPairs(problem, everything), problem.fresh_model()
-        where = device_of(model) if problem.training.device is None else torch.device(problem.training.device)
-        soft = SoftMasks(model, {}, pairs.start(NOISE), pairs.graphs()).to(where)
-        with preserved(where):
-            seed_all(problem.seed, where)
-            task = MaskTask(problem.task.with_positions(pairs.order), soft, self.objective)
-            next(iter(task.start(soft, where).losses()))
+        pairs = RemainingPairs(problem, torch.ones(problem.data.edge_index.size(1), dtype=torch.bool))
+        soft = SoftMasks(problem.fresh_model(), {}, pairs.start(NOISE), pairs.graphs())
+        check_reached(problem, soft, MaskTask(problem.task.with_positions(pairs.order), soft, self.objective))
 
     def prune(self, course: Course, name: str, kept: Kept, before: Keeps, target: Keeps) -> Kept:
         """Learn the masks of one round and cut the lowest."""

@@ -91,7 +91,19 @@ def test_an_interrupted_search_goes_on_to_the_same_masks(blocks, make_plain, tmp
     assert torch.equal(whole.result.logits, again.result.logits)
 
 
-@pytest.mark.parametrize("options", [{"interval": 0}, {"share": 0.0}, {"share": 1.5}, {"until": 0.0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"interval": 0},
+        {"interval": 2.5},
+        {"share": 0.0},
+        {"share": 1.5},
+        {"share": float("nan")},
+        {"until": 0.0},
+        {"edge_penalty": -1.0},
+        {"weight_penalty": float("inf")},
+    ],
+)
 def test_bad_options_get_one_sentence(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         Denoise(**options)

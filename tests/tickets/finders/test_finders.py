@@ -158,6 +158,34 @@ def test_an_edge_score_in_a_file_of_ones_own_is_a_one_shot_finder(blocks, make_p
         )
 
 
+def links_without_features(blocks) -> Data:
+    some = blocks.edge_index[:, :40]
+    judged = {f"{part}_{kind}_edge_index": some for part in ("val", "test") for kind in ("pos", "neg")}
+    names = {"task": "link", "metric": "hits@1", "num_nodes": 160}
+    return Data(edge_index=blocks.edge_index, train_pos_edge_index=some, **judged, **names)
+
+
+@pytest.mark.parametrize(
+    "finder", [OneShot("cosine"), Magnitude("cosine"), RandomWeights("cosine"), IMP(edges="cosine")]
+)
+def test_what_a_finder_s_own_score_needs_is_told_before_anything_is_trained(blocks, monkeypatch, finder):
+    monkeypatch.setattr("graphsparse.tickets.find.train_dense", lambda problem: pytest.fail("it was trained"))
+    links = links_without_features(blocks)
+    gs.tickets.register("own", finder)
+    try:
+        with pytest.raises(ValueError, match="cosine"):
+            gs.find_ticket(gs.nn.make_link_net("gcn", 160, 0, 4, seed=0), links, method="own", edge_keep=0.5, **FAST)
+    finally:
+        del FINDERS["own"]
+
+
+def test_mixture_needs_features_and_says_so_before_anything_is_trained(blocks, monkeypatch):
+    monkeypatch.setattr("graphsparse.tickets.find.train_dense", lambda problem: pytest.fail("it was trained"))
+    links = links_without_features(blocks)
+    with pytest.raises(ValueError, match="mixture routes nodes by their features, and the data has no x"):
+        gs.find_ticket(gs.nn.make_link_net("gcn", 160, 0, 4, seed=0), links, method="mixture", edge_keep=0.5, **FAST)
+
+
 @pytest.mark.parametrize(
     ("method", "options"), [("teddy", {"normalization": "nonsense"}), ("effective_resistance", {"tolerance": -1.0})]
 )
@@ -518,8 +546,10 @@ def test_bad_settings_get_one_clear_sentence(blocks, make_plain):
         IMP(rewind=5)(problem, train_dense(problem), *level_keeps(1))
 
 
-@pytest.mark.parametrize("method", ["ugs", "wd-glt"])
-def test_a_model_that_no_edge_mask_reaches_is_refused(blocks, method):
+@pytest.mark.parametrize("method", ["ugs", "wd-glt", "mixture", "denoise"])
+def test_a_model_that_no_edge_mask_reaches_is_refused_before_it_is_trained(blocks, method, monkeypatch):
+    monkeypatch.setattr("graphsparse.tickets.find.train_dense", lambda problem: pytest.fail("it was trained"))
+
     class Deaf(torch.nn.Module):
         def __init__(self):
             super().__init__()

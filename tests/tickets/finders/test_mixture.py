@@ -115,3 +115,12 @@ def test_bad_options_get_one_sentence(blocks, make_plain):
         Mixture(("jacard",))
     with pytest.raises(ValueError, match=r"top must lie in 1 ... 3, the number of the experts, not 4"):
         Mixture(("jaccard",), top=4)
+    for options, error, said in [
+        ({"criteria": "dspar"}, ValueError, "criteria must list names of edge scores, got 'dspar'"),
+        ({"criteria": ()}, ValueError, r"criteria must list names of edge scores, got \(\)"),
+        ({"top": 1.5}, ValueError, "top must be a whole number, got 1.5"),
+        ({"balance": -1.0}, ValueError, "balance is the weight of a penalty, at least 0"),
+        ({"balance": "much"}, TypeError, "balance is the weight of a penalty, a number, got str"),
+    ]:
+        with pytest.raises(error, match=said):
+            Mixture(**options)

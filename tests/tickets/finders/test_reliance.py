@@ -231,7 +231,7 @@ class Pooled(nn.Module):
         return self.out(global_mean_pool(self.last(self.early(x, edge_index), edge_index), batch))
 
 
-def test_states_of_graphs_need_a_layer_that_passes_messages():
+def test_states_of_graphs_need_a_layer_that_passes_messages(monkeypatch):
     data = Data(
         x=torch.rand(3, 4),
         edge_index=torch.zeros(2, 0, dtype=torch.long),
@@ -244,6 +244,17 @@ def test_states_of_graphs_need_a_layer_that_passes_messages():
     task = GraphTask(data, metric="rmse")
     with pytest.raises(ValueError, match="Pooled calls no MessagePassing layer"):
         task.node_outputs(Pooled(lambda: nn.Linear(4, 4)))
+    monkeypatch.setattr("graphsparse.tickets.find.train_dense", lambda problem: pytest.fail("it was trained"))
+    for method, layer, said in (
+        ("reliance", lambda: nn.Linear(4, 4), "Pooled calls no MessagePassing layer"),
+        (
+            "reliance-blind",
+            Sum,
+            "reliance-blind knows unseen nodes by the classes that their features say; an inductive",
+        ),
+    ):
+        with pytest.raises(ValueError, match=said):
+            gs.find_ticket(Pooled(layer), data, task=task, method=method, edge_keep=0.5)
 
 
 def test_on_cora_the_dense_model_recognises_the_graph_better_than_by_teddy(need):
