@@ -51,7 +51,8 @@ PASSES = _names(
     """
     softmax _softmax log_softmax _log_softmax softmin cumsum cumprod logcumsumexp relu6 selu celu rrelu silu mish
     hardswish hardsigmoid hardtanh softplus softshrink hardshrink tanhshrink gelu logsigmoid log_sigmoid
-    prelu_kernel tril triu masked_fill fill nan_to_num clip clamp feature_alpha_dropout local_response_norm
+    __and__ __or__ __xor__ prelu_kernel tril triu masked_fill fill nan_to_num clip clamp feature_alpha_dropout
+    local_response_norm
     """
 )
 _MOST_STORED = 2**22  # elements of a constant that are followed

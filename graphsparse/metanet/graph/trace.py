@@ -373,8 +373,14 @@ def _apply(function: Any, record: Record, name: str, overload: Any, bound: dict[
 
 
 def _bound(target: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
-    names = [argument.name for argument in target._schema.arguments]
-    return {**dict(zip(names, args, strict=False)), **kwargs}
+    """The arguments of an operation by name, those that it was not given as the schema has them."""
+    arguments = target._schema.arguments
+    given = {**dict(zip((argument.name for argument in arguments), args, strict=False)), **kwargs}
+    return {
+        argument.name: given.get(argument.name, argument.default_value)
+        for argument in arguments
+        if argument.name in given or argument.has_default_value()
+    }
 
 
 def _leaves(tree: Any) -> list[Any]:

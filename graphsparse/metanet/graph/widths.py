@@ -134,7 +134,7 @@ def sizes_after(ids: Tensor, shape: torch.Size, keep: Tensor) -> list[tuple[int,
         if ids.shape[axis] < size or size == 1:
             found.append((size, size))
             continue
-        rows = ids.movedim(axis, 0).flatten(1)
+        rows = ids.movedim(axis, 0).reshape(size, -1)
         stays = ((rows >= 0) & keep[rows.clamp(min=0)]).any(1) | (rows < 0).all(1)
         found.append((size, int(stays.sum())))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from graphsparse.metanet.graph.id_algebra import (
     filled,
     meet,
     mixed,
+    pointwise,
     reduced,
     relate_groups,
     settle,
@@ -217,19 +219,17 @@ def weight_norm(record: Record, name: str, v: Elements, g: Value, dim: int = 0) 
     return (found, Mixed(v.indices().flatten(1))) if name.endswith("interface") else found
 
 
-@rule("max", "min", "sort", "topk", "kthvalue", "median", "cummax", "cummin", "max_pool2d_with_indices")
+@rule("max", "min", "sort", "topk", "kthvalue", "median", "cummax", "cummin")
 def choice(record: Record, name: str, **arguments: Any) -> Any:
     """Values chosen along an axis of one channel; the places chosen depend on the data and name no node."""
     value, dim = arguments["self"], arguments.get("dim")
+    if "other" in arguments:  # the larger of two, place by place
+        return pointwise(record, name, [value, arguments["other"]], to_bool=False)
     if not isinstance(value, Ids):
         raise UncoveredError("a parameter is computed from parameters")
     ids = value.tensor
-    if name in ("max", "min") and isinstance(arguments.get("other"), Ids | Const):
-        return Ids(meet(record, ids, activation(record, arguments["other"]), "add"))
-    if name in ("max", "min") and dim is None:
-        return Ids(reduced(record, ids, range(ids.dim()), False))
     if dim is None:
-        raise UncoveredError("it chooses over the whole tensor")
+        return Ids(reduced(record, ids, range(ids.dim()), False))
     if name in ("max", "min", "kthvalue", "median"):
         out = reduced(record, ids, [dim], bool(arguments.get("keepdim", False)))
     else:
@@ -274,6 +274,7 @@ def index_put(record: Record, indices: Sequence[Value | None], values: Value, **
 
 @rule(
     *(f"{kind}_pool{n}d" for kind in ("avg", "max", "adaptive_avg", "adaptive_max", "lp") for n in (1, 2, 3)),
+    *(f"max_pool{n}d_with_indices" for n in (1, 2, 3)),
     "_adaptive_avg_pool2d",
     "upsample_nearest1d",
     "upsample_nearest2d",
@@ -285,15 +286,37 @@ def index_put(record: Record, indices: Sequence[Value | None], values: Value, **
     "_upsample_nearest_exact2d",
 )
 def resample(record: Record, name: str, overload: Any, **arguments: Any) -> Any:
-    """Pooling and interpolation: places change, channels stay."""
+    """Pooling and interpolation: places change, channels stay, and so do those of the indices that a pooling gives."""
     first = "self" if "self" in arguments else "input"
     ids = activation(record, arguments.pop(first))
     shapes = overload(torch.empty(ids.shape, device="meta"), **arguments)
-    spatial = int(name.removesuffix("d")[-1])
+    spatial = _spatial(name)
     kept = settle(record, ids, range(ids.dim() - spatial, ids.dim()))
     if isinstance(shapes, tuple):
         return tuple(Ids(kept.expand(part.shape)) for part in shapes)
     return Ids(kept.expand(shapes.shape))
+
+
+@rule("max_unpool2d", "max_unpool3d")
+def unpool(record: Record, name: str, indices: Value, output_size: Sequence[int], **arguments: Any) -> Ids:
+    """Values go back to where a pooling took its own: as many channels as that had."""
+    ids = activation(record, arguments["self"])
+    axis = ids.dim() - _spatial(name) - 1
+    source = channels(record, ids, axis)
+    record.tie(source, channels(record, activation(record, indices), axis))
+    return Ids(along(source, axis, torch.Size((*ids.shape[: axis + 1], *output_size))))
+
+
+def _spatial(name: str) -> int:
+    """How many axes of places an operation has, by its name."""
+    return int(re.findall("[123](?=d)", name)[0])
+
+
+@rule("cosine_similarity", "pairwise_distance")
+def comparison(record: Record, dim: int = -1, keepdim: bool = False, **arguments: Any) -> Ids:
+    """Two vectors meet channel by channel, and are summed up."""
+    met = pointwise(record, "mul", [arguments["x1"], arguments["x2"]], to_bool=False)
+    return Ids(reduced(record, activation(record, met), [dim], keepdim))
 
 
 @rule("glu")

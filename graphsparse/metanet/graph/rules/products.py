@@ -252,7 +252,9 @@ def _pair(record: Record, left: tuple[str, Value], right: tuple[str, Value], lat
     batch = [axis for axis in first if axis in second and axis in later]
     summed = [axis for axis in first if axis in second and axis not in later]
     rows, columns = ([axis for axis in own if axis not in other] for own, other in ((first, second), (second, first)))
-    sizes = dict(zip(first + second, (*a.shape, *b.shape), strict=True))
+    sizes = dict.fromkeys(first + second, 1)
+    for axis, size in zip(first + second, (*a.shape, *b.shape), strict=True):
+        sizes[axis] = max(sizes[axis], size)  # an axis of one is repeated
     if not summed:
         parts = [_laid_out(a, first, (batch, rows, []), sizes), _laid_out(b, second, (batch, [], columns), sizes)]
         out = activation(record, pointwise(record, "mul", parts, to_bool=False))
@@ -268,11 +270,12 @@ def _laid_out(value: Value, names: str, parts: tuple[list[str], ...], sizes: dic
     """The operand with its axes in the order of the parts: batch axes apart, each other part joined into one axis."""
     lead, *joined = parts
     shape = [sizes[axis] for axis in lead] + [int(torch.Size(sizes[axis] for axis in part).numel()) for part in joined]
-    order = [names.index(axis) for part in parts for axis in part]
+    axes = [axis for part in parts for axis in part]
+    order, full = [names.index(axis) for axis in axes], [sizes[axis] for axis in axes]
     if isinstance(value, Elements):
-        index = value.indices().permute(order).reshape(shape)
+        index = value.indices().permute(order).expand(full).reshape(shape)
         return Elements(value.start, index.shape, index)
     if isinstance(value, Mixed):
         raise UncoveredError("an activation meets what is computed from a whole parameter")
-    tensor = value.tensor.permute(order).reshape(shape)
+    tensor = value.tensor.permute(order).expand(full).reshape(shape)
     return Ids(tensor) if isinstance(value, Ids) else Const(tensor)
