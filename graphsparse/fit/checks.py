@@ -8,6 +8,52 @@ import torch
 from torch import Tensor
 
 
+def tensor_of(data: Any, name: str, lacking: str) -> Tensor:
+    """An attribute of the data that must be a tensor.
+
+    Raises:
+        ValueError: the data does not have it; `lacking` says so.
+        TypeError: it is something else, such as a numpy array or a list.
+    """
+    value = getattr(data, name, None)
+    if value is None:
+        raise ValueError(lacking)
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"data.{name} must be a tensor, got {type(value).__name__}: data.{name} = torch.as_tensor(data.{name})"
+        )
+    return value.detach()
+
+
+def mask_of(data: Any, part: str, size: int, row: str) -> Tensor:
+    """The boolean mask of ``"train"``, ``"val"`` or ``"test"``, over `size` nodes or graphs (`row`), of any shape.
+
+    Raises:
+        ValueError: the data has none.
+        TypeError: it is none; the sentence says what makes one of it.
+    """
+    name = f"{part}_mask"
+    mask = tensor_of(data, name, f"the data has no {name}: a {row} task needs train_mask, val_mask and test_mask")
+    if mask.dtype == torch.bool:
+        return mask
+    bits = mask.size(0) == size and not bool(((mask != 0) & (mask != 1)).any()) if mask.dim() else False
+    other = f"data.{name}.bool()" if bits else f"torch_geometric.utils.index_to_mask(data.{name}, {size})"
+    of = "" if bits else f" of the numbers of {row}s"
+    raise TypeError(f"{name} must be boolean, got {mask.dtype}: {other} makes one{of}")
+
+
+def check_rows(outputs: Any, number: int, what: str = "one row of outputs") -> Tensor:
+    """What a model returned, which must be a row for each of so many nodes [N, D].
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.size(0) != number:
+        got = list(outputs.shape) if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
+        raise ValueError(f"the model must return {what} for each of the {number} nodes, got {got}")
+    return outputs
+
+
 def check_features(x: Tensor) -> Tensor:
     """Node features as a dense, finite float tensor [N, F].
 

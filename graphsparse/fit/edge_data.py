@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch_geometric.data import Data
 
 from graphsparse.fit.checks import check_finite
 from graphsparse.hashing import tensor_hash
@@ -22,6 +23,7 @@ class EdgeData:
         edge_weight: one number an arc [E].
         edge_attr: features [E, ...].
         edge_type: the number of the relation that an arc belongs to [E], int64.
+        others: names of what else is there of numbers with a row for each arc, which no model gets.
 
     Example:
         >>> held = EdgeData(edge_type=torch.tensor([0, 2, 1]))
@@ -32,6 +34,7 @@ class EdgeData:
     edge_weight: Tensor | None = None
     edge_attr: Tensor | None = None
     edge_type: Tensor | None = None
+    others: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, data: Any, edge_index: Tensor) -> EdgeData:
@@ -48,7 +51,7 @@ class EdgeData:
         checks = {"edge_weight": _weights, "edge_attr": _features, "edge_type": _types}
         num_edges = edge_index.size(1)
         read = {name: checks[name](_dense(value), num_edges) for name, value in found.items()}
-        return cls(**{name: value.to(edge_index.device) for name, value in read.items()})
+        return cls(**{name: value.to(edge_index.device) for name, value in read.items()}, others=_others(data))
 
     def __bool__(self) -> bool:
         return bool(self.held())
@@ -62,17 +65,27 @@ class EdgeData:
 
     def take(self, positions: Tensor) -> EdgeData:
         """The rows at some positions [M], in their order."""
-        return EdgeData(
-            **{name: value.index_select(0, positions.to(value.device)) for name, value in self.held().items()}
-        )
+        return self._with({n: value.index_select(0, positions.to(value.device)) for n, value in self.held().items()})
 
     def to(self, device: torch.device | str) -> EdgeData:
         """The same on `device`."""
-        return EdgeData(**{name: value.to(device) for name, value in self.held().items()})
+        return self._with({name: value.to(device) for name, value in self.held().items()})
+
+    def _with(self, values: dict[str, Tensor]) -> EdgeData:
+        return EdgeData(values.get("edge_weight"), values.get("edge_attr"), values.get("edge_type"), self.others)
 
     def fingerprint(self) -> dict[str, str]:
         """A hash of each part that there is."""
         return {name: tensor_hash(value) for name, value in self.held().items()}
+
+
+def _others(data: Any) -> tuple[str, ...]:
+    """Attributes of floats that belong to the edges by PyG's rule, such as the ``weight`` of its `from_networkx`."""
+    if not isinstance(data, Data):
+        return ()
+    floats = [name for name, value in data if isinstance(value, Tensor) and value.is_floating_point()]
+    own = (*NAMES, "x", "y")
+    return tuple(n for n in floats if n not in own and not n.startswith("edge_label") and data.is_edge_attr(n))
 
 
 def _dense(value: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor, nn
 
-from graphsparse.fit.edge_data import EdgeData
+from graphsparse.fit.edge_data import NAMES, EdgeData
 from graphsparse.fit.features import clear_graph_caches
 from graphsparse.fit.graph_call import Arguments, GraphCall
 from graphsparse.fit.measure import device_of
@@ -35,6 +35,8 @@ def check_edge_data(model: nn.Module, arguments: Arguments, held: EdgeData) -> N
             what fails in any case is left to the training to say.
     """
     call = GraphCall(model)
+    if held.others:
+        _say(f"no model gets the data's {_and([*held.others])} (of edges {_and([*NAMES])} are passed)")
     given = arguments.edge_data
     unplaced = [name for name in held.held() if name not in given]
     if unplaced:
@@ -110,7 +112,7 @@ def _changed(value: Tensor) -> Tensor | None:
 
 
 def _and(names: list[str]) -> str:
-    return " and ".join(names)
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 _TOLD: ContextVar[set[str] | None] = ContextVar("told", default=None)

@@ -179,7 +179,7 @@ class GraphCall:
 
     def __init__(self, model: nn.Module) -> None:
         self.name = name_under(model)
-        self.forward = Forward.of(model)
+        self.own, self.forward = Forward.own(model), Forward.of(model)
         self.sorts = any(map(needs_order, model.modules()))
         floats = {value.dtype for value in model.parameters() if value.is_floating_point()}
         self.dtype = floats.pop() if len(floats) == 1 else None
@@ -197,7 +197,7 @@ class GraphCall:
                 unless the forward names ``batch`` at another place.
 
         Raises:
-            ValueError: if the forward needs, without a default, what the data does not have.
+            ValueError: if the forward needs, without a default, what the data does not have, or cannot be called so.
         """
         edge_index, edge_data = self.ordered(edge_index, edge_data)
         held = {name: self._typed(value) for name, value in edge_data.held().items()}
@@ -215,7 +215,21 @@ class GraphCall:
                 f"{self.name} needs {' and '.join(lacking)}, which the data does not have: set data.{lacking[0]} to a "
                 "tensor with a row for each edge, or give the argument a default"
             )
+        self._check_call(places, named)
         return Arguments(places, named)
+
+    def _check_call(self, places: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+        """Refuse a model whose forward cannot be called so."""
+        given = {*self.own.places[: len(places)], *named}
+        few = len(places) > len(self.own.places) and not self.own.any_place
+        if not few and self.own.needed <= given:
+            return
+        call = ", ".join([*("x", "edge_index", "edge_attr", "batch")[: len(places)], *(f"{name}=" for name in named)])
+        names = ", ".join(self.own.places) or "nothing"
+        said = f"takes {names} by place" if few else f"needs {', '.join(sorted(self.own.needed - given))}, too"
+        raise ValueError(
+            f"{self.name} is called as model({call}), and its forward {said}: give a module whose forward takes these"
+        )
 
     def ordered(self, edge_index: Tensor, edge_data: EdgeData) -> tuple[Tensor, EdgeData]:
         """Arcs in the order that the model needs, and what they carry."""

@@ -14,7 +14,7 @@ from torch_geometric.nn import MessagePassing
 
 from graphsparse.fit.batches.plan import Batches
 from graphsparse.fit.batches.seeds import new_epoch
-from graphsparse.fit.checks import check_arcs, check_finite
+from graphsparse.fit.checks import check_arcs, check_finite, mask_of, tensor_of
 from graphsparse.fit.distill import Distill, Outputs
 from graphsparse.fit.edge_data import EdgeData
 from graphsparse.fit.features import clear_graph_caches
@@ -81,7 +81,7 @@ class GraphTask(MessageTask):
         if metric is None:
             raise ValueError("say how graphs are judged: metric='rocauc', 'ap', 'rmse' or a Metric")
         self.metric = metric if isinstance(metric, Metric) else graph_metric(metric)
-        self.x = _tensor(data, "x", "features")
+        self.x = tensor_of(data, "x", "the data has no features: set data.x to a tensor")
         self.num_nodes = self.x.size(0)
         check_finite(self.x, "data.x", "node")
         self.batch = _graph_numbers(data, self.num_nodes)
@@ -362,15 +362,8 @@ def _state_of_nodes(calls: list[tuple[nn.Module, Any]], num_nodes: int, model: n
     return state
 
 
-def _tensor(data: Any, name: str, what: str) -> Tensor:
-    value = getattr(data, name, None)
-    if not isinstance(value, Tensor):
-        raise ValueError(f"the data has no {what}: set data.{name} to a tensor")
-    return value.detach()
-
-
 def _graph_numbers(data: Any, num_nodes: int) -> Tensor:
-    batch = _tensor(data, "batch", "graph of each node")
+    batch = tensor_of(data, "batch", "the data has no graph of each node: set data.batch to a tensor")
     if batch.dtype not in (torch.int64, torch.int32):
         raise TypeError(f"data.batch must hold graph numbers (int64), got {batch.dtype}")
     if batch.shape != (num_nodes,) or not num_nodes:
@@ -382,7 +375,7 @@ def _graph_numbers(data: Any, num_nodes: int) -> Tensor:
 
 
 def _targets(data: Any, num_graphs: int) -> Tensor:
-    y = _tensor(data, "y", "targets")
+    y = tensor_of(data, "y", "the data has no targets: set data.y to a tensor")
     y = y[:, None] if y.dim() == 1 else y
     if y.dim() != 2 or y.size(0) != num_graphs or not y.size(1):
         raise ValueError(f"data.y must have shape [{num_graphs}] or [{num_graphs}, T], got {list(y.shape)}")
@@ -395,9 +388,7 @@ def _targets(data: Any, num_graphs: int) -> Tensor:
 
 def _mask(data: Any, part: str, num_graphs: int) -> Tensor:
     name = f"{part}_mask"
-    mask = _tensor(data, name, name)
-    if mask.dtype != torch.bool:
-        raise TypeError(f"{name} must be boolean, got {mask.dtype}")
+    mask = mask_of(data, part, num_graphs, "graph")
     if mask.shape != (num_graphs,):
         raise ValueError(f"{name} must have shape [{num_graphs}], one entry a graph, got {list(mask.shape)}")
     if not bool(mask.any()):

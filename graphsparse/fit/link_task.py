@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from graphsparse.fit.batches.nodes import exact_outputs
 from graphsparse.fit.batches.plan import Batches
-from graphsparse.fit.checks import check_arcs, check_features
+from graphsparse.fit.checks import check_arcs, check_features, check_rows, tensor_of
 from graphsparse.fit.distill import Distill
 from graphsparse.fit.edge_data import NAMES, EdgeData
 from graphsparse.fit.features import clear_graph_caches, features_for
@@ -258,10 +258,7 @@ class LinkSession:
             self.teacher = distill.logits.to(task.edge_index.device)
 
     def _embed(self) -> Tensor:
-        z = self.arguments.run(self.model)
-        if not isinstance(z, Tensor) or z.dim() != 2 or z.size(0) != self.task.num_nodes:
-            raise ValueError(f"the model must return one embedding for each of the {self.task.num_nodes} nodes")
-        return z
+        return check_rows(self.arguments.run(self.model), self.task.num_nodes, "one embedding")
 
     def losses(self) -> Iterator[Tensor]:
         self.model.train()
@@ -314,9 +311,7 @@ def _num_nodes(data: Any) -> int:
 
 def _pairs(data: Any, name: str, num_nodes: int) -> Tensor:
     key = f"{name}_edge_index"
-    pairs = getattr(data, key, None)
-    if not isinstance(pairs, Tensor):
-        raise ValueError(f"the data has no {key}: a link task needs it, pairs of nodes [2, M]")
+    pairs = tensor_of(data, key, f"the data has no {key}: a link task needs it, pairs of nodes [2, M]")
     many = name.endswith("neg") and pairs.dim() == 3
     flat = check_arcs(pairs.flatten(1) if many else pairs, num_nodes, key)
     if not flat.numel():

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from graphsparse.fit.batches.nodes import SampledNodes, exact_outputs
 from graphsparse.fit.batches.plan import Batches
-from graphsparse.fit.checks import check_arcs, check_features
+from graphsparse.fit.checks import check_arcs, check_features, check_rows, mask_of, tensor_of
 from graphsparse.fit.distill import Distill
 from graphsparse.fit.edge_data import NAMES, EdgeData
 from graphsparse.fit.features import clear_graph_caches, features_for
@@ -81,7 +81,7 @@ class NodeTask(MessageTask):
         self.num_nodes = self.x.size(0)
         self.edge_index = check_arcs(getattr(data, "edge_index", None), self.num_nodes)
         self.edge_data = EdgeData.of(data, self.edge_index)
-        self.masks = {part: _mask(data, part, split, self.num_nodes) for part in _PARTS}
+        self.masks = _masks(data, split, self.num_nodes)
         if bool((self.masks["test"] & (self.masks["train"] | self.masks["val"])).any()):
             raise ValueError("test nodes must be used for nothing else, but test_mask overlaps another mask")
         if bool((self.masks["train"] & self.masks["val"]).any()):
@@ -293,9 +293,7 @@ class _FullBatch:
             clear_graph_caches(self.model)
             self._last = graph
         outputs, number = graph.run(self.model), len(graph.places[0])
-        if not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.size(0) != number:
-            raise ValueError(f"the model must return one row of outputs for each of the {number} nodes")
-        return outputs
+        return check_rows(outputs, number)
 
     def losses(self) -> Iterator[Tensor]:
         self.model.train()
@@ -334,28 +332,25 @@ def _quick(model: nn.Module, graph: Arguments) -> Arguments:
 
 
 def _features(data: Any) -> Tensor:
-    x = getattr(data, "x", None)
-    if not isinstance(x, Tensor):
-        raise ValueError("the data has no features: set data.x to a float tensor [N, F]")
-    return check_features(x)
+    return check_features(tensor_of(data, "x", "the data has no features: set data.x to a float tensor [N, F]"))
 
 
-def _mask(data: Any, part: str, split: int, num_nodes: int) -> Tensor:
-    name = f"{part}_mask"
-    mask = getattr(data, name, None)
-    if not isinstance(mask, Tensor):
-        raise ValueError(f"the data has no {name}: a node task needs train_mask, val_mask and test_mask")
-    if mask.dtype != torch.bool:
-        raise TypeError(f"{name} must be boolean, got {mask.dtype}")
-    columns = 1 if mask.dim() == 1 else mask.size(1) if mask.dim() == 2 else 0
-    if mask.size(0) != num_nodes or columns == 0:
-        raise ValueError(f"{name} must have shape [{num_nodes}] or [{num_nodes}, splits], got {list(mask.shape)}")
+def _masks(data: Any, split: int, num_nodes: int) -> dict[str, Tensor]:
+    """The mask of each part; of a part that has one for all splits (the test part of WikiCS) that one."""
+    masks = {part: mask_of(data, part, num_nodes, "node") for part in _PARTS}
+    for part, mask in masks.items():
+        columns = 1 if mask.dim() == 1 else mask.size(1) if mask.dim() == 2 else 0
+        if mask.dim() == 0 or mask.size(0) != num_nodes or columns == 0:
+            got = list(mask.shape)
+            raise ValueError(f"{part}_mask must have shape [{num_nodes}] or [{num_nodes}, splits], got {got}")
+    columns = min((mask.size(1) for mask in masks.values() if mask.dim() == 2), default=1)
     if not 0 <= split < columns:
         raise ValueError(f"split must lie in 0 ... {columns - 1}, got {split}")
-    mask = mask if mask.dim() == 1 else mask[:, split]
-    if not bool(mask.any()):
-        raise ValueError(f"{name} selects no node")
-    return mask
+    masks = {part: mask if mask.dim() == 1 else mask[:, split] for part, mask in masks.items()}
+    for part, mask in masks.items():
+        if not bool(mask.any()):
+            raise ValueError(f"{part}_mask selects no node")
+    return masks
 
 
 def _has_labels(data: Any) -> bool:
@@ -380,10 +375,8 @@ def _labels(data: Any, masks: dict[str, Tensor], metric: str) -> Tensor:
 
 
 def _targets(data: Any, masks: dict[str, Tensor]) -> Tensor:
-    y = getattr(data, "y", None)
+    y = tensor_of(data, "y", "the data has no labels: set data.y to class ids [N]")
     num_nodes = masks["train"].size(0)
-    if not isinstance(y, Tensor):
-        raise ValueError("the data has no labels: set data.y to class ids [N]")
     if y.dim() == 2 and y.size(1) == 1:
         y = y[:, 0]
     if y.shape != (num_nodes,):

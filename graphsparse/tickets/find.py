@@ -16,6 +16,7 @@ from torch_geometric.data import Data
 from graphsparse import ranks
 from graphsparse.errors import TicketError
 from graphsparse.fit import Batches, MessageTask
+from graphsparse.fit.checks import tensor_of
 from graphsparse.graphs.interop import of_library
 from graphsparse.keep_rule import Keep, exact_fraction, keep_fraction, whole_number
 from graphsparse.params import Distribution, L0Projection, prunable
@@ -225,6 +226,7 @@ def check_is_data(data: Any) -> None:
             ".flip(0) makes an edge_index of it, and then del data.adj_t"
         )
     if whole:
+        tensor_of(data, "edge_index", "the data has no edges: set data.edge_index to a tensor [2, E]")
         return
     other = "Data(x=..., edge_index=..., y=...) is made of its arrays"
     line = next((line for library, name, line in _DATA_FROM if of_library(data, library, *filter(None, [name]))), other)

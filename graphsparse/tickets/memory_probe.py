@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 
 import torch
@@ -33,6 +34,9 @@ def check_forgets(model: nn.Module, task: MessageTask) -> None:
     - Without edges between nodes, no node may feel its neighbours' features: who holds a graph already, or shares it
       between copies, is seen by that. Models that mix all nodes by a rule that knows no order (attention over all of
       them, norms over the graph) are told apart by permuting the nodes.
+    - Whoever gives the same whatever edges, features and embeddings it gets, and yet not the same for all nodes, holds
+      what it once made of them. What tells nodes apart and is neither a feature nor a parameter (degrees, positional
+      encodings) may come from the graph or not: a warning names it.
 
     Everything runs on copies, in evaluation mode, with equal seeds; PyG's own caches are cleared whenever the graph
     changes, as in training. The global generators are left as they were.
@@ -73,6 +77,7 @@ class _Probe:
             self._check_neighbours(graph, alone, whole)
             if graph is loops:
                 self._check_identity(graph, alone)
+                self._check_features(graph, alone, whole)
             else:
                 self._check_order(graph, alone, train=True)
 
@@ -160,6 +165,25 @@ class _Probe:
         if share - others >= 0.2 or (share >= 0.5 and self._same(whole, base)):
             raise self._remembers("without any edge a node still feels its neighbours in the whole graph")
 
+    def _check_features(self, graph: Arguments, base: Tensor, whole: Tensor) -> None:
+        """What a model holds of the nodes, besides their features and its parameters, must not come from the graph."""
+        number = self._num_nodes()
+        if self.task.kind == "graph" or base.size(0) != number or self._same(base[:1].expand_as(base), base):
+            return
+        nodes = torch.arange(number, device=self.where)
+        if self._same(whole, base):
+            moved = self._outputs(graph, rows=lambda values: _raised(values, nodes), embeddings=True)
+            if moved is not None and self._same(moved, base):
+                raise self._remembers("its outputs are the same whatever edges and features it is given")
+        held = list(_held_rows(self.model, number))
+        if held and self._steady(graph, base) and not self._knows_no_order(graph, base, embeddings=True):
+            warnings.warn(
+                f"{type(self.model).__name__} holds a row for each node ({', '.join(held)}), neither features nor "
+                "parameters: if they were made of the graph, its ticket still knows the dense one. Make them of "
+                "edge_index in every forward pass, or give them as a part of data.x",
+                stacklevel=4,
+            )
+
     def _check_graphs(self, graph: Arguments, base: Tensor, whole: Tensor) -> None:
         """Of whole graphs: who gives the same with and without edges, and yet knows which node is which, holds some."""
         batch = graph.batch
@@ -171,12 +195,12 @@ class _Probe:
         if turned is not None and not self._same(turned, base):
             raise self._remembers("its outputs are the same with and without edges, and yet not those of bare nodes")
 
-    def _knows_no_order(self, graph: Arguments, base: Tensor) -> bool:
+    def _knows_no_order(self, graph: Arguments, base: Tensor, embeddings: bool = False) -> bool:
         """Whether permuted nodes give permuted outputs."""
         order = torch.randperm(base.size(0), generator=torch.Generator().manual_seed(0)).to(self.where)
         arcs = graph.edge_index
         moved = graph.with_arcs(order.argsort()[arcs.long()].to(arcs.dtype))
-        permuted = self._outputs(moved, rows=lambda v: v[order])
+        permuted = self._outputs(moved, rows=lambda v: v[order], embeddings=embeddings)
         return permuted is not None and self._same(permuted, base[order])
 
     def _outputs(
@@ -186,11 +210,13 @@ class _Probe:
         before: Arguments | None = None,
         train: bool = False,
         rows: Callable[[Tensor], Tensor] | None = None,
+        embeddings: bool = False,
     ) -> Tensor | None:
         """Outputs of a new copy for a graph; None if it cannot take it.
 
         ``before``: a graph that it is called with first (``train``: in training mode, norms excepted, which would learn
-        from it). ``rows``: what becomes of the nodes' features; without features, of the parameters with a row a node.
+        from it). ``rows``: what becomes of the nodes' features; without features, or with ``embeddings``, of the
+        parameters with a row a node.
         """
         model = self._copy()
         if before is not None:
@@ -206,7 +232,7 @@ class _Probe:
             x = graph.x
             if x is not None:
                 graph = graph.with_x(rows(x))
-            for value in model.parameters() if x is None else ():
+            for value in model.parameters() if x is None or embeddings else ():
                 if value.dim() > 1 and value.size(0) == self._num_nodes():
                     value.copy_(rows(value))
         return self._run(model, graph)
@@ -248,6 +274,14 @@ class _Probe:
             "another. Compute what depends on edge_index in every forward pass (PyG's cached=True is fine), and hold "
             "no graph in the model"
         )
+
+
+def _held_rows(model: nn.Module, number: int) -> Iterator[str]:
+    """Names of tensors with a row for each node that a module holds and that are no parameters."""
+    for prefix, module in model.named_modules():
+        for name, value in [*module.named_buffers(recurse=False), *vars(module).items()]:
+            if isinstance(value, Tensor) and value.dim() and value.size(0) == number:
+                yield f"{prefix}.{name}" if prefix else name
 
 
 def _raised(values: Tensor, nodes: Tensor) -> Tensor:

@@ -206,6 +206,46 @@ def test_what_a_model_has_no_place_for_is_said_in_one_line(carried: Data, data: 
     assert line.startswith("Weighted has no place for the data's edge_attr and edge_type (its forward names none)")
 
 
+@pytest.mark.parametrize("name", ["weight", "weights", "edge_feat"])
+def test_what_edges_carry_under_another_name_is_said_in_one_line(data: Data, name: str) -> None:
+    """PyG's `from_networkx` makes ``weight`` of the weights."""
+    other = carrying(data, **{name: torch.rand(data.edge_index.size(1))})
+    with pytest.warns(UserWarning, match=rf"^no model gets the data's {name} \(of edges edge_weight, edge_attr and"):
+        gs.find_ticket(Weighted(), other, method="random", edge_keep=0.5, epochs=1, protocol="inductive")
+
+
+def test_what_belongs_to_nodes_or_to_links_is_no_data_of_edges(data: Data, recwarn: Any) -> None:
+    number = data.edge_index.size(1)
+    other = carrying(data, pos=torch.rand(60, 3), edge_label=torch.rand(number), edge_year=torch.arange(number))
+    fit(Weighted(), NodeTask(other), epochs=1)
+    assert not recwarn.list
+
+
+CALLS = {
+    "data": ("def forward(self, data): pass", r"model\(x, edge_index\), and its forward takes data by place"),
+    "named": ("def forward(self, *, x, edge_index): pass", r"and its forward takes nothing by place"),
+    "pos": ("def forward(self, x, edge_index, pos): pass", r"and its forward needs pos, too: give a module"),
+    "more": ("def forward(self, x, edge_index, *, ew, batch): pass", r"its forward needs batch, ew, too"),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_forward_that_cannot_be_called_so_is_told_before_training(data: Data, name: str) -> None:
+    found: dict[str, Any] = {}
+    exec(CALLS[name][0], found)
+    model = type("Odd", (Weighted,), {"forward": found["forward"]})()
+    with pytest.raises(ValueError, match=rf"Odd is called as .*{CALLS[name][1]}"):
+        gs.find_ticket(model, data, method="random", edge_keep=0.5, epochs=1)
+    with pytest.raises(ValueError, match="Odd is called as "):
+        fit(model, NodeTask(data), epochs=1)
+
+
+def test_edges_that_are_no_tensor_are_one_sentence(data: Data) -> None:
+    for edges, said in ((data.edge_index.tolist(), "must be a tensor, got list"), (None, "the data has no edges")):
+        with pytest.raises((TypeError, ValueError), match=said):
+            gs.find_ticket(Weighted(), carrying(data, edge_index=edges), method="random", edge_keep=0.5)
+
+
 def test_what_a_model_takes_and_drops_is_said_in_one_line(carried: Data) -> None:
     """PyG's GAT without edge_dim drops edge_attr without a word, its GCN whatever is no weight."""
     only = carrying(carried, edge_weight=None, edge_type=None)

@@ -113,6 +113,18 @@ def test_split_picks_the_column(data: Data) -> None:
         NodeTask(data, split=1)
 
 
+def test_a_part_that_is_the_same_in_all_splits_has_one_mask(data: Data) -> None:
+    """So is the test part of WikiCS."""
+    parts = [data.train_mask & (torch.arange(60) % 2 == at) for at in (0, 1)]
+    other = changed(data, train_mask=torch.stack(parts, dim=1))
+    for split in (0, 1):
+        task = NodeTask(other, split=split)
+        assert torch.equal(task.masks["train"], parts[split])
+        assert torch.equal(task.masks["test"], data.test_mask)
+    with pytest.raises(ValueError, match=r"split must lie in 0 ... 1, got 2"):
+        NodeTask(other, split=2)
+
+
 def test_metric_comes_from_the_data(data: Data) -> None:
     assert NodeTask(data).metric.name == "accuracy"
     assert NodeTask(changed(data, metric="rocauc")).metric.name == "rocauc"
@@ -264,7 +276,23 @@ def overlapping(data: Data) -> dict[str, Tensor]:
         (lambda d: {"y": d.y[:-1]}, ValueError, r"data.y must have shape \[60\], got \[59\]"),
         (lambda d: {"y": torch.where(torch.arange(60) == 5, -1, d.y)}, ValueError, "the label of node 5 is -1"),
         (lambda d: {"train_mask": None}, ValueError, "the data has no train_mask"),
-        (lambda d: {"val_mask": d.val_mask.long()}, TypeError, "val_mask must be boolean, got torch.int64"),
+        (
+            lambda d: {"val_mask": d.val_mask.long()},
+            TypeError,
+            r"val_mask must be boolean, got torch.int64: data.val_mask.bool\(\) makes one",
+        ),
+        (
+            lambda d: {"val_mask": d.val_mask.nonzero()[:, 0]},
+            TypeError,
+            r"must be boolean, got torch.int64: torch_geometric.utils.index_to_mask\(data.val_mask, 60\) makes one of",
+        ),
+        (
+            lambda d: {"val_mask": d.val_mask.tolist()},
+            TypeError,
+            r"data.val_mask must be a tensor, got list: data.val_mask = torch.as_tensor\(data.val_mask\)",
+        ),
+        (lambda d: {"x": d.x.numpy()}, TypeError, "data.x must be a tensor, got ndarray"),
+        (lambda d: {"y": d.y.numpy()}, TypeError, "data.y must be a tensor, got ndarray"),
         (lambda d: {"test_mask": torch.zeros(60, dtype=torch.bool)}, ValueError, "test_mask selects no node"),
         (lambda d: {"test_mask": d.test_mask[:9]}, ValueError, r"test_mask must have shape \[60\]"),
         (overlapping, ValueError, "test_mask overlaps another mask"),
@@ -291,6 +319,13 @@ def test_bad_models_are_named(data: Data) -> None:
             NodeTask(data),
             epochs=1,
         )
+
+    class Pair(GCNConv):
+        def forward(self, x: Tensor, edge_index: Tensor) -> Any:
+            return super().forward(x, edge_index), x
+
+    with pytest.raises(ValueError, match="one row of outputs for each of the 60 nodes, got a tuple"):
+        fit(Pair(40, 3), NodeTask(data), epochs=1)
     with pytest.raises(ValueError, match="the teacher has 59 rows of logits for 60 examples"):
         fit(GCNConv(40, 3), NodeTask(data), epochs=1, distill=Distill(torch.randn(59, 3)))
 

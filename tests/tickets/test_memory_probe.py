@@ -331,3 +331,62 @@ def test_models_of_whole_graphs(where, called):
         return
     with pytest.raises(TicketError, match="Pooled keeps a graph"):
         check_forgets(model, task)
+
+
+class Held(nn.Module):
+    """One layer that obeys its edges, beside something with a row for each node that was made of the first graph."""
+
+    def __init__(self, what, held=None):
+        super().__init__()
+        self.what, self.layer, self.own = what, nn.Linear(4, 4), nn.Embedding(160, 4)
+        self.register_buffer("held", held)
+
+    def forward(self, x, edge_index):
+        a = adjacency(edge_index, len(x))
+        if self.held is None:
+            self.held = {"degrees": a.count_nonzero(1), "walks": (a @ a).diagonal(), "sums": a @ a @ x}[self.what]
+        if self.what == "sums":
+            return self.layer(self.held)
+        return a @ self.layer(x * self.held.view(len(x), -1) + self.own.weight)
+
+
+@pytest.mark.parametrize("what", ["degrees", "walks", "sums"])
+def test_what_was_made_of_the_first_graph_is_refused_while_it_is_not_there_yet(blocks, what, untrained):
+    with pytest.raises(TicketError, match="Held keeps a graph"):
+        gs.find_ticket(Held(what), blocks, method="random", edge_keep=0.1)
+
+
+def test_sums_over_neighbours_that_a_model_holds_are_refused(blocks, untrained):
+    model = Held("sums")
+    model(blocks.x, blocks.edge_index)
+    with pytest.raises(TicketError, match="Held keeps a graph: its outputs are the same whatever edges and features"):
+        gs.find_ticket(model, blocks, method="random", edge_keep=0.1)
+
+
+@pytest.mark.parametrize("what", ["degrees", "walks"])
+def test_rows_of_nodes_that_a_model_holds_are_told(blocks, what):
+    model = Held(what)
+    model(blocks.x, blocks.edge_index)
+    with pytest.warns(UserWarning, match=r"Held holds a row for each node \(held\), neither features nor parameters"):
+        check_forgets(model, NodeTask(blocks))
+
+
+def test_rows_that_tell_no_node_apart_are_none_of_our_business(blocks, recwarn):
+    check_forgets(Held("degrees", torch.ones(160)), NodeTask(blocks))
+    embedded = Layers(GCNConv(4, 4))
+    embedded.own, embedded.mask = nn.Embedding(160, 4), torch.arange(160) < 9  # held, and not used
+    check_forgets(embedded, NodeTask(blocks))
+    check_forgets(Named(), NodeTask(blocks))
+    assert not recwarn.list
+
+
+def test_a_model_of_embeddings_alone_holds_no_graph(blocks):
+    class Rows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rows = nn.Embedding(160, 4)
+
+        def forward(self, x, edge_index):
+            return self.rows.weight
+
+    check_forgets(Rows(), NodeTask(blocks))

@@ -11,6 +11,7 @@ from torch_geometric.data import Data
 from graphsparse.fit.batches.degrees import WholeDegrees
 from graphsparse.fit.batches.loader import Neighborhoods
 from graphsparse.fit.batches.plan import Batches
+from graphsparse.fit.checks import check_rows
 from graphsparse.fit.edge_data import EdgeData
 from graphsparse.fit.features import clear_graph_caches
 from graphsparse.fit.graph_call import GraphCall
@@ -63,9 +64,7 @@ class Cutter:
         clear_graph_caches(self.model)
         with self.degrees.used_in(nodes, arguments.edge_index, arguments.named.get("edge_weight")):
             outputs = arguments.run(self.model)
-        if not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.size(0) != len(nodes):
-            raise ValueError(f"the model must return one row of outputs for each of the {len(nodes)} nodes of a batch")
-        return outputs[:count]
+        return check_rows(outputs, len(nodes))[:count]
 
 
 def _nothing(model: nn.Module) -> Tensor:

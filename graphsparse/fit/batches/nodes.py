@@ -13,6 +13,7 @@ from graphsparse.fit.batches.chunks import in_chunks
 from graphsparse.fit.batches.cut import Cutter
 from graphsparse.fit.batches.plan import Batches
 from graphsparse.fit.batches.seeds import Epoch, new_epoch
+from graphsparse.fit.checks import check_rows
 from graphsparse.fit.distill import Distill
 from graphsparse.fit.edge_data import EdgeData
 from graphsparse.fit.features import clear_graph_caches
@@ -120,7 +121,4 @@ def exact_outputs(model: nn.Module, arguments: Arguments) -> Tensor:
     with torch.no_grad(), in_chunks(model):
         outputs = arguments.run(model)
     clear_graph_caches(model)
-    number = len(arguments.places[0])
-    if not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.size(0) != number:
-        raise ValueError(f"the model must return one row of outputs for each of the {number} nodes")
-    return ranks.of_first(outputs)
+    return ranks.of_first(check_rows(outputs, len(arguments.places[0])))

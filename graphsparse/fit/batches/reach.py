@@ -71,10 +71,7 @@ def reach(model: nn.Module, x: Tensor, edge_data: EdgeData, hops: int) -> int | 
     some = x[ring % len(x)].float() if x.is_floating_point() else x[ring % len(x)]
     size = max(float(some.abs().max()), 1.0) if some.is_floating_point() else 1.0
     rows = torch.arange(arcs.size(1))
-    carried = {
-        name: value[rows.to(value.device) % len(value)] for name, value in edge_data.held().items() if len(value)
-    }
-    held = EdgeData(**carried)
+    held = edge_data.take(rows % len(edge_data)) if len(edge_data) else EdgeData()
     felt = torch.zeros(len(ring), dtype=torch.bool)
     with preserved(where), torch.no_grad():
         trial, call = copy.deepcopy(model).eval(), GraphCall(model)
