@@ -31,6 +31,7 @@ from graphsparse.nn import make
 from graphsparse.params import L0Projection
 
 RUN = {"seed": "0"}
+TAUGHT = Distill(torch.randn(60, 3, generator=torch.Generator().manual_seed(0)))
 leaves = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats() | st.text(max_size=5)
 trees = st.recursive(
     leaves,
@@ -146,9 +147,8 @@ def test_other_runs_are_named(tmp_path: Path) -> None:
 def train(data: Data, **options: Any) -> FitResult:
     """A run with all that has a state: dropout, Adam, projection, teacher."""
     model = make("gcn", 40, 3, 16, seed=0)
-    teacher = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
     projection = L0Projection(model, sparsity=0.8)
-    settings = {"epochs": 17, "distill": Distill(teacher), "callbacks": [projection], "checkpoint_every": 4, **options}
+    settings = {"epochs": 17, "distill": TAUGHT, "callbacks": [projection], "checkpoint_every": 4, **options}
     return fit(model, NodeTask(data), **settings)
 
 
@@ -274,6 +274,9 @@ def test_shuffling_resumes_too(tmp_path: Path, loader: bool) -> None:
         ({"optimizer": torch.optim.SGD}, "optimizer"),
         ({"distill": None}, "distill"),
         ({"distill": Distill(torch.zeros(60, 3))}, "distill"),
+        ({"distill": dataclasses.replace(TAUGHT, temperature=2.0)}, "distill"),
+        ({"distill": dataclasses.replace(TAUGHT, weight=0.25)}, "distill"),
+        ({"distill": dataclasses.replace(TAUGHT, outputs="values")}, "distill"),
         ({"callbacks": []}, "callbacks"),
     ],
 )

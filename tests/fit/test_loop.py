@@ -296,6 +296,17 @@ def test_outputs_that_are_not_finite_are_never_chosen(data: Data) -> None:
         fit(model, NodeTask(data), epochs=50, lr=1e38)
 
 
+def test_outputs_that_are_not_finite_where_nothing_is_chosen_are_told(data: Data) -> None:
+    """Training and validation see finite figures; the outputs that a ticket would store are not."""
+
+    class Half(GCNConv):
+        def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+            return super().forward(x, edge_index).masked_fill(data.test_mask[:, None], math.inf)
+
+    with pytest.raises(DivergedError, match="the outputs of epoch 0 are not finite; a smaller learning rate may help"):
+        fit(Half(40, 3), NodeTask(data), epochs=2)
+
+
 def test_bad_calls(data: Data) -> None:
     task = NodeTask(data)
     with pytest.raises(ValueError, match="epochs must be at least 1, got 0"):
