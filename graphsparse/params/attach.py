@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from graphsparse.keep_rule import Keep, whole_number
+from graphsparse.params.claims import check_stepped, claim, release
 from graphsparse.params.counting import Which, prunable
 from graphsparse.params.distribution import Distribution
 from graphsparse.params.memory import check_apart
@@ -115,16 +116,14 @@ class Projection:
         A copy of the optimizer, or one that was pickled, carries no hook: attach another projection to it.
 
         Raises:
-            ValueError: if it is attached already, or the optimizer steps none of the selected parameters.
+            ValueError: if it is attached already, another one makes a parameter sparse, or the optimizer steps none of
+                the selected parameters.
             TypeError: if ``optimizer`` is no torch optimizer.
         """
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
         if self._handle is not None:
             raise ValueError("the projection is attached already; call detach() first")
-        stepped = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        if not any(id(p) in stepped for p in self.parameters.values()):
-            raise ValueError("the optimizer steps none of the projected parameters; is it that of another model?")
+        check_stepped(self.parameters, optimizer)
+        claim(self.parameters, self)
         self._handle = optimizer.register_step_post_hook(self._after_step)
         return self
 
@@ -133,6 +132,7 @@ class Projection:
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
+            release(self.parameters, self)
 
     @property
     def attached(self) -> bool:

@@ -15,6 +15,7 @@ from torch import nn
 from graphsparse.keep_rule import Keep, keep_fraction, kept_count
 from graphsparse.params.choice import Choice
 from graphsparse.params.counting import Which, prunable
+from graphsparse.params.ends import with_ends
 from graphsparse.params.grains import GRAINS, Grain, Spanning
 from graphsparse.params.patterns.n_of_m import NofM
 from graphsparse.params.recipes import METHODS
@@ -22,6 +23,7 @@ from graphsparse.params.rules import Project, Rule
 from graphsparse.params.rules.rule import named_score
 from graphsparse.params.schedule import Constant, Schedule, Stages
 from graphsparse.params.scores import Score
+from graphsparse.params.scores.evidence import needs
 from graphsparse.params.tensors import Named
 from graphsparse.registry import spelling
 
@@ -78,7 +80,9 @@ class Axes:
             ValueError: for ``which`` beside units that say themselves what belongs to them.
         """
         if not isinstance(self.cut, Spanning):
-            return prunable(model, "matrices" if which is None else which), self.cut
+            chosen = prunable(model, "matrices" if which is None else which)
+            heard = any("correlation" in needs(score) for score in self.rule.scores(self.score))
+            return (with_ends(model, chosen) if heard and which is None else chosen), self.cut
         bound = self.cut.bind(model)
         if which is not None:
             raise ValueError(f"{type(bound).__name__} says itself which parameters go together; leave which= out")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -10,10 +12,13 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.utils.hooks import RemovableHandle
 
+from graphsparse.params.hooks import seen_by_compiled_models
 from graphsparse.params.masked import homes
 from graphsparse.params.ranks import over_ranks
 
 Heard = tuple[Tensor, Tensor]
+# Tables of rows, and the last layer of attention, which torch's own attention never calls.
+_UNHEARD = (nn.Embedding, nn.EmbeddingBag, nn.modules.linear.NonDynamicallyQuantizableLinear)
 
 
 class Ends:
@@ -33,9 +38,7 @@ class Ends:
     def __init__(self, model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> None:
         self._layers: dict[str, list[nn.Module]] = {}
         for name, parameter in parameters.items():
-            self._layers[name] = [
-                module for module, own in homes(model, parameter) if _two_ends(module, own, parameter)
-            ]
+            self._layers[name] = _layers(model, parameter)
             if not self._layers[name]:
                 kinds = sorted({type(module).__name__ for module, _ in homes(model, parameter)})
                 raise ValueError(
@@ -51,19 +54,24 @@ class Ends:
             for ear, layer in zip(self._ears[name], layers, strict=True):
                 ear.wanted = wanted
                 self._handles.append(layer.register_forward_hook(ear))
+        seen_by_compiled_models()
 
     def stop(self) -> None:
         """Keep nothing more, and forget what was kept."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
+        for ear in self._all():
+            ear.wanted = _never  # code that was compiled with it may still call it
         self.forget()
 
     def forget(self) -> None:
         """Drop the last batch."""
-        for ears in self._ears.values():
-            for ear in ears:
-                ear.heard = None
+        for ear in self._all():
+            ear.heard = None
+
+    def _all(self) -> Iterator[_Ear]:
+        return itertools.chain.from_iterable(self._ears.values())
 
     def correlation(self, name: str, shape: torch.Size, step: int) -> Tensor:
         """Pearson's correlation of the two ends of each weight, in [-1, 1], float64, along its first two dimensions.
@@ -121,14 +129,38 @@ class _Ear:
         return _Ear, ()
 
 
+def with_ends(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+    """Those parameters of which both ends can be heard; a warning names the others, which stay dense.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    found = {name: parameter for name, parameter in parameters.items() if _layers(model, parameter)}
+    others = [name for name in parameters if name not in found]
+    if others and not found:
+        raise ValueError(f"no weight has two ends to be heard: {others[0]!r} is none of a linear or convolution layer")
+    if others:
+        warnings.warn(
+            f"{len(others)} weights stay dense, for only those of linear and convolution layers have two ends: "
+            f"{', '.join(map(repr, others[:3]))}{' and more' if len(others) > 3 else ''}",
+            stacklevel=4,
+        )
+    return found
+
+
 def _never() -> bool:
     return False
+
+
+def _layers(model: nn.Module, parameter: nn.Parameter) -> list[nn.Module]:
+    """The layers whose weight a parameter is, with an input and an output that can be heard."""
+    return [module for module, own in homes(model, parameter) if _two_ends(module, own, parameter)]
 
 
 def _two_ends(module: nn.Module, own: str, parameter: nn.Parameter) -> bool:
     if isinstance(module, _ConvNd):
         return own == "weight"
-    return parameter.dim() == 2 and own == "weight" and not isinstance(module, (nn.Embedding, nn.EmbeddingBag))
+    return parameter.dim() == 2 and own == "weight" and not isinstance(module, _UNHEARD)
 
 
 def _examples(values: Tensor, layer: nn.Module) -> Tensor:

@@ -265,13 +265,19 @@ def check_finite(values: Tensor, what: str) -> None:
         raise ValueError(f"{what} is {float(values[position])} at position {position}; it must be finite to be ranked")
 
 
-def _gradient(name: str, parameter: nn.Parameter, step: int) -> Tensor:
+def dense_gradient(name: str, parameter: nn.Parameter) -> Tensor | None:
+    """The gradient of a parameter, where there is one; raises a ValueError for a sparse one."""
     grad = parameter.grad
+    if grad is not None and grad.layout != torch.strided:
+        raise ValueError(f"the gradient of {name!r} is a sparse tensor, and all of it is needed: use sparse=False")
+    return None if grad is None else grad.detach()
+
+
+def _gradient(name: str, parameter: nn.Parameter, step: int) -> Tensor:
+    grad = dense_gradient(name, parameter)
     if grad is None:
         raise ValueError(
             f"{name!r} has no gradient at step {step}, and the masks are chosen by it: call backward() before "
             "optimizer.step(), on a loss that depends on it"
         )
-    if grad.layout != torch.strided:
-        raise ValueError(f"the gradient of {name!r} is a sparse tensor, and all of it is ranked: use sparse=False")
-    return grad.detach()
+    return grad

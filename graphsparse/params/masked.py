@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ class Masked(nn.Module):
 
     mask: Tensor
     fade: Tensor
+    remedy: ClassVar[str] = "finish() of the sparsifier that masks it"
 
     def __init__(self, mask: Tensor, fade: float) -> None:
         super().__init__()
@@ -66,6 +67,7 @@ class Scaled(nn.Module):
 
     values: Tensor
     means: Tensor
+    remedy: ClassVar[str] = "finish() of the sparsifier that gates it"
 
     def __init__(self, spread: Callable[[Tensor], Tensor], values: Tensor, means: Tensor) -> None:
         super().__init__()

@@ -12,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from graphsparse.keep_rule import Keep, check_seed, whole_number
 from graphsparse.params.axes import Axes, described, say_short_runs
+from graphsparse.params.claims import check_free, check_stepped, claim, release
 from graphsparse.params.counting import Which
 from graphsparse.params.distribution import Distribution
 from graphsparse.params.grains import Grain, Spanning
@@ -126,7 +127,7 @@ class Sparsifier:
         self._joint.keep_at(0)  # a schedule that cannot work fails here
         self.rule.check(self._joint)
         self.rule.prepare(self._joint)
-        self._joint.remember(self.rule.scores(self._joint))
+        self._joint.remember(self.rule.scores(axes.score))
         if self.init and (self.rule.dense or momentary(self._joint.score)):
             raise ValueError(
                 "init='scaled' is for masks that hold from the start; this rule begins with a dense network, which "
@@ -146,25 +147,19 @@ class Sparsifier:
                 must know it.
 
         Raises:
-            ValueError: if it is attached already or finished, or the optimizer does not step the parameters: any of
-                them, or with ``DropGrow`` each of them.
+            ValueError: if it is attached already or finished, another one makes a parameter sparse, or the optimizer
+                does not step the parameters: any of them, or with ``DropGrow`` each of them.
             TypeError: if ``optimizer`` is no torch optimizer.
+
+        Warns:
+            UserWarning: if the optimizer does not step some of the parameters.
         """
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
         if self._handles:
             raise ValueError("the sparsifier is attached already; call detach() first")
         if self._finished:
             raise ValueError("the sparsifier has finished; make another one to go on")
-        stepped = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        missing = [name for name, p in self.parameters.items() if id(p) not in stepped]
-        if len(missing) == len(self.parameters):
-            raise ValueError("the optimizer steps none of the selected parameters; is it that of another model?")
-        if missing and isinstance(self.rule, DropGrow):
-            raise ValueError(
-                f"the optimizer never steps {missing[0]!r}, so what grows there would stay zero; give it the "
-                "parameter, or leave it out by which="
-            )
+        check_stepped(self.parameters, optimizer, each=isinstance(self.rule, DropGrow))
+        check_free(self.parameters, self)
         if scaler is not None:
             self._joint.loss_scale = scaler.get_scale
         self._begin()
@@ -181,6 +176,8 @@ class Sparsifier:
         for handle in self._handles:
             handle.remove()
         self._handles = []
+        if not (self._joint.installed or self._joint.hooks):  # else the model is not plain before finish()
+            release(self.parameters, self)
         if self._joint.ends is not None:
             self._joint.ends.stop()
 
@@ -205,6 +202,7 @@ class Sparsifier:
                 raise ValueError("the masks are chosen by gradients or activations: make a step before finish()")
             self.rule.finish(self._joint)
             self._finished = True
+            release(self.parameters, self)
         return self.masks
 
     @property
@@ -282,8 +280,12 @@ class Sparsifier:
 
     @torch.no_grad()
     def _begin(self) -> None:
-        if self._begun:
-            return
+        check_free(self.parameters, self)
+        if not self._begun:
+            self._first_masks()
+        claim(self.parameters, self)
+
+    def _first_masks(self) -> None:
         self._joint.follow()
         for name, parameter in self.parameters.items():
             check_finite(parameter.detach(), f"the weight {name!r}")

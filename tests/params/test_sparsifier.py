@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import hashlib
 import json
 import random
@@ -25,6 +26,7 @@ from graphsparse.params import (
     METHODS,
     Bypassed,
     DropGrow,
+    L0Projection,
     Late,
     Modules,
     NofM,
@@ -438,3 +440,42 @@ def test_constant_is_the_schedule_of_an_exchange() -> None:
     with pytest.raises(ValueError, match="keeps the count"):
         Sparsifier(network(), "rigl", keep=0.5, steps=100, schedule=Constant(begin=3))
     assert isinstance(sparsifier(network(), "rigl").rule, DropGrow)
+
+
+@pytest.mark.parametrize("method", methods())
+def test_one_alone_makes_a_weight_sparse(method: str) -> None:
+    """Two would leave fewer weights than either keeps; whoever comes second is told, whatever both are."""
+    net = network(method)
+    optimizer = sgd(net)
+    first, second, third = sparsifier(net, method), sparsifier(net, method, seed=1), L0Projection(net, 0.5)
+    first.attach(optimizer)
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    for late in (lambda: second.attach(sgd(net)), second.finish, lambda: third.attach(optimizer)):
+        with pytest.raises(ValueError, match=r"made sparse by another Sparsifier already.*finish\(\) or detach\(\)"):
+            late()
+    assert all(torch.equal(p, before[name]) for name, p in net.named_parameters())
+    assert len(optimizer._optimizer_step_post_hooks) == 1
+    step_on(net, optimizer, 0, 2)
+    first.finish()
+    with third.attach(optimizer), pytest.raises(ValueError, match=r"another L0Projection already.*call its detach\(\)"):
+        second.attach(optimizer)
+    if method != "blocks":  # of which the first has taken some out
+        second.attach(optimizer)
+        step_on(net, optimizer, 2, 4)
+        second.detach()
+        second.attach(optimizer).finish()
+
+
+def test_one_that_is_gone_holds_nothing_and_a_copy_is_free() -> None:
+    net = network()
+    sparsifier(net, "set").attach(sgd(net))  # the optimizer, and so the hook, is gone
+    gc.collect()
+    held = sparsifier(net, "set").attach(optimizer := sgd(net))
+    twin = copy.deepcopy(net)
+    sparsifier(twin, "rigl").attach(sgd(twin))
+    held.detach()  # what was stopped in the middle lets go
+    sparsifier(net, "rigl").attach(optimizer)
+    masked = network()
+    sparsifier(masked, "nm-ste").attach(sgd(masked))
+    with pytest.raises(ValueError, match=r"make it plain with finish\(\) of the sparsifier that masks it"):
+        Sparsifier(masked, keep=0.5)

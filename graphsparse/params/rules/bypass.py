@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from graphsparse.params.choice import ALL
 from graphsparse.params.grains import Modules
+from graphsparse.params.hooks import seen_by_compiled_models
 from graphsparse.params.joint import Joint, one
 from graphsparse.params.ranks import over_ranks, world
 from graphsparse.params.rules.adam import Moments
@@ -94,6 +95,7 @@ class Bypass(Late):
             hook = Gate(name)
             handle = joint.model.get_submodule(name).register_forward_hook(hook, with_kwargs=True)
             joint.hooks.append((hook, handle))
+        seen_by_compiled_models()
         self._show(joint)
 
     def restored(self, joint: Joint) -> None:

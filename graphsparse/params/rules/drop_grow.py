@@ -86,9 +86,9 @@ class DropGrow(Rule):
                 f"end at {self.until} of the training; lower every= or train longer"
             )
 
-    def scores(self, joint: Joint) -> tuple[Score, ...]:
+    def scores(self, score: Score) -> tuple[Score, ...]:
         """That of dropping and that of growing."""
-        return joint.score, named_score(self.grow), named_score(self.first)
+        return score, named_score(self.grow), named_score(self.first)
 
     def begin(self, joint: Joint) -> None:
         """Choose the first masks."""
@@ -141,7 +141,7 @@ class DropGrow(Rule):
         joint.choice.best(lambda n: _dropping(joint, n, step), kept - out, left, joint.masks)
         stays = joint.choice.held_counts(left)
         room = {name: joint.choice.units[name] - stays[name] for name in left}
-        means = {name: float(joint.scored(named_score(self.grow), name, step).double().mean()) for name in left}
+        means = {name: _mean(joint.scored(named_score(self.grow), name, step)) for name in left}
         least = max(means.values()) * _LEAST or 1.0
         shares = share_out(tuple(Fraction(max(mean, least)) for mean in means.values()), tuple(room.values()), out)
         grown = [
@@ -159,6 +159,10 @@ class DropGrow(Rule):
         outside = {name: ~mask for name, mask in left.items()}
         joint.choice.best(lambda n: joint.scored(score, n, step), count, grown, outside)
         return {name: grown[name] | mask for name, mask in left.items()}
+
+
+def _mean(scores: Tensor) -> float:
+    return float(scores.double().mean()) if scores.numel() else 0.0
 
 
 def _dropping(joint: Joint, name: str, step: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from graphsparse.params import masked
-from graphsparse.params.joint import Joint, check_finite
+from graphsparse.params.joint import Joint, check_finite, dense_gradient
 from graphsparse.params.patterns.n_of_m import NofM
 from graphsparse.params.rules.adam import Moments
 from graphsparse.params.rules.late import Late
@@ -94,8 +94,8 @@ class Gates(Late):
             joint.mask_gradients()
             return
         for name, parameter in joint.parameters.items():
-            if parameter.grad is not None:
-                check_finite(parameter.grad, f"the gradient of {name!r}")
+            if (gradient := dense_gradient(name, parameter)) is not None:
+                check_finite(gradient, f"the gradient of {name!r}")
         for pool, names in joint.choice.pools.items():
             if all(joint.parameters[name].grad is None for name in names):
                 continue

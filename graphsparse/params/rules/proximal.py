@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from graphsparse.params.joint import Joint
+from graphsparse.params.joint import Joint, check_finite
 from graphsparse.params.patterns.n_of_m import NofM
 from graphsparse.params.penalties import PENALTIES, Pool, Shrinkage
 from graphsparse.params.rules.late import Late
@@ -69,6 +69,8 @@ class Proximal(Late):
         shrinkage = self._shrinkage()
         choice = joint.singles if getattr(shrinkage, "elementwise", False) else joint.choice
         rates = _rates(joint, optimizer)
+        for name, parameter in joint.parameters.items():
+            check_finite(parameter.detach(), f"the weight {name!r}")
         for pools, count in choice.contests(keep) if strength else ():
             norms = [choice.pooled(lambda name: joint.parameters[name].detach(), pool).abs() for pool in pools]
             sizes = [choice.sizes(pool).to(norm.device) for pool, norm in zip(pools, norms, strict=True)]

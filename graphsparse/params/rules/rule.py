@@ -31,9 +31,9 @@ class Rule(ABC):
     def prepare(self, joint: Joint) -> None:  # noqa: B027
         """Make room in ``joint.extra`` for tensors of the rule's own."""
 
-    def scores(self, joint: Joint) -> tuple[Score, ...]:
-        """Every score that the rule asks for."""
-        return (joint.score,)
+    def scores(self, score: Score) -> tuple[Score, ...]:
+        """Every score that the rule asks for, given that of the axis."""
+        return (score,)
 
     def begin(self, joint: Joint) -> None:
         """Choose the first masks. By a score that needs gradients they are chosen in the first step."""
@@ -50,7 +50,7 @@ class Rule(ABC):
 
     def reads(self, part: str, joint: Joint, step: int) -> bool:
         """Whether the masks of that step are chosen by a part of the evidence, such as ``"grad"``."""
-        return any(part in needs(score) for score in self.scores(joint))
+        return any(part in needs(score) for score in self.scores(joint.score))
 
     def restored(self, joint: Joint) -> None:  # noqa: B027
         """Act on a state that was loaded; ``joint`` is as it was then."""

@@ -12,7 +12,7 @@ from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
 
 from graphsparse.params import masked
-from graphsparse.params.joint import Joint
+from graphsparse.params.joint import Joint, dense_gradient
 from graphsparse.params.rules.rule import RULES, Rule, check_share, end, of_steps
 from graphsparse.params.scores.evidence import momentary
 from graphsparse.params.tensors import fast, flat
@@ -72,9 +72,9 @@ class StraightThrough(Rule):
         if not self.decay:
             return
         for name, parameter in joint.parameters.items():
-            if parameter.grad is not None:
+            if (gradient := dense_gradient(name, parameter)) is not None:
                 scale = 1.0 if joint.scale is None else joint.scale.to(parameter.device)
-                _add_outside(parameter.grad, parameter, joint.masks[name], self.decay * scale)
+                _add_outside(gradient, parameter, joint.masks[name], self.decay * scale)
 
     def after_step(self, joint: Joint, optimizer: Optimizer) -> None:
         """Choose anew."""
