@@ -135,10 +135,20 @@ Link = Masked | Scaled
 
 
 def install(model: nn.Module, parameters: Mapping[str, nn.Parameter], links: Mapping[str, Link]) -> Orders:
-    """Let every module that holds a parameter see it masked; returns what :func:`remove` needs."""
+    """Let every module that holds a parameter see it masked; returns what :func:`remove` needs.
+
+    Raises:
+        ValueError: for a parameter of a Sequential itself; nothing is changed then.
+    """
     orders: Orders = []
     places = [(parameters[key], link, home) for key, link in links.items() for home in homes(model, parameters[key])]
-    for _, _, (module, _) in places:
+    for parameter, _, (module, name) in places:
+        if isinstance(module, nn.Sequential):  # which would call the parametrization as a layer
+            known = next(key for key, own in parameters.items() if own is parameter)
+            raise ValueError(
+                f"{known!r} is a parameter of a Sequential itself, where torch cannot mask it in the forward pass; "
+                f"move {name!r} into a module of its own, or leave it out by which="
+            )
         if not any(module is known for known, _ in orders):
             orders.append((module, list(module._parameters)))
     for parameter, link, (module, name) in places:

@@ -97,8 +97,8 @@ def _sources(model: nn.Module) -> dict[str, tuple[str, str, str]]:
             assert isinstance(module.parametrizations, nn.ModuleDict)
             for weight, chain in module.parametrizations.items():
                 makers = " and ".join(type(link).__name__ for link in chain.children())
-                ours = next((link.remedy for link in chain.children() if hasattr(link, "remedy")), None)
-                remedy = ours or "torch.nn.utils.parametrize.remove_parametrizations"
+                ours = [str(link.remedy) for link in chain.children() if hasattr(link, "remedy")]
+                remedy = next(iter(ours), "torch.nn.utils.parametrize.remove_parametrizations")
                 for own, _ in chain.named_parameters(recurse=False):
                     name = f"{lead}parametrizations.{weight}.{own}"
                     found[name] = lead + weight, makers, remedy

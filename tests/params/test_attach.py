@@ -356,7 +356,7 @@ def test_misuse_is_answered_clearly() -> None:
     projection = L0Projection(model, 0.5).attach(optimizer)
     with pytest.raises(ValueError, match="attached already"):
         projection.attach(optimizer)
-    with pytest.raises(ValueError, match="none of the projected parameters"):
+    with pytest.raises(ValueError, match="none of the selected parameters"):
         L0Projection(network(), 0.5).attach(optimizer)
     with pytest.raises(TypeError, match="must be a torch"):
         L0Projection(model, 0.5).attach(model)

@@ -24,8 +24,10 @@ from graphsparse.params import (
     Evidence,
     Explore,
     Hold,
+    L0Projection,
     NofM,
     Project,
+    Proximal,
     Recipe,
     Rows,
     Shrink,
@@ -309,14 +311,45 @@ def test_optimizers_that_do_not_fit_are_told() -> None:
     with pytest.raises(ValueError, match=r"never steps '2.weight'"):
         s.attach(torch.optim.SGD(net[0].parameters(), lr=0.1))
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), network().parameters(), strict=True))
+    for some in (Sparsifier(net, keep=0.5), L0Projection(net, 0.5)):
+        with pytest.warns(UserWarning, match="never steps '2.*'; if another one does.*one for the parameters of each"):
+            some.attach(torch.optim.SGD(net[0].parameters(), lr=0.1)).detach()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    s.attach(optimizer)
+    s = Sparsifier(net, "rigl", keep=0.5, steps=40).attach(optimizer)
     with pytest.raises(ValueError, match="attached already"):
         s.attach(optimizer)
     s.finish()
     assert not optimizer._optimizer_step_pre_hooks
     with pytest.raises(ValueError, match="has finished"):
         s.attach(optimizer)
+
+
+@pytest.mark.parametrize("method", methods())
+def test_one_sparsifier_for_each_of_several_optimizers(method: str) -> None:
+    """As with Muon for matrices and another one for the rest: outside the masks weights are zero after each step."""
+    if METHODS[method].modules:
+        return
+    net = network()
+    keep: Any = "2:4" if METHODS[method].n_of_m else 0.5
+    optimizers = [
+        torch.optim.Muon([net[0].weight], lr=0.01),
+        torch.optim.AdamW([*net[2].parameters(), net[0].bias], lr=0.01, fused=True),
+    ]
+    both = [
+        Sparsifier(net, method, keep=keep, steps=20, which=[name]).attach(optimizer)
+        for name, optimizer in zip(("0.weight", "2.weight"), optimizers, strict=True)
+    ]
+    for step in range(20):
+        net.zero_grad()
+        net(torch.full((2, 12), step / 20)).square().sum().backward()
+        for optimizer, s in zip(optimizers, both, strict=True):
+            optimizer.step()
+            if not s.rule.dense or s.ready:
+                assert all(bool((net.get_submodule(n[0]).weight[~m] == 0).all()) for n, m in s.masks.items())
+    for s, weight in zip(both, (net[0].weight, net[2].weight), strict=True):
+        (mask,) = s.finish().values()
+        assert 0 < int(mask.sum()) < weight.numel()
+    assert all(bool((net[i].weight[~s.masks[f"{i}.weight"]] == 0).all()) for i, s in zip((0, 2), both, strict=True))
 
 
 def test_steps_without_the_gradients_that_are_read_are_told() -> None:
@@ -338,6 +371,74 @@ def test_steps_without_the_gradients_that_are_read_are_told() -> None:
         optimizer.step()
     assert s.step == step_count == 0
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize("method", ["gates", "nm-sr-ste", "rigl", "gmp"])
+def test_sparse_gradients_of_embeddings(method: str) -> None:
+    """Methods that read whole gradients say so, the others do without."""
+    net = nn.Sequential(nn.Embedding(12, 8, sparse=True), nn.Linear(8, 4))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    keep: Any = "2:4" if method == "nm-sr-ste" else 0.5
+    s = Sparsifier(net, method, keep=keep, steps=2 if method != "rigl" else 3).attach(optimizer)
+    net(torch.tensor([[1, 2], [3, 4]])).square().sum().backward()
+    if method == "gmp":
+        optimizer.step()
+        assert sum(int(mask.sum()) for mask in s.finish().values()) == 64
+        return
+    with pytest.raises(ValueError, match=r"gradient of '0.weight' is a sparse tensor.*use sparse=False"):
+        optimizer.step()
+
+
+@pytest.mark.parametrize("method", methods())
+def test_tensors_without_elements_and_single_numbers_are_kept_as_they_are(method: str) -> None:
+    net: Any = network()
+    net = nn.ModuleDict({"0": net[0], "2": net[2]})
+    net.register_parameter("none", nn.Parameter(torch.zeros(0, 12)))
+    net.register_parameter("one", nn.Parameter(torch.ones(())))
+    single = METHODS[method].n_of_m or method in ("gates", "group-lasso", "group-envelope")  # which have a dimension 1
+    if METHODS[method].modules:
+        return
+    which = ["0.weight", "2.weight", "none"] if single or method == "g2g" else "all"
+    if method == "g2g":
+        which = ["0.weight", "2.weight"]
+    keep: Any = "2:4" if METHODS[method].n_of_m else 0.25
+    s = Sparsifier(net, method, keep=keep, steps=20, which=which)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    s.attach(optimizer)
+    for i in range(20):
+        optimizer.zero_grad()
+        x = torch.from_numpy(np.random.default_rng(i).standard_normal((5, 12)).astype(np.float32))
+        out = net["2"](net["0"](x).tanh())
+        ((out * net.one).square().sum() + net.none.sum()).backward()
+        optimizer.step()
+    masks = s.finish()
+    if not METHODS[method].n_of_m and "group" not in method and method != "gates":
+        assert sum(int(mask.sum()) for mask in masks.values()) == kept_count(
+            0.25, sum(m.numel() for m in masks.values())
+        )
+
+
+@pytest.mark.parametrize("method", ["nm-ste", "gates"])
+def test_parameters_of_a_sequential_itself_cannot_be_masked_in_passing(method: str) -> None:
+    net = network()
+    net.register_parameter("own", nn.Parameter(torch.ones(4, 4)))
+    keep: Any = "2:4" if method == "nm-ste" else 0.5
+    s = Sparsifier(net, method, keep=keep, steps=20)
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    with pytest.raises(ValueError, match=r"'own' is a parameter of a Sequential itself.*leave it out by which="):
+        s.attach(torch.optim.SGD(net.parameters(), lr=0.1))
+    assert {name: p.tolist() for name, p in net.named_parameters()} == {n: p.tolist() for n, p in before.items()}
+
+
+@pytest.mark.parametrize("penalty", ["group-lasso", "group-envelope", "l1"])
+def test_a_weight_that_is_no_number_stops_a_proximal_step(penalty: str) -> None:
+    net = network()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    s = Sparsifier(net, keep=0.5, steps=20, pattern=Rows(1), rule=Proximal(penalty)).attach(optimizer)
+    net(torch.full((2, 12), float("inf"))).sum().backward()
+    with pytest.raises(ValueError, match=r"the weight '0.weight' is nan at position \(0, 0\)"):
+        optimizer.step()
+    s.detach()
 
 
 def test_weights_and_scores_that_are_no_numbers_are_told() -> None:

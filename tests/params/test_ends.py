@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from graphsparse.keep_rule import kept_count
-from graphsparse.params import DropGrow, Ensembles, Evidence, Hold, Sparsifier
+from graphsparse.params import DropGrow, Ensembles, Evidence, Hold, Modules, Sparsifier
 
 
 def chosen(layer: nn.Module, x: Tensor, keep: float = 0.4) -> Tensor:
@@ -120,6 +120,51 @@ class Attention(nn.Module):
         return out
 
 
+def test_weights_without_two_ends_stay_dense_and_a_warning_names_them() -> None:
+    """Joint projections of attention, tables of embeddings and gates: nobody calls a layer of theirs."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Embedding(12, 8), nn.TransformerEncoderLayer(8, 2, 16, batch_first=True))
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    with pytest.warns(UserWarning, match=r"3 weights stay dense.*'0.weight', '1.self_attn.in_proj_weight', '1.self_a"):
+        s = Sparsifier(net, "g2g", keep=0.5, steps=20)
+    assert list(s.parameters) == ["1.linear1.weight", "1.linear2.weight"]
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    s.attach(optimizer)
+    for _ in range(20):
+        optimizer.zero_grad()
+        net(torch.randint(12, (4, 5))).square().sum().backward()
+        optimizer.step()
+    assert sum(int(mask.sum()) for mask in s.finish().values()) == 128
+    dense = dict(net.named_parameters())["1.self_attn.in_proj_weight"]
+    assert bool((dense != 0).all())
+    assert not torch.equal(dense, before["1.self_attn.in_proj_weight"])
+
+
+@pytest.mark.parametrize("method", ["g2g", "blocks"])
+def test_a_model_that_was_compiled_before_is_heard(method: str) -> None:
+    """torch takes code that it has compiled for a new hook, too, and the hook is not called."""
+    weights = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6))
+        run = torch.compile(net, backend="eager") if compiled else net
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        cut = {"pattern": Modules(["0", "2"])} if method == "blocks" else {}
+        s = None
+        for step in range(26):
+            if step == 2:  # after some dense steps
+                s = Sparsifier(net, method, keep=0.5, steps=24, **cut).attach(optimizer)
+            optimizer.zero_grad()
+            (run(torch.sin(torch.arange(24.0) * (step + 1)).view(4, 6)) - 1).square().sum().backward()
+            optimizer.step()
+        assert s is not None
+        s.finish()
+        weights.append([p.detach().clone() for p in net.parameters()])
+    assert len(weights[0]) == len(weights[1])
+    for one, other in zip(*weights, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 class Odd(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x)[:, :1]
@@ -127,9 +172,10 @@ class Odd(nn.Linear):
 
 def test_what_cannot_be_heard_is_told() -> None:
     with pytest.raises(ValueError, match=r"'attention.in_proj_weight' is a parameter of MultiheadAttention; leave it"):
-        Sparsifier(Attention(), "g2g", keep=0.5, steps=20)
-    with pytest.raises(ValueError, match=r"'weight' is a parameter of Embedding"):
-        Sparsifier(nn.Embedding(9, 9), "g2g", keep=0.5, steps=20)
+        Sparsifier(Attention(), "g2g", keep=0.5, steps=20, which=["*in_proj_weight"])
+    for rows in (Attention(), nn.Embedding(9, 9)):
+        with pytest.raises(ValueError, match="no weight has two ends to be heard"):
+            Sparsifier(rows, "g2g", keep=0.5, steps=20)
     for layer, x, said in (
         (nn.Linear(4, 4), None, "'weight' has heard no batch at step 1"),
         (Odd(4, 4), torch.ones(2, 4), r"outputs \[2, 1\] of the layer of 'weight' are not the ends"),

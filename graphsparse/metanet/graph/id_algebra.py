@@ -30,6 +30,8 @@ def current(record: Record, ids: Tensor) -> Tensor:
 def uniform(record: Record, ids: Tensor, axis: int) -> bool:
     """Whether the same id stands along the axis everywhere (-1 agrees with any)."""
     columns = record.root(collapse(ids)).movedim(axis, 0)
+    if not columns.numel():
+        return True
     low = torch.where(columns < 0, FAR, columns).amin(0)
     top = columns.amax(0)
     return bool(((low == top) | (top < 0)).all())
@@ -45,6 +47,11 @@ def settle(record: Record, ids: Tensor, axes: Sequence[int]) -> Tensor:
     small = record.root(collapse(ids))
     moved = small.movedim(axes, tuple(range(len(axes)))) if axes else small
     rest = moved.shape[len(axes) :]
+    if 0 in moved.shape[: len(axes)]:
+        raise UncoveredError(
+            "the example gives it no rows, so nothing is known of its channels; give an example that reaches it (a "
+            "graph with nodes of every degree and kind that the network tells apart)"
+        )
     columns = moved.reshape(-1, rest.numel())
     top = columns.amax(0)
     clash = (torch.where(columns < 0, FAR, columns).amin(0) != top) & (top >= 0)
