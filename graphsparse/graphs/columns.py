@@ -47,17 +47,23 @@ def _position(names: Sequence[Any], name: str) -> int:
 def weight_name(names: Sequence[Any], asked: str | None, what: str) -> str | None:
     """Which of the columns, attributes or arrays are the weights: one rule for all.
 
+    That which is asked for; else ``weight`` or ``edge_weight``, or where none is called so the same in any case.
+
     Raises:
         ValueError: the name that was asked for is not there, or more than one could be meant.
 
     Example:
         >>> weight_name(["src", "dst", "weight"], None, "column")
         'weight'
+        >>> weight_name(["Source", "Target", "Weight"], None, "column")
+        'Weight'
     """
     listed = ", ".join(map(str, names)) or "none"
     if asked is not None and asked not in names:
         raise ValueError(f"there is no {what} {asked!r} to take weights from; there are {listed}")
     found = [name for name in names if (name in WEIGHTS if asked is None else name == asked)]
+    if asked is None and not found:
+        found = [name for name in names if isinstance(name, str) and name.strip().lower() in WEIGHTS]
     if len(found) > 1:
         raise ValueError(
             f"the weights could be in several {what}s ({', '.join(map(str, found))}): say which by weight="

@@ -64,6 +64,13 @@ def edges_in(store: Any, what: str, **shape: bool) -> tuple[str, OpenGraph | Non
     return key, matrix, edge_index.flip(0) if key == TRANSPOSED else edge_index, matrix.edges.weight
 
 
+def weight_key(store: Any, asked: str | None) -> str:
+    """Where a ``Data`` or a relation has its weights: ``edge_weight``, or the ``weight`` of PyG's `from_networkx`."""
+    if asked is not None or store.get("edge_weight") is not None or store.get("weight") is None:
+        return asked or "edge_weight"
+    return "weight" if store.is_edge_attr("weight") else "edge_weight"
+
+
 def edge_values(store: Any, name: str, number_of_edges: int, asked: bool) -> Tensor | None:
     """The weights ``[E]`` of a ``Data`` or of one relation."""
     values = store.get(name)

@@ -11,7 +11,7 @@ import torch
 
 from graphsparse.graphs.columns import end_columns, weight_name
 from graphsparse.graphs.formats.graph_content import GraphContent, lost_in_a_list, typed
-from graphsparse.graphs.formats.graph_file import Array, GraphFile
+from graphsparse.graphs.formats.graph_file import Array, GraphFile, Mask
 from graphsparse.graphs.labels import label_codes
 
 MANY_ROWS = 1 << 26  # a table may always have so many, and beyond them 64 for each byte
@@ -35,6 +35,9 @@ class ArrowFile(GraphFile):
         dst: str | None = None,
         one_based: bool = False,
     ) -> None:
+        import pyarrow.compute
+        from pyarrow import types
+
         self.source = path
         names = self.names()
         self.ends = [names[at] for at in end_columns(names, src, dst)]
@@ -42,8 +45,9 @@ class ArrowFile(GraphFile):
         table = self.table([*self.ends, *([] if name is None or name in self.ends else [name])])
         columns = [_plain(table.column(end), end) for end in self.ends]
         for end, column in zip(self.ends, columns, strict=True):
-            if column.null_count:
-                row = column.is_null().to_pylist().index(True)
+            gaps = column.is_null(nan_is_null=True)
+            if column.null_count or (types.is_floating(column.type) and pyarrow.compute.any(gaps).as_py()):
+                row = gaps.to_pylist().index(True)
                 raise ValueError(f"row {row} lacks an end: {end} is null, and both ends of an edge must be given")
         values = None if name is None else _weights(table.column(name))
         self.weights = "" if name is None else f"the column {name!r}"
@@ -55,6 +59,10 @@ class ArrowFile(GraphFile):
                 raise ValueError(f"it names node {int(self.labels.min())}, and ids that count from 1 begin there")
             self.labels = self.labels - 1
         self.list_edges(self.codes, self.labels, undirected, values)
+        kinds = [column.type for column in columns]
+        if len({_is_text(kind) for kind in kinds}) > 1:
+            mixed = " and ".join(f"{end} holds {kind}" for end, kind in zip(self.ends, kinds, strict=True))
+            self.note = "; ".join(filter(None, [f"{mixed}, so that no node stands in both columns", self.note]))
 
     @abstractmethod
     def names(self) -> list[str]:
@@ -94,6 +102,25 @@ class ArrowFile(GraphFile):
             if name not in taken:
                 columns[name] = pyarrow.array(typed(values))
         return pyarrow.table(columns), [*lost_in_a_list(content), *(f"the column {name!r}" for name in sorted(taken))]
+
+
+def rows_kept(part: Any, keep: Mask) -> Any:
+    """The rows of a table or a batch that stay, as a table; of kinds that pyarrow cannot filter run by run."""
+    import pyarrow
+
+    table = part if isinstance(part, pyarrow.Table) else pyarrow.Table.from_batches([part])
+    try:
+        return table.filter(pyarrow.array(keep))
+    except pyarrow.ArrowNotImplementedError:  # text views, as polars writes them
+        bounds = np.flatnonzero(np.diff(keep.astype(np.int8), prepend=0, append=0)).reshape(-1, 2)
+        runs = [table.slice(start, stop - start) for start, stop in bounds.tolist()]
+        return pyarrow.concat_tables([table.slice(0, 0), *runs]).combine_chunks()
+
+
+def _is_text(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
 def check_rows(rows: int, path: Path) -> None:

@@ -59,9 +59,12 @@ class TextTable(TextLines):
         self.set_edges(*self.ends, None if self.weight is None else self.cells, undirected, one_based)
         del self.cells, self.ends
         labels = self.labels
+        if not isinstance(labels, np.ndarray):
+            self._check_blank([str(label) for label in labels])
         alike = 0 if isinstance(labels, np.ndarray) else len(labels) - len({str(label).strip() for label in labels})
         self.weights = "" if self.weight is None else f"the column {self.weight!r}"
         notes = ["the first line is an edge and no header (found so)"] if self.headless and header is None else []
+        notes += self._header_again()
         notes += [f"{alike:,} labels differ from others by blanks only, and are nodes of their own"] if alike else []
         self.note = "; ".join([*notes, *filter(None, [self.note])])
 
@@ -125,6 +128,22 @@ class TextTable(TextLines):
                 self.cells.append(cells[value])
         self.ends = tails, heads
         self.starts, self.stops = np.array(starts, np.int64), np.array(stops, np.int64)
+
+    def _check_blank(self, labels: list[str]) -> None:
+        blank = [at for at, label in enumerate(labels) if not label.strip()]
+        if blank:
+            line = self.starts[np.isin(self.codes, blank).any(axis=0).argmax()]
+            raise ValueError(f"line {line + 1} lacks an end: both ends of an edge must be given")
+
+    def _header_again(self) -> list[str]:
+        """What to say of tables that were put together header and all."""
+        ends = [self.names[at] for at in self.at]
+        labels = self.labels
+        if self.headless or isinstance(labels, np.ndarray) or not {*ends} <= {*labels}:
+            return []
+        again = [list(labels).index(end) for end in ends]
+        lines = self.starts[(self.codes == np.array(again)[:, None]).all(axis=0)] + 1
+        return [f"line {lines[0]} is the header again, and counts as an edge"] if len(lines) else []
 
     def mark(self, keep: Mask) -> str:
         """Above a first edge that could be taken for a header, a line that says that there is none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import re
 from abc import ABC, abstractmethod
@@ -33,8 +34,9 @@ class EdgeListText(TextLines):
     are asked for). A first line of two other words is one where all the other lines have whole numbers in their place,
     and it reads like names of columns (``FromNodeId ToNodeId``); its first two columns are the ends then. Where it does
     not, it is an edge. The report says which was found. Else the ends are in the columns 1 and 2, and weights where
-    they are asked for by their column's number. After a line ``# no header`` there is none. Lines may be separated by
-    commas or semicolons, too, if all are.
+    they are asked for by their column's number, or the ``weight`` of networkx's dictionaries (1 where one has
+    none). After a line
+    ``# no header`` there is none. Lines may be separated by commas or semicolons, too, if all are.
     """
 
     def __init__(
@@ -70,16 +72,22 @@ class EdgeListText(TextLines):
         if self.names and not self.header:
             src, dst = src or "1", dst or "2"
         self.at = end_columns(self.names, src, dst) if rows or self.header else (0, 1)
-        self.weight = weight_name(self.names, weight, "column")
         rows.check_width(len(self.names), self._ragged)
         self.rows = rows
         self.starts = np.array(rows.places, np.int64)
         self.stops = self.starts + 1
         tails, heads = (rows.column(end) for end in self.at)
-        weights = None if self.weight is None else rows.column(self.names.index(self.weight))
+        data, unread = _dictionaries(rows, len(self.names))
+        known = dict.fromkeys(key for entry in data for key in entry if isinstance(key, str))
+        self.weight = name = weight_name([*self.names, *known], weight, "column")
+        self.within = name is not None and name not in self.names
+        weights = _values(data, name) if self.within else None
+        if name is not None and not self.within:
+            weights = rows.column(self.names.index(name))
         self.set_edges(tails, heads, weights, undirected, one_based)
-        self.weights = "" if self.weight is None else f"the column {self.weight!r}"
-        self.note = "; ".join(filter(None, [note, self.note]))
+        what = "the attribute" if self.within else "the column"
+        self.weights = "" if name is None else f"{what} {name!r}"
+        self.note = "; ".join(filter(None, [note, unread, self.note]))
 
     def _rows(self) -> _Rows:
         """The lines that are edges or a header, and their cells."""
@@ -146,6 +154,8 @@ class EdgeListText(TextLines):
             values = self.rows.column(at)
             if values and all(value.startswith(_DATA) for value in values):
                 lost.append("the dictionaries of the edges")
+                if self.within:
+                    columns[str(self.weight)] = _values(_dictionaries(self.rows, at + 1)[0], self.weight)
             else:
                 columns[name if name != str(at + 1) else f"column{name}"] = values
         weight = None if self.weight is None else self.weight
@@ -244,6 +254,27 @@ class _PlainRows(_Rows):
     def check_width(self, width: int, error: Callable[[int, list[str], int], str]) -> None:
         if len(self) and width != self.width:
             raise ValueError(error(self.places[0], self.row(0), width))
+
+
+def _dictionaries(rows: _Rows, width: int) -> tuple[list[dict[Any, Any]], str]:
+    """The attributes that networkx writes behind the ends of each edge, and what to say if they cannot be read."""
+    cells = rows.column(width - 1) if rows and width > 2 else []
+    if not cells or not all(cell.startswith(_DATA) for cell in cells):
+        return [], ""
+    found = []
+    for cell in cells:
+        try:
+            found.append(ast.literal_eval(cell))
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            found.append(None)
+        if not isinstance(found[-1], dict):
+            return [], f"what stands behind the ends, such as {cell[:40]}, is not read"
+    return found, ""
+
+
+def _values(data: list[dict[Any, Any]], name: Any) -> list[str]:
+    """An attribute of each edge, 1 where it has none, as in networkx."""
+    return ["1" if (value := entry.get(name)) is None else str(value) for entry in data]
 
 
 def _no_edge(line: str, at: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from graphsparse.graphs.formats.arrow_file import ArrowFile, check_rows
+from graphsparse.graphs.formats.arrow_file import ArrowFile, check_rows, rows_kept
 from graphsparse.graphs.formats.graph_content import GraphContent
 from graphsparse.graphs.formats.graph_file import FORMATS, Mask
 from graphsparse.untrusted import read_bytes
@@ -49,7 +49,7 @@ class FeatherTable(ArrowFile):
             start = 0
             for at in range(reader.num_record_batches):
                 batch = reader.get_batch(at)
-                writer.write_batch(batch.filter(pyarrow.array(keep[start : start + batch.num_rows])))
+                writer.write_table(rows_kept(batch, keep[start : start + batch.num_rows]))
                 start += batch.num_rows
 
     @classmethod

@@ -71,7 +71,8 @@ class GraphFile(ABC):
             self.both_ways, codes = both, codes[:, both.first]
             if weights is not None:
                 found = np.full(len(both.first), -np.inf)
-                np.maximum.at(found, both.edge_of, weights.numpy())  # NaN stays NaN
+                with np.errstate(invalid="ignore"):  # NaN stays NaN
+                    np.maximum.at(found, both.edge_of, weights.numpy())
                 weights = torch.from_numpy(found)
         self.edges = coded_edges(codes, labels, undirected, weights, pairs_once=self.both_ways is not None)
         if self.both_ways is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from graphsparse.graphs.formats.arrow_file import ArrowFile, check_rows
+from graphsparse.graphs.formats.arrow_file import ArrowFile, check_rows, rows_kept
 from graphsparse.graphs.formats.graph_content import GraphContent
 from graphsparse.graphs.formats.graph_file import FORMATS, Mask
 
@@ -29,7 +29,6 @@ class ParquetTable(ArrowFile):
 
     def write(self, keep: Mask, path: Path) -> None:
         """Each row group filtered, with the schema and the compression of the source."""
-        import pyarrow
         from pyarrow import parquet
 
         with parquet.ParquetFile(self.source) as file:
@@ -38,8 +37,8 @@ class ParquetTable(ArrowFile):
                 start = 0
                 for at in range(file.num_row_groups):
                     group = file.read_row_group(at)
-                    stay = pyarrow.array(keep[start : start + group.num_rows])
-                    writer.write_table(group.filter(stay), row_group_size=max(1, group.num_rows))
+                    stay = keep[start : start + group.num_rows]
+                    writer.write_table(rows_kept(group, stay), row_group_size=max(1, group.num_rows))
                     start += group.num_rows
 
     @classmethod

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graphsparse.graphs.columns import WEIGHTS
 from graphsparse.graphs.inner_form import EdgeList, edge_list
 from graphsparse.graphs.interop import KINDS, OpenGraph, of_library
 
@@ -33,7 +34,8 @@ class DGLGraph(OpenGraph):
                 f"got a DGLGraph with the relations {', '.join(map(str, graph.canonical_etypes))}: sparsify one at a "
                 "time, graph[relation], where it joins nodes of one type"
             )
-        self.graph, self.weight = graph, weight or "weight"
+        self.graph = graph
+        self.weight = weight or next((name for name in WEIGHTS if name in graph.edata), WEIGHTS[0])
         tails, heads = graph.edges(order="eid")
         values = graph.edata.get(self.weight)
         if weight is not None and values is None:

@@ -15,7 +15,7 @@ from torch_geometric.data import HeteroData
 
 from graphsparse.graphs.inner_form import EdgeList, edge_list
 from graphsparse.graphs.interop import KINDS, OpenGraph, about
-from graphsparse.graphs.stores import cut_store, edge_values, edges_in
+from graphsparse.graphs.stores import cut_store, edge_values, edges_in, weight_key
 
 Relation = tuple[str, str, str]
 
@@ -50,7 +50,7 @@ class HeteroGraph(OpenGraph):
         return isinstance(graph, HeteroData) and not hasattr(graph, "to_data_list")
 
     def __init__(self, graph: HeteroData, undirected: bool | None, weight: str | None = None) -> None:
-        self.graph, self.weight = graph, weight or "edge_weight"
+        self.graph, self.weight = graph, weight
         if not graph.edge_types:
             raise TypeError("the HeteroData has no relation with edges")
         self.found: dict[Relation, _Found] = {}
@@ -58,7 +58,8 @@ class HeteroGraph(OpenGraph):
             shape = {} if relation[0] == relation[2] else {"square": False}
             key, matrix, edge_index, values = edges_in(graph[relation], f"the relation {relation}", **shape)
             if values is None or weight is not None:
-                values = edge_values(graph[relation], self.weight, edge_index.size(1), asked=False)
+                name = weight_key(graph[relation], weight)
+                values = edge_values(graph[relation], name, edge_index.size(1), asked=False)
             self.found[relation] = _Found(key, matrix, edge_index, values)
         if weight is not None and all(weight not in graph[relation] for relation in self.found):
             raise ValueError(f"no relation has an edge attribute {weight!r} to take weights from")
@@ -154,7 +155,7 @@ class HeteroGraph(OpenGraph):
             new = values if in_matrix else None
             cut_store(store, before, self.graph.__cat_dim__, found.key, found.matrix, edges, mask, new)
             if values is not None and not in_matrix:
-                store[self.weight] = values[mask]
+                store[weight_key(self.graph[relation], self.weight)] = values[mask]
         for kind in self.counted:
             small[kind].num_nodes = self.sizes[kind]
         return small

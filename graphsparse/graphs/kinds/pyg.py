@@ -13,7 +13,16 @@ from torch_geometric.data import Batch, Data
 
 from graphsparse.graphs.inner_form import EdgeList, check_edge_index, edge_list, looks_dense
 from graphsparse.graphs.interop import KINDS, OpenGraph
-from graphsparse.graphs.stores import cut_edges, cut_store, edge_values, edges_in, is_weighted_pair, own_size, plain
+from graphsparse.graphs.stores import (
+    cut_edges,
+    cut_store,
+    edge_values,
+    edges_in,
+    is_weighted_pair,
+    own_size,
+    plain,
+    weight_key,
+)
 
 
 @KINDS.register("edge-index")
@@ -51,7 +60,7 @@ class DataGraph(OpenGraph):
         return isinstance(graph, Data) and not isinstance(graph, Batch)
 
     def __init__(self, data: Data, undirected: bool | None, weight: str | None = None) -> None:
-        self.data, self.weight = data, weight or "edge_weight"
+        self.data, self.weight = data, weight_key(data, weight)
         self.key, self.matrix, edge_index, values = edges_in(data, "the Data")
         if weight is not None or values is None:
             values = edge_values(data, self.weight, edge_index.size(1), asked=weight is not None)

@@ -193,7 +193,11 @@ def test_bad_packings(tmp_path, monkeypatch):
         ("5 0 1\n6 1 2\n", {"src": "2", "dst": "3", "weight": "1"}, [(0, 1), (1, 2)], [5, 6]),
         ("1 2\n2 3\n", {"one_based": True}, [(0, 1), (1, 2)], None),
         ("0, 1\n1, 2\n", {}, [(0, 1), (1, 2)], None),
-        ("0 1 {'weight': 3, 'x': 'a b'}\n1 2 {}\n", {}, [(0, 1), (1, 2)], None),
+        ("0 1 {'weight': 3, 'x': 'a b'}\n1 2 {}\n", {}, [(0, 1), (1, 2)], [3, 1]),
+        ("0 1 {'weight': 3, 'w': 5}\n1 2 {'w': 0.5}\n", {"weight": "w"}, [(0, 1), (1, 2)], [5, 0.5]),
+        ('0,1,{"weight": 3}\n1,2,{"weight": 4}\n', {}, [(0, 1), (1, 2)], [3, 4]),
+        ("0 1 {'color': 3}\n1 2 {}\n", {}, [(0, 1), (1, 2)], None),
+        ("src dst Weight\n0 1 5\n1 2 6\n", {}, [(0, 1), (1, 2)], [5, 6]),
         ("from to\n0 1\n1 2\n", {"src": "from", "dst": "to"}, [(0, 1), (1, 2)], None),
         ("a b\n0 1\n1 2\n", {"header": True, "src": "a", "dst": "b"}, [(0, 1), (1, 2)], None),
         ("0 1\r\n1 2\r\n", {}, [(0, 1), (1, 2)], None),
@@ -220,6 +224,7 @@ def test_plain_lists(tmp_path, text, options, edges, weights):
         ("0,\n1,2\n", {}, "line 1 has 2 cells, and an edge|line 1 has"),
         ("0 1\n1 2\n", {"one_based": True}, "line 1 names node 0, and ids that count from 1"),
         ("a b\n", {"one_based": True}, "whole numbers, and there are other labels"),
+        ("0 1 {'a': 1}\n", {"weight": "w"}, "no column 'w' to take weights from; there are 1, 2, 3, a"),
         ("0 1\n", {"weight": "3"}, "no column '3' to take weights from; there are 1, 2"),
         ("0 1\n", {"src": "x", "dst": "y"}, "no column 'x'"),
         ("\x00\x01", {}, "NUL byte"),
@@ -229,6 +234,24 @@ def test_plain_lists_that_are_none(tmp_path, text, options, said):
     (tmp_path / "in.txt").write_bytes(text.encode())
     with pytest.raises(DataError, match=rf"in\.txt .*{said}"):
         open_file(tmp_path / "in.txt", **options)
+
+
+def test_lists_of_networkx(tmp_path):
+    graph = nx.Graph([(0, 1, {"weight": 2.5, "name": "a {b}"}), (1, 2, {"weight": 1e-3}), (2, 3, {})])
+    nx.write_edgelist(graph, tmp_path / "in.edgelist")
+    file = open_file(tmp_path / "in.edgelist")
+    assert file.weights == "the attribute 'weight'"
+    assert file.edges.weight.tolist() == [2.5, 1e-3, 1.0]
+    sparsify_file(tmp_path / "in.edgelist", tmp_path / "out.csv", "random", rules={"keep": 1})
+    assert (tmp_path / "out.csv").read_text() == "src,dst,weight\n0,1,2.5\n1,2,0.001\n2,3,1\n"
+
+
+def test_what_is_no_dictionary_is_told_and_stays(tmp_path):
+    for cell in ("{a: 1}", "{1, 2}", "{" + "[" * 9999, "{'a': f()}"):
+        (tmp_path / "in.txt").write_text(f"0 1 {cell}\n1 2 {{}}\n")
+        file = open_file(tmp_path / "in.txt")
+        assert file.edges.weight is None
+        assert "what stands behind the ends, such as {" in file.note
 
 
 @pytest.mark.parametrize("text", ["3,4,0.5\n4,5,0.25\n", "src,dst,w\n3,4,0.5\n4,5,0.25\n"])

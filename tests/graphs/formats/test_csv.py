@@ -160,9 +160,29 @@ def test_weights(tmp_path):
     assert read(tmp_path, "src,dst,cost\n1,2,9\n").edges.weight is None
     with pytest.raises(DataError, match="no column 'price'"):
         read(tmp_path, "src,dst,cost\n1,2,9\n", weight="price")
-    for header in ("weight,weight", "weight,edge_weight"):
+    for name in ("Weight", "WEIGHT", "Edge_Weight", "cost,Weight"):
+        file = read(tmp_path, f"Source,Target,{name}\n1,2,0.5{',3' * name.count(',')}\n")
+        assert file.weights == f"the column {name.split(',')[-1]!r}"
+    assert read(tmp_path, "src,dst,Weight,weight\n1,2,9,0.5\n").edges.weight.tolist() == [0.5]
+    for header in ("weight,weight", "weight,edge_weight", "Weight,WEIGHT"):
         with pytest.raises(DataError, match="say which"):
             read(tmp_path, f"src,dst,{header}\n1,2,3,4\n")
+
+
+def test_a_header_that_comes_again_is_told(tmp_path):
+    """So look tables that were put together header and all."""
+    said = "line 4 is the header again, and counts as an edge"
+    file = read(tmp_path, "src,dst\n1,2\n\nsrc,dst\n2,3\n")
+    assert (file.note, file.edges.num_edges) == (said, 3)
+    for other in ("src,dst\n1,2\nsrc,3\n", "src,dst\ndst,src\n", "source,target\nsrc,dst\n"):
+        assert not read(tmp_path, other).note
+
+
+@pytest.mark.parametrize("cell", [" ", '" "', "\t", "\u00a0"])
+def test_an_end_of_blanks_is_none(tmp_path, cell):
+    for table in (f"src,dst\n1,2\n{cell},3\n", f'src,dst\n1,2\n3,{cell}\n"a",b\n'):
+        with pytest.raises(DataError, match="line 3 lacks an end"):
+            read(tmp_path, table)
 
 
 def test_only_a_header_is_a_graph_without_edges(tmp_path):
@@ -203,7 +223,7 @@ def quoted(cell, always, delimiter):
 
 @settings(max_examples=150, deadline=None)
 @given(
-    st.lists(st.tuples(CELL.filter(bool), CELL, CELL.filter(bool)), max_size=8),
+    st.lists(st.tuples(CELL.filter(str.strip), CELL, CELL.filter(str.strip)), max_size=8),
     st.sampled_from(",;\t|"),
     st.sampled_from(["\n", "\r\n"]),
     st.booleans(),

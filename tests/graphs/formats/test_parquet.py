@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from pyarrow import parquet
+from pyarrow import feather, parquet
 
 from graphsparse.errors import DataError
 from graphsparse.graphs.formats import open_file
@@ -67,11 +67,38 @@ def test_all_but_the_dropped_rows_stays(tmp_path):
     assert held.row_group(0).column(0).compression == "ZSTD"
 
 
+@pytest.mark.parametrize("suffix", ["parquet", "feather"])
+def test_text_as_polars_writes_it(tmp_path, suffix):
+    """Text views cannot be filtered by pyarrow, nor lists of them."""
+    text = pa.array(["a", "b", "c", "d"], pa.string_view())
+    notes = pa.array([["x" * 40], [], None, ["y"]], pa.list_(pa.string_view()))
+    table = pa.table({"src": text, "dst": pa.array(["b", "c", "d", "a"], pa.string_view()), "note": notes})
+    path = tmp_path / f"in.{suffix}"
+    if suffix == "parquet":
+        parquet.write_table(table, path, row_group_size=3)
+    else:
+        feather.write_feather(table, path, chunksize=3)
+    file = open_file(path)
+    assert file.edges.num_nodes == 4
+    for keep in ([1, 0, 1, 1], [0, 0, 0, 0], [0, 0, 0, 1], [1, 1, 1, 1]):
+        file.write(np.array(keep, bool), out := tmp_path / f"out.{suffix}")
+        small = parquet.read_table(out) if suffix == "parquet" else feather.read_table(out)
+        assert small.schema.equals(table.schema)
+        assert small.to_pylist() == [row for row, stays in zip(table.to_pylist(), keep, strict=True) if stays]
+
+
+def test_text_beside_numbers_is_told(tmp_path):
+    file = read(tmp_path, {"src": ["1", "2"], "dst": [2, 1]})
+    assert file.note == "src holds string and dst holds int64, so that no node stands in both columns"
+    assert not read(tmp_path, {"src": pa.array(["1"]), "dst": pa.array(["2"], pa.large_string())}).note
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
         ({"src": [1, None], "dst": [2, 3]}, "row 1 lacks an end: src is null"),
         ({"src": ["a", "b"], "dst": ["c", None]}, "row 1 lacks an end: dst is null"),
+        ({"src": [1.0, float("nan")], "dst": [2.0, 3.0]}, "row 1 lacks an end: src is null"),
         ({"a": [1], "dst": [2]}, "no column 'src'"),
         ({"src": [[1]], "dst": [[2]]}, "plain numbers or text"),
         ({"src": [1], "dst": [2], "weight": [1], "edge_weight": [1]}, "say which"),

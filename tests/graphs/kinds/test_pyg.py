@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 
+import networkx as nx
 import pytest
 import torch
 from torch_geometric import EdgeIndex, transforms
 from torch_geometric.data import Batch, Data, HeteroData
 from torch_geometric.loader import DataLoader
-from torch_geometric.utils import to_edge_index
+from torch_geometric.utils import from_networkx, to_edge_index
 
 import graphsparse as gs
 
@@ -70,6 +71,25 @@ class TestBatch:
             gs.sparsify(batch, scores[:3], keep=0.5)
         drawn = gs.edges.sample(batch, "dspar", keep=0.5)
         assert drawn.edge_weight.shape == (drawn.num_edges,)
+
+    def test_weights_of_from_networkx(self):
+        """It calls them ``weight``; so do our readers of files."""
+        graph = nx.Graph()
+        graph.add_weighted_edges_from([(0, 1, 9.0), (1, 2, 1.0), (0, 2, 1.0), (2, 3, 1.0), (3, 4, 1.0), (4, 0, 2.0)])
+        data = from_networkx(graph)
+        expected = gs.edges.score(Data(edge_index=data.edge_index, edge_weight=data.weight), "effective_resistance")
+        assert torch.equal(gs.edges.score(data, "effective_resistance"), expected)
+        assert "edge_weight" not in gs.edges.sample(data, "dspar", keep=0.5)
+        both = Data(edge_index=data.edge_index, edge_weight=data.weight, weight=torch.ones(12))
+        assert torch.equal(gs.edges.score(both, "effective_resistance"), expected)
+        of_nodes = Data(edge_index=data.edge_index, weight=torch.rand(5))
+        plain = Data(edge_index=data.edge_index)
+        scores = [gs.edges.score(one, "effective_resistance") for one in (of_nodes, plain)]
+        assert torch.equal(*scores)
+        hetero = HeteroData()
+        hetero["a"].num_nodes = 5
+        hetero["a", "to", "a"].edge_index, hetero["a", "to", "a"].weight = data.edge_index, data.weight
+        assert torch.equal(gs.edges.score(hetero, "effective_resistance")["a", "to", "a"], expected)
 
     def test_loaders_and_transforms(self):
         loader = DataLoader([ring(5), ring(4)], batch_size=2)
