@@ -12,23 +12,56 @@ import numpy as np
 from numba import njit
 
 
-def _triangles(indptr: Any, heads: Any) -> Any:
-    counts = np.zeros(len(heads), np.int64)
-    arc_to = np.full(len(indptr) - 1, -1, np.int64)
+def _orient(tails: Any, heads: Any, edges_at: Any, ends: Any, position: Any, pair: Any) -> Any:
+    num_nodes, name = len(edges_at), np.uint64(0xFFFFFFFF)
+    rank = np.empty(num_nodes, np.uint64)  # edges, then the node: whole numbers compare without a branch
+    for u in range(num_nodes):
+        rank[u] = (np.uint64(min(edges_at[u], 0xFFFFFFFF)) << np.uint64(32)) | np.uint64(u)
+    indptr = np.zeros(num_nodes + 1, np.int64)
+    next_slot = np.zeros(num_nodes + 1, np.int64)
+    for e in range(len(tails)):
+        fewer = min(rank[np.uint64(tails[e])], rank[np.uint64(heads[e])]) & name
+        next_slot[fewer + np.uint64(1)] += tails[e] != heads[e]
+    for u in range(num_nodes):
+        next_slot[u + 1] += next_slot[u]
+    for e in range(len(tails)):
+        if tails[e] == heads[e]:
+            pair[e] = -1
+            continue
+        a, b = rank[np.uint64(tails[e])], rank[np.uint64(heads[e])]
+        fewer = min(a, b) & name
+        slot = np.uint64(next_slot[fewer])
+        next_slot[fewer] += 1
+        ends[slot], position[slot] = max(a, b) & name, e
+    found = np.full(num_nodes, -1, ends.dtype)  # the pair that each end got last: of this row from its first on
+    first, count, start = 0, 0, 0
+    for u in range(num_nodes):
+        for i in range(start, next_slot[u]):  # the slot that would be next is where the next row begins
+            v = np.uint64(ends[i])
+            if found[v] < first:
+                found[v], ends[count] = count, ends[i]
+                count += 1
+            pair[np.uint64(position[i])] = found[v]
+        first, start = count, next_slot[u]
+        indptr[u + 1] = count
+    return indptr, count
+
+
+def _triangles(indptr: Any, heads: Any, counts: Any) -> None:
+    arc_to = np.full(len(indptr) - 1, -1, heads.dtype)
     for u in range(len(indptr) - 1):
         for i in range(indptr[u], indptr[u + 1]):
             arc_to[heads[i]] = i
         for i in range(indptr[u], indptr[u + 1]):
-            v = heads[i]
-            for j in range(indptr[v], indptr[v + 1]):
-                k = arc_to[heads[j]]
+            v = np.uint64(heads[i])
+            for j in range(indptr[v], indptr[v + np.uint64(1)]):
+                k = arc_to[np.uint64(heads[j])]
                 if k >= 0:
                     counts[i] += 1
                     counts[j] += 1
                     counts[k] += 1
         for i in range(indptr[u], indptr[u + 1]):
             arc_to[heads[i]] = -1
-    return counts
 
 
 def _places(at: Any, other: Any, place: Any, width: Any, logs: Any, positions: Any, out: Any) -> None:
@@ -115,8 +148,14 @@ def _waves(indptr: Any, heads: Any, pair: Any, restarts: Any, batch: int, share:
     return wave_of
 
 
+orient: Callable[..., Any] = njit(nogil=True, cache=True)(_orient)
+"""Rows of the simple graph with each pair at the end that has fewer edges: ``indptr`` ``[N + 1]`` and their number P.
+
+The other ends go into the first P of ``ends`` ``[E]``, the pair of each edge into ``pair`` ``[E]``, -1 for a self-loop;
+``position`` ``[E]`` is room to work in."""
+
 triangles: Callable[..., Any] = njit(nogil=True, cache=True)(_triangles)
-"""Count the triangles over every arc ``[m]`` of an acyclic orientation in CSR form (the forward algorithm)."""
+"""Add the triangles over every arc to ``counts`` ``[m]``, for an acyclic orientation in CSR form."""
 
 places: Callable[..., Any] = njit(nogil=True, cache=True)(_places)
 """Write ``1 - logs[rank] / width[a]`` for each arc ``[m]`` at its end a, where the other end ranks by its place.

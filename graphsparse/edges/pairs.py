@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -59,8 +60,48 @@ class SimpleGraph:
 
     def spread(self, values: Floats, device: torch.device) -> Tensor:
         """Give every edge the value of its pair: float64 ``[P]`` to ``[E]``, self-loops +inf."""
-        scores = np.append(values, np.inf)[self.pair]  # position -1, a self-loop's, is the last one
-        return torch.from_numpy(scores).to(device)
+        return spread(values, self.pair, device)
+
+
+@dataclass(frozen=True)
+class Neighbourhoods:
+    """What the two ends of each distinct pair {u, v} have in common, in the simple graph underneath.
+
+    Attributes:
+        degrees: distinct neighbours of each node ``[N]``.
+        fewer: the end of each pair ``[P]`` with fewer edges.
+        other: the other end ``[P]``.
+        common: neighbours of both ends ``[P]``, counted as triangles.
+        pair: position of each edge's pair ``[E]``, -1 for a self-loop.
+    """
+
+    degrees: Ints
+    fewer: Ints
+    other: npt.NDArray[Any]
+    common: npt.NDArray[Any]
+    pair: npt.NDArray[Any]
+
+    @classmethod
+    def of(cls, graph: EdgeList) -> Neighbourhoods:
+        """Count them: O(E sqrt(E)), as no node is the end with fewer edges of more than sqrt(2 E) edges."""
+        from graphsparse.edges.pair_kernels import orient, triangles
+
+        tails, heads = endpoints(graph)
+        kind = np.int32 if max(len(tails), graph.num_nodes) < 1 << 31 else np.int64
+        edges_at = np.bincount(tails, minlength=graph.num_nodes) + np.bincount(heads, minlength=graph.num_nodes)
+        ends, position, pair = (np.empty(len(tails), kind) for _ in range(3))
+        indptr, count = orient(tails, heads, edges_at, ends, position, pair)
+        other, common = ends[:count], np.zeros(count, kind)
+        triangles(indptr, other, common)
+        rows = np.diff(indptr)
+        degrees = rows + np.bincount(other, minlength=graph.num_nodes)
+        return cls(degrees, np.repeat(np.arange(graph.num_nodes), rows), other, common, pair)
+
+
+def spread(values: Floats, pair: npt.NDArray[Any], device: torch.device) -> Tensor:
+    """Give every edge the value of its pair: float64 ``[P]`` to ``[E]``, self-loops (-1) +inf."""
+    scores = np.append(values, np.inf)[pair]  # position -1 is the last one
+    return torch.from_numpy(scores).to(device)
 
 
 def endpoints(graph: EdgeList) -> tuple[Ints, Ints]:

@@ -14,7 +14,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from graphsparse.edges.pairs import Floats, Ints, SimpleGraph, by_degree, rows
+from graphsparse.edges.pairs import Floats, Ints, Neighbourhoods, SimpleGraph, spread
 from graphsparse.edges.score_table import register
 from graphsparse.graphs.inner_form import EdgeList
 
@@ -39,11 +39,9 @@ def jaccard(graph: EdgeList) -> Tensor:
         >>> jaccard(EdgeList(edges, 4, undirected=True, mirrored=False))
         tensor([0.3333, 0.2500, 0.2500, 0.0000], dtype=torch.float64)
     """
-    simple = SimpleGraph.of(graph)
-    degrees = simple.degrees()
-    common = common_neighbours(simple)
-    union = degrees[simple.low] + degrees[simple.high] - common
-    return simple.spread(common / union, graph.edge_index.device)
+    near = Neighbourhoods.of(graph)
+    union = near.degrees[near.fewer] + near.degrees[near.other] - near.common
+    return spread(near.common / union, near.pair, graph.edge_index.device)
 
 
 @register("scan")
@@ -63,10 +61,10 @@ def scan(graph: EdgeList) -> Tensor:
         >>> scan(EdgeList(edges, 3, undirected=True, mirrored=False))
         tensor([1., 1., 1.], dtype=torch.float64)
     """
-    simple = SimpleGraph.of(graph)
-    closed = simple.degrees() + 1
-    sizes = np.sqrt((closed[simple.low] * closed[simple.high]).astype(np.float64))
-    return simple.spread((common_neighbours(simple) + 2) / sizes, graph.edge_index.device)
+    near = Neighbourhoods.of(graph)
+    closed = near.degrees + 1
+    sizes = np.sqrt((closed[near.fewer] * closed[near.other]).astype(np.float64))
+    return spread((near.common + 2) / sizes, near.pair, graph.edge_index.device)
 
 
 @register("cosine")
@@ -100,22 +98,6 @@ def cosine(graph: EdgeList) -> Tensor:
     length = norms[simple.low] * norms[simple.high]
     cosines = np.divide(dots(simple.low, simple.high), length, out=np.zeros_like(length), where=length > 0)
     return simple.spread(cosines.clip(-1.0, 1.0), graph.edge_index.device)
-
-
-def common_neighbours(simple: SimpleGraph) -> Ints:
-    """Count the common neighbours of the two ends of each pair ``[P]``."""
-    if not len(simple.low):
-        return np.zeros(0, np.int64)
-    from graphsparse.edges.pair_kernels import triangles
-
-    # Arcs from low to high degree: then no node has more than sqrt(2 P) of them, hubs included.
-    place = by_degree(simple.degrees(), None, 0)
-    forward = place[simple.low] > place[simple.high]
-    tails, heads = np.where(forward, simple.low, simple.high), np.where(forward, simple.high, simple.low)
-    indptr, heads, position = rows(tails, heads, simple.num_nodes)
-    common = np.empty(len(position), np.int64)
-    common[position] = triangles(indptr, heads)
-    return common
 
 
 def _dots(graph: EdgeList) -> Callable[[Ints, Ints], Floats]:
