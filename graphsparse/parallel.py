@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from functools import cache
+from itertools import count
 from typing import TypeVar
 
 import torch
+
+from graphsparse.cores import usable_cores
 
 T = TypeVar("T")
 
@@ -31,10 +36,11 @@ def slices(n: int, parts: int | None = None) -> list[tuple[int, int]]:
 
 
 def over_slices(kernel: Callable[[int, int], T], n: int, parts: int | None = None) -> list[T]:
-    """Return ``[kernel(start, stop) for each slice of range(n)]``, the slices on threads of their own.
+    """Return ``[kernel(start, stop) for each slice of range(n)]``; threads that are free take slices from the caller.
 
-    Threads and not numba's parallel loops: its fallback threading layer aborts the process when two
-    threads of the caller enter it at once, and parallel loops compile several times more slowly.
+    The caller takes the next slice whenever it has ended one, so it never waits for a thread that other work keeps from
+    starting. Threads and not numba's parallel loops: its fallback threading layer aborts the process when two threads
+    of the caller enter it at once, and parallel loops compile several times more slowly.
 
     Example:
         >>> over_slices(lambda start, stop: stop - start, 10, parts=2)
@@ -43,8 +49,32 @@ def over_slices(kernel: Callable[[int, int], T], n: int, parts: int | None = Non
     cuts = slices(n, parts)
     if len(cuts) == 1:
         return [kernel(*cuts[0])]
-    with ThreadPoolExecutor(len(cuts)) as pool:
-        return list(pool.map(lambda cut: kernel(*cut), cuts))
+    found: dict[int, T] = {}
+    numbers = count()
+
+    def work() -> None:
+        while (number := next(numbers)) < len(cuts):
+            found[number] = kernel(*cuts[number])
+
+    helpers = [_pool().submit(work) for _ in cuts[1:]]
+    try:
+        work()
+    finally:
+        started = [helper for helper in helpers if not helper.cancel()]
+        wait(started)
+    for helper in started:
+        helper.result()  # raises what the kernel has raised
+    return [found[number] for number in range(len(cuts))]
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    """Threads that wait for slices, of this process: starting one for each call takes longer than a short slice."""
+    return ThreadPoolExecutor(max(1, usable_cores() - 1), thread_name_prefix="graphsparse")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has none of its parent's threads
 
 
 @contextmanager
