@@ -125,8 +125,7 @@ def neighbour_sums(graph: EdgeList, of_tails: Tensor, of_heads: Tensor) -> tuple
         _check_length(name, values, graph)
     tails, heads = graph.edge_index
     if graph.undirected:
-        out = _sum_heads(tails, heads, of_heads)
-        both = out if graph.mirrored else out.add_(_sum_heads(heads, tails, of_heads))
+        both = _sum_ends(tails, heads, of_heads, graph.mirrored)
         return both, both
     return _sum_heads(tails, heads, of_heads), _sum_heads(heads, tails, of_tails)
 
@@ -312,6 +311,25 @@ def _raise_out_of_range(edge_index: Tensor, num_nodes: int) -> None:
 def _check_length(name: str, values: Tensor, graph: EdgeList) -> None:
     if values.shape != (graph.num_nodes,):
         raise ValueError(f"{name} must have one value for each of {graph.num_nodes} nodes, got {list(values.shape)}")
+
+
+def _sum_ends(tails: Tensor, heads: Tensor, values: Tensor, mirrored: bool) -> Tensor:
+    """Sum ``values`` ``[N]`` over the neighbours of each node, in an undirected graph."""
+    if not compiled(tails):
+        out = _sum_heads(tails, heads, values)
+        return out if mirrored else out.add_(_sum_heads(heads, tails, values))
+    from graphsparse.graphs import loops
+
+    ends, num_nodes = (tails.contiguous().numpy(), heads.contiguous().numpy()), len(values)
+
+    def one(start: int, stop: int) -> Array:
+        nodes = np.zeros((num_nodes, 2), np.int64)
+        nodes[:, 0] = values
+        loops.sum_ends(*ends, start, stop, not mirrored, nodes)
+        return nodes[:, 1]
+
+    parts = min(len(slices(len(tails))), 1 + len(tails) // max(1, num_nodes))
+    return torch.from_numpy(np.sum(over_slices(one, len(tails), parts), axis=0))
 
 
 def _sum_heads(tails: Tensor, heads: Tensor, of_heads: Tensor) -> Tensor:

@@ -73,6 +73,30 @@ def sum_heads(tails: Any, heads: Any, start: int, stop: int, values: Any, least:
 
 
 @njit(nogil=True, cache=True)
+def sum_ends(tails: Any, heads: Any, start: int, stop: int, once: bool, nodes: Any) -> None:
+    """Add the value of either end to the sum of the other one, for every pair; ``nodes`` ``[N, 2]``: value, sum.
+
+    ``once`` says that pairs are listed once each; else both arcs are there, and the one that points up is read. A value
+    and a sum lie side by side, so a pair waits for two places in memory and not for four. As in `sum_heads`, the values
+    of some pairs are gathered first and added afterwards.
+    """
+    tails, heads = tails[start:stop], heads[start:stop]
+    us, vs = np.empty(ARCS_AT_ONCE, np.uint32), np.empty(ARCS_AT_ONCE, np.uint32)
+    of_u, of_v = np.empty(ARCS_AT_ONCE, np.int64), np.empty(ARCS_AT_ONCE, np.int64)
+    for first in range(0, len(tails), ARCS_AT_ONCE):
+        some_tails, some_heads = tails[first : first + ARCS_AT_ONCE], heads[first : first + ARCS_AT_ONCE]
+        found = np.uint64(0)
+        for i in range(len(some_tails)):
+            us[found], vs[found] = some_tails[i], some_heads[i]
+            found += np.uint64(some_tails[i] != some_heads[i] if once else some_tails[i] < some_heads[i])
+        for i in range(found):
+            of_u[i], of_v[i] = nodes[np.uint64(us[i]), 0], nodes[np.uint64(vs[i]), 0]
+        for i in range(found):
+            nodes[np.uint64(us[i]), 1] += of_v[i]
+            nodes[np.uint64(vs[i]), 1] += of_u[i]
+
+
+@njit(nogil=True, cache=True)
 def split_scores(scores: Any, low: Any, high: Any, mask: Any) -> Any:
     """Mark the scores above ``high`` in ``mask``; return their number, and that of the scores in ``low..high``."""
     above, between = 0, 0
