@@ -198,7 +198,7 @@ def main() -> None:
     table.add_row(f"bench tickets, {options.jobs} processes", f"{seconds:.0f}", f"{plain / seconds:.1f}")
     Console().print(table)
     Console().print(", ".join(f"{name} {ms:.1f} ms" for name, ms in parts.items()))
-    settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
+    settings = {name: value for name, value in vars(options).items() if name != "out"}
     write_json(options.out, {**provenance("sweep"), "options": settings, **found})
 
 
