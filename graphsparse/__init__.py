@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from graphsparse import compare, data, edges, fit, graphs, metanet, nn, params, report, sparse, tickets
     from graphsparse.edges.advice import advise
     from graphsparse.edges.outofcore import sparsify_files
-    from graphsparse.edges.transform import SparsifyEdges, sparsify
+    from graphsparse.edges.pyg_transform import SparsifyEdges
+    from graphsparse.edges.transform import sparsify
     from graphsparse.errors import DataError, GraphsparseError, TicketError, TraceError
     from graphsparse.fit import Task
     from graphsparse.tickets import Ticket, find_ticket

@@ -34,6 +34,19 @@ def test_import_stays_light():
     assert done.stdout.strip() == "[]"
 
 
+def test_files_are_sparsified_without_pyg(tmp_path):
+    """PyG takes longer to import than all the rest, and neither a file nor an array needs it."""
+    (tmp_path / "a.csv").write_text("src,dst\n0,1\n1,2\n2,0\n2,3\n")
+    code = (
+        "import sys, numpy, graphsparse as gs; gs.sparsify('a.csv', keep=0.5, undirected=True);"
+        "gs.sparsify(numpy.array([[0, 1, 2], [1, 2, 0]]), keep=1); gs.sparsify_files; gs.edges.sample;"
+        "print([m for m in ('torch_geometric', 'pandas') if m in sys.modules]);"
+        "print(gs.edges.SparsifyEdges('random', keep=1), 'torch_geometric' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.stdout.splitlines() == ["[]", "SparsifyEdges(random, keep=1) True"], done.stderr
+
+
 FLOORS = {
     "cli": 5,
     "tickets": 4,

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from graphsparse.fit.progress import Bars, reporting
+from graphsparse.progress import Bars, reporting
 
 
 def display(enabled: bool | None, *, terminal: bool) -> str:

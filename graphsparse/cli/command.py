@@ -156,7 +156,7 @@ Version = Annotated[
 def _silence(quiet: bool) -> Any:
     if not quiet:
         return nullcontext()
-    from graphsparse.fit.progress import silent
+    from graphsparse.progress import silent
 
     return silent()
 

@@ -1,4 +1,4 @@
-"""Sparsify: any graph in, a score, an exact mask, and the same kind of graph out; also as a PyG transform."""
+"""Sparsify: any graph in, a score, an exact mask, and the same kind of graph out."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from collections.abc import Hashable
 from typing import Any
 
 from torch import Tensor
-from torch_geometric.data.datapipes import functional_transform
-from torch_geometric.transforms import BaseTransform
 
 from graphsparse.edges.each import mask_each
 from graphsparse.edges.factored import mask_products
 from graphsparse.edges.keep import Guard, check_rules, mask_edges
-from graphsparse.edges.score_table import SCORES, Method, check_words, find_factors, parted, score_edges
+from graphsparse.edges.score_table import Method, check_words, find_factors, parted, score_edges
 from graphsparse.graphs.interop import EdgeList, OpenGraph, open_graph
 from graphsparse.keep_rule import Keep, check_seed, keep_fraction
 
@@ -108,41 +106,3 @@ def edge_mask(
     if batch is not None:
         return mask_each(edges, scores, batch, seed=seed, symmetric=symmetric, **rules)
     return mask_edges(edges, scores, seed=seed, symmetric=symmetric, **rules)
-
-
-@functional_transform("sparsify_edges")
-class SparsifyEdges(BaseTransform):  # type: ignore[misc]
-    """Sparsify each graph that passes through, a ``Data``, ``HeteroData`` or any other: `sparsify` as a PyG transform.
-
-    Args:
-        method: as in `sparsify`.
-        keep: as in `sparsify`.
-        **rules: any other argument of `sparsify`, and options of the score.
-
-    Raises:
-        ValueError: for an unknown method or ``keep`` outside (0, 1], before the first graph.
-
-    Example:
-        >>> SparsifyEdges("teddy", keep=0.7)
-        SparsifyEdges(teddy, keep=0.7)
-    """
-
-    def __init__(self, method: Method = "teddy", *, keep: Keep | None = None, **rules: Any) -> None:
-        check_words(rules)
-        if isinstance(method, str):
-            SCORES.find(method)
-        if keep is not None:
-            keep_fraction(keep)
-        check_seed(rules.get("seed", 0))
-        self.method, self.keep, self.rules = method, keep, rules
-
-    def forward(self, data: Any) -> Any:
-        """Return ``data`` with fewer edges."""
-        return sparsify(data, self.method, keep=self.keep, **self.rules)
-
-    def __repr__(self) -> str:
-        """The call that makes it."""
-        name = self.method if isinstance(self.method, str) else getattr(self.method, "__name__", "scores")
-        rules = {"keep": self.keep} | self.rules
-        given = [f"{key}={value!r}" for key, value in rules.items() if value is not None]
-        return f"{type(self).__name__}({', '.join([name, *given])})"

@@ -21,10 +21,10 @@ from graphsparse.fit.metrics import (
 )
 from graphsparse.fit.node_task import NodeTask
 from graphsparse.fit.ogb_metrics import graph_metric, link_metric
-from graphsparse.fit.progress import Bars, Report
 from graphsparse.fit.schedule import ClipNorm, Schedule, cosine, milestones
 from graphsparse.fit.steps import rehearsed, steps_of
 from graphsparse.fit.task import BaseTask, Batch, Evaluation, Session, Task
+from graphsparse.progress import Bars, Report
 
 __all__ = [
     "METRICS",

@@ -21,10 +21,10 @@ from graphsparse.fit.distill import Distill
 from graphsparse.fit.fingerprint import model_hash, name_of, tree_hash
 from graphsparse.fit.measure import device_of
 from graphsparse.fit.metrics import Metric
-from graphsparse.fit.progress import Report, reporting
 from graphsparse.fit.task import BaseTask, Evaluation, Session
 from graphsparse.fit.tensorboard_log import logged
 from graphsparse.hashing import tensor_hash
+from graphsparse.progress import Report, reporting
 
 
 class DivergedError(GraphsparseError, FloatingPointError):

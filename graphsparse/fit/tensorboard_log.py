@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from graphsparse.errors import GraphsparseError
-from graphsparse.fit.progress import Report
+from graphsparse.progress import Report
 
 
 def summary_writer() -> Any:

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 import numpy as np
 from torch import Tensor
-from torch_geometric import EdgeIndex
 
 from graphsparse.graphs.arcs import compress
 from graphsparse.graphs.inner_form import EdgeList, check_edge_index, check_square
-from graphsparse.graphs.interop import OpenGraph, kind_of
+from graphsparse.graphs.interop import OpenGraph, kind_of, of_library
+
+if TYPE_CHECKING:
+    from torch_geometric import EdgeIndex
 
 TRANSPOSED = "adj_t"  # holds the heads in its rows
 MATRICES = (TRANSPOSED, "adj")
 
 
+def _is_edge_index(edge_index: Any) -> TypeGuard[EdgeIndex]:
+    return of_library(edge_index, "torch_geometric", "EdgeIndex")
+
+
 def plain(edge_index: Tensor) -> Tensor:
     """The tensor within an `EdgeIndex`; any other as it is."""
-    return cast(Tensor, edge_index.as_tensor()) if isinstance(edge_index, EdgeIndex) else edge_index
+    return cast(Tensor, edge_index.as_tensor()) if _is_edge_index(edge_index) else edge_index
 
 
 def own_size(edge_index: Any) -> int | None:
     """The number of nodes that an `EdgeIndex` knows of; None for any other tensor."""
-    if not isinstance(edge_index, EdgeIndex):
+    if not _is_edge_index(edge_index):
         return None
     rows, columns = edge_index.sparse_size()
     if rows is not None and columns is not None:
@@ -36,7 +42,9 @@ def own_size(edge_index: Any) -> int | None:
 def cut_edges(edges: EdgeList, edge_index: Tensor, mask: Tensor) -> Tensor:
     """The columns of an ``edge_index``; an `EdgeIndex` keeps what it knows of itself."""
     small = compress(edge_index, mask)
-    if isinstance(edge_index, EdgeIndex) and edge_index.is_undirected and edges.mirrored:
+    if _is_edge_index(edge_index) and edge_index.is_undirected and edges.mirrored:
+        from torch_geometric import EdgeIndex
+
         rows, columns = edge_index.sparse_size()
         order = edge_index.sort_order
         small = EdgeIndex(plain(small), sparse_size=(rows, columns), sort_order=order, is_undirected=True)

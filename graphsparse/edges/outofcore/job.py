@@ -21,10 +21,10 @@ from graphsparse.edges.outofcore.scratch import Facts, Found, Scratch
 from graphsparse.edges.outofcore.statistics import METHODS, scoring_of
 from graphsparse.edges.score_table import SCORES, check_options, check_words
 from graphsparse.errors import DataError
-from graphsparse.fit.progress import Bars
 from graphsparse.graphs.inner_form import MOST_NODES
 from graphsparse.keep_rule import Keep, check_seed, keep_fraction, kept_count
 from graphsparse.locking import only_one
+from graphsparse.progress import Bars
 from graphsparse.registry import one_of
 
 Path_ = str | os.PathLike[str]

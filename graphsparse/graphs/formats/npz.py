@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 import torch
-from torch_geometric.data import Data
 
 from graphsparse.graphs.columns import weight_name
 from graphsparse.graphs.formats.graph_content import GraphContent, typed
@@ -52,6 +51,8 @@ class Npz(GraphFile):
     def _open_arrays(self, undirected: bool | None, weight: str | None) -> OpenGraph:
         self.key, ends = _ends(self.arrays)
         self.name = name = weight_name([key for key in self.arrays if key != self.key], weight, "array")
+        from torch_geometric.data import Data
+
         self.data = Data()
         for key, array in self.arrays.items():
             if key not in (self.key, "num_nodes"):

@@ -6,16 +6,18 @@ import copy
 import warnings
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch_geometric.data import HeteroData
 
 from graphsparse.graphs.inner_form import EdgeList, edge_list
-from graphsparse.graphs.interop import KINDS, OpenGraph, about
+from graphsparse.graphs.interop import KINDS, OpenGraph, about, of_library
 from graphsparse.graphs.stores import cut_store, edge_values, edges_in, weight_key
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 Relation = tuple[str, str, str]
 
@@ -47,7 +49,7 @@ class HeteroGraph(OpenGraph):
 
     @classmethod
     def accepts(cls, graph: Any, asked: bool = False) -> bool:
-        return isinstance(graph, HeteroData) and not hasattr(graph, "to_data_list")
+        return of_library(graph, "torch_geometric", "HeteroData") and not hasattr(graph, "to_data_list")
 
     def __init__(self, graph: HeteroData, undirected: bool | None, weight: str | None = None) -> None:
         self.graph, self.weight = graph, weight

@@ -5,14 +5,13 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Batch, Data
 
 from graphsparse.graphs.inner_form import EdgeList, check_edge_index, edge_list, looks_dense
-from graphsparse.graphs.interop import KINDS, OpenGraph
+from graphsparse.graphs.interop import KINDS, OpenGraph, of_library
 from graphsparse.graphs.stores import (
     cut_edges,
     cut_store,
@@ -23,6 +22,9 @@ from graphsparse.graphs.stores import (
     plain,
     weight_key,
 )
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
 
 
 @KINDS.register("edge-index")
@@ -57,7 +59,7 @@ class DataGraph(OpenGraph):
 
     @classmethod
     def accepts(cls, graph: Any, asked: bool = False) -> bool:
-        return isinstance(graph, Data) and not isinstance(graph, Batch)
+        return of_library(graph, "torch_geometric", "Data") and not of_library(graph, "torch_geometric", "Batch")
 
     def __init__(self, data: Data, undirected: bool | None, weight: str | None = None) -> None:
         self.data, self.weight = data, weight_key(data, weight)
@@ -93,7 +95,9 @@ class BatchGraph(DataGraph):
 
     @classmethod
     def accepts(cls, graph: Any, asked: bool = False) -> bool:
-        return isinstance(graph, Batch) and isinstance(graph, Data)  # one of HeteroData is of neither kind
+        return of_library(graph, "torch_geometric", "Batch") and of_library(
+            graph, "torch_geometric", "Data"
+        )  # one of HeteroData is of neither kind
 
     def __init__(self, data: Data, undirected: bool | None, weight: str | None = None) -> None:
         super().__init__(data, undirected=False, weight=weight)

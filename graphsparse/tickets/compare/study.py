@@ -18,12 +18,12 @@ from torch_geometric.data import Data
 from graphsparse import ranks
 from graphsparse.data import load
 from graphsparse.fit import Bars, Batches, FitResult, Report, mean_ci
-from graphsparse.fit.progress import silent
 from graphsparse.graphs.interop import open_graph
 from graphsparse.graphs.picture import picture
 from graphsparse.locking import only_one
 from graphsparse.parallel import one_thread
 from graphsparse.params import DISTRIBUTIONS
+from graphsparse.progress import silent
 from graphsparse.report import Curve, interval, plain, plot_sparsity, provenance, say, table, write_json
 from graphsparse.report.runs import PAGE, RECORD, write_report
 from graphsparse.tickets.compare.estimate import memory_mb, seconds_of
