@@ -86,7 +86,7 @@ class Mixture:
     any_weights: ClassVar[bool] = True
     whole_graph: ClassVar[bool] = True  # a mask of every edge is learned in every step
 
-    criteria: tuple[str, ...] = ("dspar", "jaccard", "effective_resistance", "cosine")
+    criteria: Sequence[str] = ("dspar", "jaccard", "effective_resistance", "cosine")
     top: int = 2
     balance: float = 0.01
 
