@@ -14,6 +14,7 @@ from torch_geometric.data import Data
 
 from graphsparse.fit import NodeTask
 from graphsparse.fit.edge_data import NAMES
+from graphsparse.graphs.stores import plain
 from graphsparse.hashing import framed_hash
 
 
@@ -26,7 +27,7 @@ def canonical_order(data: Data) -> Tensor:
         >>> canonical_order(Data(edge_index=torch.tensor([[0, 0], [1, 1]]), edge_type=torch.tensor([3, 2])))
         tensor([1, 0])
     """
-    tails, heads = data.edge_index.cpu().numpy()
+    tails, heads = plain(data.edge_index).cpu().numpy()
     order = np.lexsort((heads, tails))
     copies = (np.diff(tails[order]) == 0) & (np.diff(heads[order]) == 0)
     if copies.any():
@@ -49,7 +50,7 @@ def with_ordered_copies(data: Data) -> Data:
     if not carried:
         return data
     order = canonical_order(data)
-    tails, heads = data.edge_index.cpu()[:, order]
+    tails, heads = plain(data.edge_index).cpu()[:, order]
     copies = (tails.diff() == 0) & (heads.diff() == 0)
     ranks = [torch.from_numpy(_ranks(values))[order] for values in carried.values()] if bool(copies.any()) else []
     if not any(bool((rank.diff()[copies] != 0).any()) for rank in ranks):
@@ -90,7 +91,7 @@ def graph_hash(data: Data, split: int = 0, names: Sequence[str] = NodeTask.hashe
         names: the attributes that the task reads; those that are present are covered, what edges carry in canonical
             order.
     """
-    edge_index = data.edge_index.cpu().long()
+    edge_index = plain(data.edge_index).cpu().long()
     order, carried = canonical_order(data), _carried(data)
     tensors = {"edge_index": edge_index[:, order]}
     for name in names:

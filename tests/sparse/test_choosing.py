@@ -78,7 +78,7 @@ def test_features_that_matter_are_found_and_the_others_read_nothing() -> None:
     found = features(planted, net, keep=8, epochs=40, every=14)
     assert wanted <= set(found.features.tolist())
     weight = found.training.module.get_parameter("0.weight")
-    assert sorted(found.features.tolist()) == weight.any(0).nonzero().view(-1).tolist()
+    assert set(weight.any(0).nonzero().view(-1).tolist()) <= set(found.features.tolist())  # one that just came is zero
     assert bool(found.training.module.get_parameter("2.weight").all()), "only the first matrix is made sparse"
     assert int(net[0].weight.count_nonzero()) == 600
 

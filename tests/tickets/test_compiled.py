@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 
 import pytest
 import torch
@@ -414,3 +415,92 @@ def test_data_is_not_changed(ticket, blocks, model):
     assert all(torch.equal(value, blocks[name]) for name, value in before.items())
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in weights.items())
     assert isinstance(blocks, Data)
+
+
+class Between(nn.Module):
+    """A layer, and then what is written of its outputs, the features and the arcs."""
+
+    def __init__(self, written):
+        super().__init__()
+        self.written, self.first, self.lin = written, GCNConv(F, 8), nn.Linear(8, 8)
+        self.row, self.rows, self.square = (nn.Parameter(torch.randn(size)) for size in (8, (N, 8), (8, 8)))
+
+    def forward(self, x, edge_index):
+        return self.written(self, self.first(x, edge_index), x, edge_index)
+
+
+FUNCTIONAL = nn.functional
+WRITTEN = {  # name -> (what is written, the calls that are repeated as they are)
+    "by keyword": (lambda n, h, x, e: torch.relu(input=h), "relu"),
+    "functional by keyword": (lambda n, h, x, e: FUNCTIONAL.elu(input=h, alpha=0.5), None),
+    "a slope in place": (lambda n, h, x, e: FUNCTIONAL.leaky_relu(h, negative_slope=0.3, inplace=True), None),
+    "weights from features": (lambda n, h, x, e: FUNCTIONAL.linear(h, h[:8]), "__getitem__, linear"),
+    "weights by keyword": (lambda n, h, x, e: FUNCTIONAL.linear(input=h, weight=n.square, bias=None), None),
+    "joined by keyword": (lambda n, h, x, e: torch.cat(tensors=[h, x], dim=1), None),
+    "joined with what is fixed": (lambda n, h, x, e: torch.cat([h, n.rows], dim=1), None),
+    "joined below each other": (lambda n, h, x, e: torch.cat([h, h], dim=0)[:N], "__getitem__, cat"),
+    "a norm of this batch": (lambda n, h, x, e: FUNCTIONAL.batch_norm(h, None, None, training=True), "batch_norm"),
+    "a norm without a scale": (
+        lambda n, h, x, e: FUNCTIONAL.batch_norm(h, torch.zeros(8), torch.ones(8), None, n.row), None,
+    ),
+    "a sum with a factor": (lambda n, h, x, e: torch.add(h, n.lin(h), alpha=2), "add"),
+    "a row added": (lambda n, h, x, e: n.row + h, None),
+    "a column added": (lambda n, h, x, e: h + h.mean(1, keepdim=True), "add, mean"),
+    "a matrix added": (lambda n, h, x, e: h + n.rows, "add"),
+    "another width added": (lambda n, h, x, e: h + x[:, :1], "__getitem__, add"),
+    "times a bool": (lambda n, h, x, e: h * True, "mul"),
+    "times by keyword": (lambda n, h, x, e: torch.mul(h, other=n.row), "mul"),
+    "over a row": (lambda n, h, x, e: h / n.row, None),
+    "over features": (lambda n, h, x, e: h / (1 + h.abs()), "abs, div"),
+    "halves rounded down": (lambda n, h, x, e: torch.div(h, 2.0, rounding_mode="floor"), "div"),
+    "arcs weighed by features": (
+        lambda n, h, x, e: n.first(x, e, (h[e[0]] * h[e[1]]).sum(1).abs()), "GCNConv, __getitem__, abs, mul, sum",
+    ),
+    "its own features": (lambda n, h, x, e: x, None),
+}  # fmt: skip
+
+
+def between(written):
+    torch.manual_seed(0)
+    return Between(written).eval(), torch.randn(N, F), graph_of(0, 30)[0]
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_what_is_written_between_layers_is_read_or_repeated_as_it_is(name):
+    written, repeated = WRITTEN[name]
+    program = check_equal(*between(written))
+    assert ", ".join(sorted(set(program.opaque))) == (repeated or "")
+
+
+def compiled(written):
+    net, x, edge_index = between(written)
+    fast, other = CompiledTicket(net, arguments_of(net, x, edge_index)), torch.randn(N, F)
+    with torch.no_grad():
+        assert torch.equal(fast(other), net(other, edge_index))
+        assert torch.equal(fast(), net(x, edge_index))
+    return fast
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (lambda n, h, x, e: h.sub_(1.0), r"the model changes its features in place \(sub_\)"),
+        (
+            lambda n, h, x, e: (h.__setitem__((slice(None), 0), 0.0), h)[1],
+            r"reads numbers of its features \(__setitem__\)",
+        ),
+        (lambda n, h, x, e: h if float(h.sum()) > 0 else -h, r"reads numbers of its features \(__float__\)"),
+        (lambda n, h, x, e: n.rows * 2, "does not return one tensor that its features lead to"),
+    ],
+)
+def test_what_cannot_be_read_is_run_as_it_is_and_said(written, said):
+    fast = compiled(written)
+    assert re.search(said, fast.untraced)
+    assert any(line.startswith("the model is run as it is: ") for line in fast.plan)
+
+
+def test_a_part_that_is_changed_behind_its_back_is_found_out():
+    """The program holds the value from before; its outputs differ, so no form of it is taken."""
+    fast = compiled(lambda n, h, x, e: (h[:, :4].relu_(), h)[1])
+    assert fast.plan[0].startswith("the plain model")
+    assert sum("was not taken: its outputs differ by" in line for line in fast.plan) == 2

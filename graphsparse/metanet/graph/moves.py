@@ -50,7 +50,7 @@ KEEPS = _names(
 PASSES = _names(
     """
     softmax _softmax log_softmax _log_softmax softmin cumsum cumprod logcumsumexp relu6 selu celu rrelu silu mish
-    hardswish hardsigmoid hardtanh softplus softshrink hardshrink tanhshrink gelu logsigmoid log_sigmoid
+    leaky_relu hardswish hardsigmoid hardtanh softplus softshrink hardshrink tanhshrink gelu logsigmoid log_sigmoid
     __and__ __or__ __xor__ prelu_kernel tril triu masked_fill fill nan_to_num clip clamp feature_alpha_dropout
     local_response_norm
     """

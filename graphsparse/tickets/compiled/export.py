@@ -40,7 +40,7 @@ def write_export(module: nn.Module, inputs: tuple[Tensor, ...], path: str | os.P
         warnings.simplefilter("ignore")
         part = Path(folder) / path.name
         try:
-            exported = torch.export.export(module, inputs)
+            exported = torch.export.export(module, inputs, strict=False)
             if path.suffix == ".pt2":
                 torch.export.save(exported, part)
             else:
