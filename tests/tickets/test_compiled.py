@@ -18,6 +18,7 @@ from torch_geometric.nn import (
     MLP,
     GATConv,
     GCNConv,
+    GINConv,
     GraphConv,
     GraphSAGE,
     SAGEConv,
@@ -97,6 +98,11 @@ NETS = {
     "leaky": lambda: Stack(GCNConv(F, 8), GCNConv(8, 3), act=nn.LeakyReLU(0.3)),
     "softplus": lambda: Stack(GCNConv(F, 8), GCNConv(8, 3), act=nn.Softplus()),
     "mean heads": lambda: Stack(GATConv(F, 4, heads=2, concat=False), TransformerConv(4, 3, beta=True)),
+    "against the arcs": lambda: Stack(GCNConv(F, 8, flow="target_to_source"), GCNConv(8, 3)),
+    "gin of means": lambda: Stack(GINConv(nn.Linear(F, 8), aggr="mean"), GCNConv(8, 3)),
+    "attention without a bias": lambda: Stack(GATConv(F, 4, heads=2, bias=False), GATConv(8, 3, add_self_loops=False)),
+    "attention with a skip": lambda: Stack(GATConv(F, 8, residual=True), GATConv(8, 3)),
+    "queries without a root": lambda: Stack(TransformerConv(F, 8, root_weight=False, bias=False), GCNConv(8, 3)),
     "mixed": Mixed,
 }
 

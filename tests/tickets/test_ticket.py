@@ -11,6 +11,7 @@ import torch
 
 import graphsparse as gs
 from graphsparse.errors import TicketError
+from graphsparse.tickets.standing import Standing
 
 
 def test_save_and_load_give_the_same_ticket_back(ticket, tmp_path, blocks, model):
@@ -184,3 +185,32 @@ def test_tied_parameters_are_stored_and_come_back(blocks):
     ticket = gs.find_ticket(model, blocks, edge_keep=0.5, weight_keep=0.5, epochs=4)
     assert sum(mask.numel() for mask in ticket.weight_masks.values()) == 16 + 4 + 4
     ticket.verify(blocks, model=Tied())
+
+
+@pytest.mark.parametrize(
+    ("metric", "direction", "dense", "test", "said"),
+    [
+        ("accuracy", "max", 0.9, 0.85, "5.00 points below dense"),
+        ("accuracy", "max", 0.85, 0.9, None),
+        ("mae", "min", 0.85, 0.9, "0.050 above dense"),
+        ("mae", "min", 0.9, 0.85, None),
+    ],
+)
+def test_a_ticket_says_in_a_line_how_it_stands(ticket, metric, direction, dense, test, said):
+    metrics = {**ticket.metrics, "metric": metric, "dense_test": dense, "test": test}
+    other = dataclasses.replace(ticket, metrics=metrics, config={**ticket.config, "direction": direction})
+    line = f"test {metric} {test:.4f}, dense {dense:.4f}"
+    assert repr(other).startswith("Ticket(teddy, edges 50.07%, weights 30.41%, ")
+    assert f"{line}, {other.hash[:12]})" in repr(other) if said is None else f"{line}, {said}, " in repr(other)
+
+
+def test_seeds_that_differ_by_no_more_than_chance_show_no_difference():
+    found = Standing.of([0.90, 0.92, 0.91], [0.91, 0.90, 0.92], maximize=True)
+    assert (
+        found.sentence
+        == "the tickets are 0.00 ± 4.30 points above the dense model (paired over 3 seeds): no difference is shown"
+    )
+    better = Standing.of([1.0, 1.1], [0.7, 0.8], maximize=False)
+    assert better.sentence.startswith("the tickets are 0.300 ± 0.000 below the dense model")
+    assert not better.is_below
+    assert better.figures()["below_dense"] == pytest.approx(-0.3)

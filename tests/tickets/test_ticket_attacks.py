@@ -300,3 +300,30 @@ def test_figures_that_json_cannot_say_are_told_at_saving(made, tmp_path):
     with pytest.raises(TicketError, match="cannot be written as JSON"):
         odd.save(tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (("tensors", "file"), 3, "the file of its tensors must be a string"),
+        (("config", "units"), {"first": [1]}, "units must hold two numbers for each layer, those kept and all"),
+        (("config", "units"), {"first": [-1, 8]}, "units must hold whole numbers, at least 0, got -1"),
+        (("config", "kind"), "edge", "there are tickets for node, link, graph, not for 'edge'"),
+    ],
+)
+def test_what_the_json_says_of_units_files_and_kinds_is_checked(made, tmp_path, path, value, said):
+    about, blob = parts(made[0])
+    write(tmp_path, changed(about, path, value), blob)
+    with pytest.raises(TicketError, match=said):
+        gs.Ticket.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["first", "x/first", "1,0/first", "0,0/first", "0/first"])
+def test_what_is_cut_is_named_by_ascending_axes(made, tmp_path, name):
+    """The last one is named rightly, and holds no bools."""
+    about, blob = parts(made[0])
+    tensors = {**load(blob), f"cut/{name}": torch.ones(1, dtype=torch.uint8)}
+    about["format"], about["tensors"]["file"] = 3, "tensors-forged.safetensors"
+    write(tmp_path, about, save(tensors))
+    with pytest.raises(TicketError, match="must be a bool along ascending axes, named as in 'cut/0,1/name'"):
+        gs.Ticket.load(tmp_path)

@@ -323,3 +323,42 @@ def test_a_comparison_takes_units_beside_single_weights():
     assert (marks_of("teddy+units").pattern, plain_name("teddy+units")) == ("units", "teddy")
     with pytest.raises(ValueError, match="more than one guard"):
         method_of("teddy+cover+isolated", {})
+
+
+class PerNode(nn.Module):
+    """A row of its own for each node of the whole graph, so that nothing runs on a part of it."""
+
+    def __init__(self, nodes):
+        super().__init__()
+        self.first, self.rows, self.second = GCNConv(4, 8), nn.Parameter(torch.rand(nodes, 8)), GCNConv(8, 4)
+
+    def forward(self, x, edge_index):
+        return self.second((self.first(x, edge_index) + self.rows).relu(), edge_index)
+
+
+def test_a_model_with_rows_for_every_node_is_followed_on_all_of_them(blocks):
+    model = PerNode(160)
+    ticket = gs.find_ticket(model, blocks, **SETTINGS)
+    left = ticket.metrics["num_units_kept"]
+    assert ticket.metrics["cut"] is True
+    small = ticket.apply_to(model)
+    assert small.rows.shape == (160, left)
+    torch.testing.assert_close(outputs(small, ticket.sparse_graph(blocks)), ticket.logits, rtol=0, atol=1e-6)
+
+
+class Widths(nn.Module):
+    """A width is written into its code."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = GCNConv(4, 8), GCNConv(8, 4)
+
+    def forward(self, x, edge_index):
+        return self.second(self.first(x, edge_index).relu() + torch.zeros(8), edge_index)
+
+
+def test_a_smaller_model_whose_code_counts_on_a_width_is_explained(blocks):
+    ticket = gs.find_ticket(Widths(), blocks, **SETTINGS)
+    assert ticket.metrics["cut"] is False
+    assert "does not run" in ticket.metrics["cut_refused"]
+    assert ticket.verify(blocks, model=Widths())["max_output_error"] < 1e-6
