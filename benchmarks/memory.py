@@ -53,7 +53,7 @@ def shuffled(pairs: int) -> np.ndarray[Any, Any]:
     """Both arcs of random pairs, ten a node, in random order."""
     rng = np.random.default_rng(0)
     ends = rng.integers(pairs // 10, size=(2, pairs))
-    return np.concatenate([ends, ends[::-1]], axis=1)[:, rng.permutation(2 * pairs)]
+    return np.ascontiguousarray(np.concatenate([ends, ends[::-1]], axis=1)[:, rng.permutation(2 * pairs)])
 
 
 def work(edge_index: torch.Tensor, case: str) -> None:
@@ -92,7 +92,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for pairs, kind in itertools.product(map(int, sorted(given.sizes)), given.types):
             path = Path(folder) / "edges.npy"
-            np.save(path, shuffled(pairs).astype(kind))
+            np.save(path, shuffled(pairs).astype(kind))  # rows stay contiguous
             for case in given.cases:
                 call = [sys.executable, __file__, str(path), case]
                 done = subprocess.run(call, check=True, capture_output=True, text=True)
