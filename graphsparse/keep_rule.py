@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from graphsparse.parallel import over_slices, slices
+from graphsparse.sorting import smallest
 
 Keep = float | str | Fraction | Decimal
 Names = npt.NDArray[np.uint64]
@@ -188,10 +189,11 @@ def top_mask(scores: Tensor, k: int, ties: Callable[[Tensor], Names] | None = No
         return scores >= cut.value
     mask = scores > cut.value
     tied = (scores == cut.value).nonzero().view(-1)
-    if ties is not None:
-        order = np.argsort(ties(tied), kind="stable")
-        tied = tied[torch.from_numpy(order).to(tied.device)]
-    mask[tied[: k - cut.above]] = True
+    if ties is None:
+        tied = tied[: k - cut.above]
+    else:
+        tied = tied[torch.from_numpy(smallest(ties(tied), k - cut.above)).to(tied.device)]
+    mask[tied] = True
     return mask
 
 

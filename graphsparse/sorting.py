@@ -68,6 +68,21 @@ def sorted_order(keys: Array) -> Ints:
     return places.astype(np.int64)
 
 
+def smallest(keys: Array, count: int) -> npt.NDArray[np.bool_]:
+    """Mark the ``count`` smallest of ``keys`` ``[m]``, of equal ones the first, without a sort.
+
+    Example:
+        >>> smallest(np.array([3, 1, 2, 1, 2]), 3)
+        array([False,  True,  True,  True, False])
+    """
+    if count in (0, len(keys)):
+        return np.full(len(keys), count > 0)
+    last = np.partition(keys, count - 1)[count - 1]
+    chosen: npt.NDArray[np.bool_] = keys < last
+    chosen[np.flatnonzero(keys == last)[: count - np.count_nonzero(chosen)]] = True
+    return chosen
+
+
 def best_first(scores: Array, keys: Words) -> Ints:
     """The order ``[m]`` by falling score, then by rising key, then by position.
 

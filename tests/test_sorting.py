@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from graphsparse import keep_rule, parallel, sorting
 from graphsparse.keep_rule import mix64
-from graphsparse.sorting import best_first, sorted_order
+from graphsparse.sorting import best_first, smallest, sorted_order
 
 WIDTHS = st.sampled_from([1, 7, 33, 62])
 
@@ -59,3 +59,11 @@ def test_hashes(monkeypatch):
         compiled = mix64(3, *parts)
         monkeypatch.setattr(keep_rule, "RADIX_FROM", 1 << 60)
         assert np.array_equal(compiled, mix64(3, *parts))
+
+
+@given(keys=st.lists(st.integers(0, 5), max_size=20), count=st.integers(0, 20))
+def test_the_smallest_are_those_of_a_stable_sort(keys, count):
+    count = min(count, len(keys))
+    expected = np.zeros(len(keys), bool)
+    expected[np.argsort(np.array(keys, np.uint64), kind="stable")[:count]] = True
+    assert smallest(np.array(keys, np.uint64), count).tolist() == expected.tolist()

@@ -18,6 +18,7 @@ from graphsparse.huge_pages import empty
 from graphsparse.keep_rule import Keep, check_no_nan, check_seed, kept_count, threshold
 from graphsparse.parallel import SERIAL_BELOW, over_slices
 from graphsparse.registry import one_of
+from graphsparse.sorting import smallest
 
 Guard = Literal["cover", "isolated"]
 Mask = npt.NDArray[np.bool_]
@@ -204,9 +205,7 @@ def keep_tied(graph: EdgeList, mask: Tensor, tied: Tensor, wanted: int, seed: in
     mask[tied[loops]] = True
     among = tied[~loops]
     units = find_units(graph, torch.zeros(len(among), device=among.device), seed, among)
-    chosen = np.zeros(len(units.keys), bool)
-    count = (wanted - int(loops.sum())) // len(units.arcs)
-    chosen[np.argsort(units.keys, kind="stable")[:count]] = True
+    chosen = smallest(units.keys, (wanted - int(loops.sum())) // len(units.arcs))
     for positions in units.arcs:
         mask[torch.from_numpy(positions[chosen]).to(mask.device)] = True
 

@@ -20,19 +20,18 @@ def _orient(tails: Any, heads: Any, edges_at: Any, ends: Any, position: Any, pai
     indptr = np.zeros(num_nodes + 1, np.int64)
     next_slot = np.zeros(num_nodes + 1, np.int64)
     for e in range(len(tails)):
-        fewer = min(rank[np.uint64(tails[e])], rank[np.uint64(heads[e])]) & name
-        next_slot[fewer + np.uint64(1)] += tails[e] != heads[e]
+        a, b = rank[np.uint64(tails[e])], rank[np.uint64(heads[e])]
+        next_slot[(min(a, b) & name) + np.uint64(1)] += a != b
+        pair[e] = np.int64(a > b) - np.int64(a == b)  # 1 where the head has fewer, -1 for a loop
     for u in range(num_nodes):
         next_slot[u + 1] += next_slot[u]
     for e in range(len(tails)):
-        if tails[e] == heads[e]:
-            pair[e] = -1
+        if pair[e] < 0:
             continue
-        a, b = rank[np.uint64(tails[e])], rank[np.uint64(heads[e])]
-        fewer = min(a, b) & name
-        slot = np.uint64(next_slot[fewer])
-        next_slot[fewer] += 1
-        ends[slot], position[slot] = max(a, b) & name, e
+        fewer, other = (heads[e], tails[e]) if pair[e] else (tails[e], heads[e])
+        slot = np.uint64(next_slot[np.uint64(fewer)])
+        next_slot[np.uint64(fewer)] += 1
+        ends[slot], position[slot] = other, e
     found = np.full(num_nodes, -1, ends.dtype)  # the pair that each end got last: of this row from its first on
     first, count, start = 0, 0, 0
     for u in range(num_nodes):
