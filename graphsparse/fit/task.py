@@ -168,8 +168,17 @@ class Task(BaseTask):
     @torch.no_grad()
     def _evaluated(self, model: nn.Module, part: str, device: torch.device) -> tuple[Tensor, Tensor]:
         with evaluating(model):
-            pairs = [(self.forward(model, batch.inputs), batch.targets) for batch in self.batches(part, device)]
+            pairs = [(self._judged(model, batch), batch.targets) for batch in self.batches(part, device)]
         return torch.cat([outputs for outputs, _ in pairs]), torch.cat([targets for _, targets in pairs])
+
+    def _judged(self, model: nn.Module, batch: Batch) -> Tensor:
+        outputs = self.forward(model, batch.inputs)
+        if not isinstance(outputs, Tensor):
+            raise TypeError(
+                f"in evaluation mode {type(model).__name__} gives a {type(outputs).__name__}, and one tensor is judged; "
+                "say which by Task(forward=), such as forward=lambda net, x: net(x) if net.training else net(x)[0]"
+            )
+        return outputs
 
     def start(self, model: nn.Module, device: torch.device, distill: Distill | None = None) -> Session:
         return _Examples(self, model, device, distill)

@@ -75,6 +75,7 @@ class PruneResult:
         widths: layer -> numbers of its output channels, of every layer that can be cut.
         jumps: what became of the jumps in fine-tuning, if there were any.
         held: layer -> why its channels had to stay.
+        instead: layer -> how its channels were ranked where the criterion could not rank them.
     """
 
     module: nn.Module = field(repr=False)
@@ -92,6 +93,7 @@ class PruneResult:
     widths: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
     jumps: tuple[Landing, ...] = ()
     held: dict[str, str] = field(default_factory=dict, repr=False)
+    instead: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def speedup(self) -> float:
@@ -116,6 +118,8 @@ class PruneResult:
         ]
         if self.held:
             sheets.append(Sheet("Held", ["layer", "why"], [[name, why] for name, why in self.held.items()]))
+        if self.instead:
+            sheets.append(Sheet("Ranked otherwise", ["layer", "how"], [[n, how] for n, how in self.instead.items()]))
         return fragment(sheets)
 
     def figures(self) -> dict[str, Any]:
@@ -252,7 +256,7 @@ def prune(
         rng.seed_all(seed, device)  # a loader that shuffles draws from torch's generator
         logs = None if tensorboard is None else Path(tensorboard)
         first, start = None if logs is None else logs / "prepare", time.process_time()
-        module, kept, held = _carved(
+        module, kept, held, instead = _carved(
             net, metanet, task, budget, selection, inputs, prepare or FineTune(), progress, first
         )
         cut = time.process_time() - start
@@ -295,6 +299,7 @@ def prune(
         widths={name: (wide, left[name]) for name, wide in layer_widths(net).items() if name in left},
         jumps=tuple(landings),
         held=held,
+        instead=instead,
     )
 
 
@@ -323,8 +328,8 @@ def _carved(
     prepare: FineTune,
     progress: bool | Report | None,
     tensorboard: str | Path | None,
-) -> tuple[nn.Module, KeptChannels, dict[str, str]]:
-    """As `carve`, with the layers that had to stay and why."""
+) -> tuple[nn.Module, KeptChannels, dict[str, str], dict[str, str]]:
+    """As `carve`, with the layers that had to stay and why, and those that were ranked otherwise and how."""
     limit = budget.limit(net, inputs)
     graph, penalty = NetworkGraph.from_module(net, inputs), getattr(CRITERIA.find(selection.criterion), "penalty", None)
     _check_finite(net)
@@ -367,11 +372,11 @@ def _carved(
     if options is not None:
         graph = least_squares(graph, keep, task, **options)
     elif not repairs:
-        return *found, held
+        return *found, held, evidence.instead
     if metanet is not None and repairs:
         with torch.no_grad():
             graph = metanet(graph, keep)
-    return *shrink(graph, keep, inputs), held
+    return *shrink(graph, keep, inputs), held, evidence.instead
 
 
 def _names_of(layers: Sequence[str]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader as GraphLoader
@@ -150,6 +151,24 @@ def test_forward_may_be_given(parts: list[tuple[Tensor, Tensor]]) -> None:
     plain = Task(*parts)
     flipped = Task(*parts, forward=lambda module, x: -module(x))
     assert plain.score(model, "test") == pytest.approx(1 - flipped.score(model, "test"))
+
+
+def test_of_several_outputs_one_is_judged(parts: list[tuple[Tensor, Tensor]]) -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(parts[0][0].shape[1], 3)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return self.first(x), x
+
+    def loss(outputs: Any, targets: Tensor) -> Tensor:
+        return functional.cross_entropy(outputs[0], targets)
+
+    with pytest.raises(TypeError, match=r"Two gives a tuple, and one tensor is judged; say which by Task\(forward=\)"):
+        Task(*parts, loss=loss).score(Two())
+    task = Task(*parts, loss=loss, forward=lambda net, x: net(x) if net.training else net(x)[0])
+    assert fit(Two(), task, epochs=1).val >= 0
 
 
 def test_bad_parts(parts: list[tuple[Tensor, Tensor]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -26,12 +26,14 @@ class Evidence:
         seed: for what is random.
         loss: from a state dict to the task's loss on training data; None where there is no task.
         task: the task itself, of which the training part may be read; None where there is none.
+        instead: written by a criterion: layer -> how it ranked that layer's channels where it could not by itself.
     """
 
     graph: NetworkGraph
     seed: int = 0
     loss: Loss | None = None
     task: Task | None = None
+    instead: dict[str, str] = field(default_factory=dict)
 
 
 Criterion = Callable[[Evidence], Tensor]

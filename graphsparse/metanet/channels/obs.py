@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from graphsparse.fit import Task
-from graphsparse.metanet.channels.criteria import CRITERIA, Evidence
+from graphsparse.metanet.channels.criteria import CRITERIA, Evidence, square_sums
 from graphsparse.metanet.channels.least_squares import check_options, strength_of
 from graphsparse.metanet.channels.products import Product, Site, Watch, watched
 from graphsparse.metanet.channels.rows import Inputs, Rows, calibration, check_rows, run, sites_of
@@ -29,9 +30,9 @@ def obs(evidence: Evidence) -> Tensor:
     whole sets of channels and the squared error of each layer's outputs.
 
     Raises:
-        ValueError: the evidence has no task, or nothing is seen to read a prunable set.
+        ValueError: the evidence has no task.
     """
-    return output_errors(evidence.graph, _task(evidence, "obs"))
+    return _ranked(evidence, "obs")
 
 
 @CRITERIA.register("obs-fisher")
@@ -46,7 +47,7 @@ def obs_fisher(evidence: Evidence) -> Tensor:
     Raises:
         ValueError: as ``obs``.
     """
-    return output_errors(evidence.graph, _task(evidence, "obs-fisher"), fisher=True)
+    return _ranked(evidence, "obs-fisher", fisher=True)
 
 
 def output_errors(
@@ -70,6 +71,9 @@ def output_errors(
     of rows and multiplied with that of places of an example, so that it is the expected squared error of an example,
     and summed over all layers that read the set. Outputs that go along with the set do not count.
 
+    Where no layer is seen to read a set (its readers' weights are computed from others, as by a spectral norm, or mix
+    the places of an axis), the whole group has the squares of `group-l2` instead, at the mean of the other sets.
+
     Args:
         graph: the network.
         task: calls the network on training examples; for ``fisher`` its loss is differentiated.
@@ -77,8 +81,11 @@ def output_errors(
         fisher: weight the outputs by the squared gradients of the loss.
 
     Raises:
-        ValueError: nothing is seen to read a prunable set, or an option is out of range.
+        ValueError: an option is out of range.
         FloatingPointError: inputs of a layer are not finite.
+
+    Warns:
+        UserWarning: where group-l2 stands in.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(1, 2, bias=False), nn.Linear(2, 1, bias=False))
@@ -88,6 +95,22 @@ def output_errors(
         >>> bool((output_errors(graph, task, ridge=1e-6)[1:3] < 1e-3).all())  # either can stand in for the other
         True
     """
+    total, unread = _found(graph, task, inputs, examples, samples, ridge, fisher=fisher)
+    _warn(unread)
+    return total
+
+
+def _found(
+    graph: NetworkGraph,
+    task: Task,
+    inputs: Inputs = None,
+    examples: int = 1024,
+    samples: int = 8192,
+    ridge: float = 0.01,
+    *,
+    fisher: bool,
+) -> tuple[Tensor, list[str]]:
+    """The errors, and the layers whose channels have group-l2 in their place."""
     check_options(ridge, examples, samples)
     inputs = calibration(task, examples, graph.layer.device) if inputs is None else inputs
     module = graph.to_module()
@@ -97,11 +120,36 @@ def output_errors(
     found.examples = max(1, len(next(iter(pytree.tree_leaves(inputs)))))
     with torch.no_grad():
         run(module, task, inputs, found)
-    unread = torch.nonzero(found.channels.prunable & ~found.read)
-    if len(unread):
-        layer = graph.layer_names[found.channels.layers[int(found.channels.group_of[unread[0, 0]])][0]]
-        raise ValueError(f"no layer is seen to read the channels of '{layer}', so obs cannot rank them; take group-l2")
-    return found.total.float()
+    channels = found.channels
+    groups = torch.unique(channels.group_of[channels.prunable & ~found.read])
+    bare = torch.isin(channels.group_of, groups)
+    if len(groups):
+        others = found.total[channels.prunable & ~bare]
+        size = others.mean() if len(others) else found.total.new_ones(())
+        squares = square_sums(graph).double()
+        for group in groups.tolist():
+            own = channels.group_of == group
+            found.total[own] = squares[own] / squares[own].mean().clamp(min=1e-30) * size
+    return found.total.float(), [graph.layer_names[channels.layers[group][0]] for group in groups.tolist()]
+
+
+def _ranked(evidence: Evidence, name: str, *, fisher: bool = False) -> Tensor:
+    if evidence.task is None:
+        raise ValueError(f"{name} needs a task, whose training examples show the inputs of each layer")
+    total, unread = _found(evidence.graph, evidence.task, fisher=fisher)
+    evidence.instead.update(dict.fromkeys(unread, "by group-l2: no layer is seen to read its channels"))
+    _warn(unread)
+    return total
+
+
+def _warn(unread: Sequence[str]) -> None:
+    if unread:
+        warnings.warn(
+            f"no layer is seen to read the channels of {', '.join(map(repr, unread[:3]))}"
+            f"{f' and {len(unread) - 3} more' if len(unread) > 3 else ''}, so group-l2 ranks them",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 class _Readers(Rows):  # type: ignore[no-untyped-call]
@@ -233,9 +281,3 @@ class _Gradients(Watch):  # type: ignore[no-untyped-call]
         if key is not None:
             square = gradient.detach().double().square().sum(0) * self.examples**2
             self.squares[key] = self.squares.get(key, 0.0) + square
-
-
-def _task(evidence: Evidence, name: str) -> Task:
-    if evidence.task is None:
-        raise ValueError(f"{name} needs a task, whose training examples show the inputs of each layer")
-    return evidence.task

@@ -9,7 +9,7 @@ import operator
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
 from io import StringIO
 from typing import Any
@@ -68,16 +68,32 @@ def trace(module: nn.Module, inputs: tuple[Any, ...], *, training: bool = False)
     inputs = pytree.tree_map(lambda leaf: leaf.detach().cpu() if isinstance(leaf, Tensor) else leaf, inputs)
     with preserved(torch.device("cpu")), warnings.catch_warnings(), torch.enable_grad():
         warnings.simplefilter("ignore")
-        try:
-            program = _exported(shadow, inputs)
-        except Exception as error:
-            raise TraceError(f"torch.export cannot trace {type(module).__name__}: {_first_lines(error)}") from error
+        program = _program(module, shadow, inputs)
         with torch.no_grad():
             try:
                 return _Interpreter(shadow, program, inputs).run()
             except _InPlaceOnViewError:
                 functional = program.run_decompositions({})
                 return _Interpreter(shadow, functional, inputs).run()
+
+
+def _program(module: nn.Module, shadow: nn.Module, inputs: tuple[Any, ...]) -> Any:
+    """The exported graph of the shadow; where that fails, with frozen what the module has frozen.
+
+    Gradients keep torch's attention out of its fused form, but some operations (a batch norm over statistics that are
+    frozen parameters) take none.
+    """
+    try:
+        return _exported(shadow, inputs)
+    except Exception as error:
+        cause = error
+    pairs = list(zip(module.parameters(), shadow.parameters(), strict=True))
+    if any(own.requires_grad != other.requires_grad for own, other in pairs):
+        for own, other in pairs:
+            other.requires_grad_(own.requires_grad)
+        with suppress(Exception):
+            return _exported(shadow, inputs)
+    raise TraceError(f"torch.export cannot trace {type(module).__name__}: {_first_lines(cause)}") from cause
 
 
 def _exported(module: nn.Module, inputs: tuple[Any, ...]) -> Any:

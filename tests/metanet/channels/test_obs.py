@@ -157,23 +157,29 @@ def test_it_ranks_for_prune_and_needs_a_task():
         importance(Evidence(graph), "obs")
 
 
-def test_channels_that_nothing_is_seen_to_read_are_named():
-    """A weight that is computed is none of those that are seen."""
-
-    class Computed(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 2)
-
-        def forward(self, x):
-            return (self.second.weight.unsqueeze(0) * self.first(x).unsqueeze(1)).sum(2)
-
-    net, x = Computed(), torch.randn(16, 3)
-    try:
-        graph = NetworkGraph.from_module(net, x[:1])
-    except Exception as error:
-        pytest.skip(f"not traced: {error}")
-    if not bool(Channels.of(graph).prunable.any()):
-        pytest.skip("nothing to prune")
-    with pytest.raises(ValueError, match="no layer is seen to read the channels of 'first'"):
-        output_errors(graph, task_of(x))
+@pytest.mark.parametrize("norm", [nn.utils.parametrizations.spectral_norm, nn.utils.parametrizations.weight_norm])
+@pytest.mark.parametrize("criterion", ["obs", "obs-fisher"])
+def test_channels_that_nothing_is_seen_to_read_are_ranked_by_group_l2(norm, criterion):
+    """A weight that is computed is none of those that are seen; its group is ranked otherwise, the others by obs."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 12), nn.ReLU(), nn.Linear(12, 8), nn.ReLU(), norm(nn.Linear(8, 2)))
+    x = torch.randn(64, 3)
+    graph = NetworkGraph.from_module(net, x[:1])
+    with pytest.warns(UserWarning, match="no layer is seen to read the channels of '2', so group-l2 ranks them"):
+        found = importance(evidence := Evidence(graph, task=task_of(x)), criterion)
+    assert evidence.instead == {"2": "by group-l2: no layer is seen to read its channels"}
+    channels = Channels.of(graph)
+    own = channels.group_of == channels.group_of[channels.set_of[graph.layer == graph.layer_names.index("2")][0]]
+    other = channels.group_of == channels.group_of[channels.set_of[graph.layer == graph.layer_names.index("0")][0]]
+    norms = importance(Evidence(graph), "group-l2")
+    assert torch.equal(found[own].argsort(), norms[own].argsort())
+    torch.testing.assert_close(found[own].mean(), found[other].mean())
+    plain = nn.Sequential(*net[:4], nn.Linear(8, 2))  # what reads the first group is the same
+    plain[4].weight.data.copy_(net[4].weight.detach())
+    seen = importance(Evidence(NetworkGraph.from_module(plain, x[:1]), task=task_of(x)), criterion)
+    if criterion == "obs":
+        torch.testing.assert_close(found[other], seen[other])
+    with pytest.warns(UserWarning, match="group-l2 ranks them"):
+        result = prune(net, None, task_of(x), speedup=2, criterion=criterion, fine_tune=FineTune(epochs=0))
+    assert list(result.instead) == ["2"]
+    assert "Ranked otherwise" in result._repr_html_()
