@@ -175,7 +175,7 @@ class Task(BaseTask):
         outputs = self.forward(model, batch.inputs)
         if not isinstance(outputs, Tensor):
             raise TypeError(
-                f"in evaluation mode {type(model).__name__} gives a {type(outputs).__name__}, and one tensor is judged; "
+                f"in evaluation {type(model).__name__} gives a {type(outputs).__name__}, and one tensor is judged; "
                 "say which by Task(forward=), such as forward=lambda net, x: net(x) if net.training else net(x)[0]"
             )
         return outputs

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import traceback
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -14,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from graphsparse.fit.measure import evaluating
 
 _SCALE = 1 / 64  # any number: sums stay of the size of means
+_LIBRARY = re.compile(r"[/\\](torch|graphsparse)[/\\]|<.*>")  # whose lines say nothing of the network
 aten = torch.ops.aten
 
 
@@ -21,8 +24,16 @@ class CutRunError(Exception):
     """The cut network does not run; ``path`` is the module in which it stops."""
 
     def __init__(self, path: str, cause: Exception) -> None:
-        super().__init__(str(cause).strip().split("\n", maxsplit=1)[0] or type(cause).__name__)
+        said = str(cause).strip().split("\n", maxsplit=1)[0] or type(cause).__name__
+        line = _line_of(cause)
+        super().__init__(f"{line}: {said}" if line else said)
         self.path = path
+
+
+def _line_of(cause: Exception) -> str:
+    """The last line of the caller's own code on the way to an error."""
+    own = [frame for frame in traceback.extract_tb(cause.__traceback__) if not _LIBRARY.search(frame.filename)]
+    return f"{own[-1].filename.rsplit('/', 1)[-1]}:{own[-1].lineno} `{own[-1].line or '':.80}`" if own else ""
 
 
 class ZerosDoNotCount(TorchDispatchMode):  # type: ignore[no-untyped-call]

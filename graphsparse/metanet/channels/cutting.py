@@ -94,7 +94,25 @@ def shrink(
 
 
 def _planned(graph: NetworkGraph, keep: Tensor, inputs: tuple[Any, ...]) -> _Plan:
-    """A plan whose module runs, in both modes, and computes what the masked one does."""
+    """A plan whose module runs, in both modes, and computes what the masked one does.
+
+    Raises:
+        ShrinkError: there is none; a size that a line of code spells out is named.
+    """
+    try:
+        return _tried(graph, keep, inputs)
+    except ShrinkError as error:
+        spelled = graph.spelled_out(keep)
+        if spelled is None:
+            raise
+        line, before, after = spelled
+        raise ShrinkError(
+            f"its code spells out {before}, and {after} would be left, in {line}: take the size from x.shape, or from "
+            "a number that the module holds"
+        ) from error
+
+
+def _tried(graph: NetworkGraph, keep: Tensor, inputs: tuple[Any, ...]) -> _Plan:
     wide, keep = masked(graph, keep).to_module(), keep.cpu()
     axes = _axes(graph.staying(keep))
     axes |= _axes(training_cuts(wide, inputs, axes, known=graph.knows))

@@ -110,6 +110,8 @@ class _Search:
                     other = keep_after(self.channels, [*self.steps[: at - 1], step])
                     if most < (left := cost.left(self.graph, other)) <= limit:
                         best, most = other, left
+        else:
+            most = self.exact(at)
         if most < _NEAR * float(limit):
             best = self._filled(best, at, cost, limit)
         if torch.equal(best, self.keep(at)):
@@ -119,28 +121,41 @@ class _Search:
 
     def _filled(self, best: Tensor, at: int, cost: Cost, limit: float | Fraction) -> Tensor:
         """The mask with steps taken back, the last of a group each, as long as one fits into what the limit leaves."""
-        exact = self.exact(at) == cost.left(self.graph, self.keep(at))
-        gone, tries = [step for step in self.steps if not bool(self._stays(best, step))], _TRIES
+        gone = [step for step in self.steps if not bool(self._stays(best, step))]
+        if self.exact(at) != cost.left(self.graph, self.keep(at)):
+            return self._filled_by_cutting(best, gone, cost, limit)
         while True:
-            last = {int(self.channels.group_of[step[0]]): place for place, step in enumerate(gone)}
-            found = []
-            for place in last.values():
-                other = keep_after(self.channels, [*gone[:place], *gone[place + 1 :]])
-                found.append((cost.left(self.graph, other), place, other))
-            for left, place, other in sorted(found, key=lambda one: -one[0]):
-                if exact and left > limit:
-                    continue
-                if not exact:
-                    if tries == 0:
-                        return best
-                    tries -= 1
-                    if self.measure(shrink(self.graph, other, self.inputs)[0]) > limit:
-                        continue
-                best = other
-                del gone[place]
-                break
-            else:
+            found = [(cost.left(self.graph, other), place, other) for place, other in self._with_one_back(gone)]
+            fitting = max((one for one in found if one[0] <= limit), key=lambda one: one[0], default=None)
+            if fitting is None:
                 return best
+            _, place, best = fitting
+            del gone[place]
+
+    def _filled_by_cutting(self, best: Tensor, gone: list[Tensor], cost: Cost, limit: float | Fraction) -> Tensor:
+        """The same where the cost is only an estimate: of one group after another as many as fit, in a few tries."""
+        order = sorted(self._with_one_back(gone), key=lambda one: -cost.left(self.graph, one[1]))
+        tries = _TRIES
+        for group in [int(self.channels.group_of[gone[place][0]]) for place, _ in order]:
+            own = [place for place, step in enumerate(gone) if int(self.channels.group_of[step[0]]) == group]
+            fits, stride, most = 0, 1, len(own)  # so many last steps of the group are back; no more than ``most`` fit
+            while fits < most and tries:
+                back = min(fits + stride, most)
+                other = keep_after(
+                    self.channels, [gone[i] for i in range(len(gone)) if i not in own[len(own) - back :]]
+                )
+                tries -= 1
+                if self.measure(shrink(self.graph, other, self.inputs)[0]) <= limit:
+                    best, fits, stride = other, back, 2 * stride
+                else:
+                    most, stride = back - 1, max(1, (back - 1 - fits) // 2)
+            gone = [step for i, step in enumerate(gone) if i not in own[len(own) - fits :]] if fits else gone
+        return best
+
+    def _with_one_back(self, gone: list[Tensor]) -> list[tuple[int, Tensor]]:
+        """For each group the place of its last step in what is gone, and the mask without that step."""
+        last = {int(self.channels.group_of[step[0]]): place for place, step in enumerate(gone)}
+        return [(place, keep_after(self.channels, [*gone[:place], *gone[place + 1 :]])) for place in last.values()]
 
     def _stays(self, keep: Tensor, step: Tensor) -> Tensor:
         sets = torch.ones(len(self.channels.group_of), dtype=torch.bool, device=keep.device)

@@ -126,10 +126,10 @@ def _ends(graph: NetworkGraph, set_of: Tensor) -> tuple[Tensor, ...]:
 def _made(graph: NetworkGraph, first: int) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
     """Which nodes weights make, and for each use of one its number (from ``first`` on) and the nodes that it makes.
 
-    What two uses of one weight make is coupled anyway, unless one of them takes the weight transposed (an embedding that
-    is the classifier, too): then it makes channels of another layer.
+    What two uses of one weight make is coupled anyway, unless one of them takes the weight transposed (an embedding
+    that is the classifier, too): then it makes channels of another layer.
     """
-    found = []
+    found: list[tuple[Tensor, Tensor]] = []
     made = torch.zeros(graph.num_nodes, dtype=torch.bool)
     for edges in graph.edges.values():
         for start, stop in zip(edges.ptr, edges.ptr[1:], strict=False):

@@ -232,6 +232,15 @@ class NetworkGraph:
             for path, parts in self._architecture.structure.made.items()
         }
 
+    def spelled_out(self, keep: Tensor) -> tuple[str, int, int] | None:
+        """A line of code that spells out a size which a mask of nodes changes, with that size and what it becomes."""
+        keep = keep.cpu()
+        for line, literals, shape, nodes in self._architecture.structure.spelled:
+            for before, after in sizes_after(nodes, shape, keep):
+                if before in literals and before != after:
+                    return line, before, after
+        return None
+
     @property
     def held(self) -> dict[str, Tensor]:
         """Nodes that cannot be cut, by the reason why."""

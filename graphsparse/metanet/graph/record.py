@@ -138,6 +138,8 @@ class Made:
     shape: torch.Size
     ids: Tensor  # collapsed
     reshaped: bool
+    literals: frozenset[int] = frozenset()  # numbers that its line of code spells out
+    line: str = ""
 
 
 @dataclass

@@ -72,6 +72,7 @@ class Structure:
     queries: tuple[Tensor, ...]  # [heads, width] of each attention
     parts: tuple[Tensor, ...]  # nodes of parts of an axis, of which one each stays
     made: dict[str, tuple[tuple[torch.Size, Tensor], ...]]  # module -> shapes and nodes of what its operations made
+    spelled: tuple[tuple[str, frozenset[int], torch.Size, Tensor], ...]  # lines of code, sizes in them, what they make
 
 
 # Relations whose two ends are pruned together. The others only say who feels whom: a gate its channels (broadcast), a
@@ -124,6 +125,7 @@ def build(found: Trace) -> Structure:
         queries=tuple(number[record.root(query)] for query in record.queries),
         parts=tuple(nodes for part in record.parts if len(nodes := _used(record, number, part))),
         made=_made(record, number),
+        spelled=tuple((m.line, m.literals, m.shape, _nodes(record, number, m.ids)) for m in record.made if m.literals),
     )
 
 
@@ -185,10 +187,14 @@ def _owners(index: Tensor, starts: Mapping[int, str]) -> Iterable[tuple[str, Ten
         yield starts[int(firsts[which])], owner == which, int(firsts[which])
 
 
+def _nodes(record: Record, number: Tensor, ids: Tensor) -> Tensor:
+    return torch.where(ids < 0, -1, number[record.root(ids)])
+
+
 def _made(record: Record, number: Tensor) -> dict[str, tuple[tuple[torch.Size, Tensor], ...]]:
     found: dict[str, dict[Any, tuple[torch.Size, Tensor]]] = {}
     for made in record.made:
-        ids = torch.where(made.ids < 0, -1, number[record.root(made.ids)])
+        ids = _nodes(record, number, made.ids)
         found.setdefault(made.path, {})[made.shape, ids.numpy().tobytes()] = (made.shape, ids)
     return {path: tuple(parts.values()) for path, parts in found.items()}
 

@@ -272,11 +272,12 @@ class _Interpreter:
     def _note_made(self, node: Node, found: Any) -> None:
         """Remember the ids that an operation made, for what its module says of their sizes."""
         name = str(getattr(getattr(node.target, "_schema", None), "name", "")).partition("::")[2]
+        spelled = _spelled(node) if name in _RESHAPES or name in _PARTS else (frozenset(), "")
         for leaf in _leaves(found):
             if isinstance(leaf, Ids):
                 small = collapse(leaf.tensor)
                 if small.numel() <= _LARGEST:
-                    self.record.made.append(Made(self.record.path, leaf.shape, small, name in _RESHAPES))
+                    self.record.made.append(Made(self.record.path, leaf.shape, small, name in _RESHAPES, *spelled))
 
     def _dispatch(self, node: Node, args: list[Any], kwargs: dict[str, Any]) -> Any:
         target: Any = node.target
@@ -417,6 +418,17 @@ def _module_of(node: Node) -> tuple[str, str]:
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     path, kind = stack[-1] if stack else ("", "")
     return re.sub(r"@\d+", "", path), str(kind).rsplit(".", 1)[-1]
+
+
+def _spelled(node: Node) -> tuple[frozenset[int], str]:
+    """The sizes that an operation's own line of code spells out as numbers, and that line."""
+    found = re.findall(r'File "([^"]+)", line (\d+), in [^\n]*\n\s*([^\n]+)', node.meta.get("stack_trace") or "")
+    if not found:
+        return frozenset(), ""
+    path, number, code = found[-1]
+    sizes = {size for size in pytree.tree_leaves(node.args[1:]) if type(size) is int and size > 1}
+    literals = frozenset(size for size in sizes if re.search(rf"(?<![\w.]){size}(?![\w.])", code))
+    return literals, f"{path.rsplit('/', 1)[-1]}:{number} `{code.strip():.80}`" if literals else ""
 
 
 def _where(node: Node) -> str:
