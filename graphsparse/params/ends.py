@@ -99,7 +99,8 @@ class Ends:
         if moments is None:
             raise ValueError(
                 f"{name!r} has heard no batch at step {step}, and the masks are chosen by its activations: call the "
-                "model in training mode before optimizer.step()"
+                "model in training mode before optimizer.step(), and the layer as layer(x), not by its forward; or "
+                "leave it out by which="
             )
         return _diagonal(_correlated(over_ranks(moments), rows, columns), groups)
 

@@ -16,7 +16,7 @@ from graphsparse.errors import DataError
 from graphsparse.hashing import masks_hash
 from graphsparse.params.counting import Which, prunable
 from graphsparse.params.masked import Link, homes
-from graphsparse.params.reparametrized import TorchMasks
+from graphsparse.params.reparametrized import TorchMasks, computed_weights
 from graphsparse.tensor_bytes import to_bytes
 from graphsparse.untrusted import read_bytes, reading
 
@@ -29,7 +29,7 @@ def masks_of(model: nn.Module, which: Which = "matrices") -> dict[str, Tensor]:
 
     Args:
         model: any module; one that is being trained by :class:`StraightThrough` or :class:`Gates` shows the masks that
-            its layers see.
+            its layers see, and a weight that is computed from others (``weight_norm``) what it is.
         which: the weights, as in :func:`prunable`. A bias that was initialised with zeros is no pruned one: by default
             matrices only.
 
@@ -41,17 +41,36 @@ def masks_of(model: nn.Module, which: Which = "matrices") -> dict[str, Tensor]:
         >>> {name: int(mask.sum()) for name, mask in masks_of(net).items()}
         {'weight': 4}
     """
-    torch_masks = TorchMasks(model)
+    torch_masks, computed = TorchMasks(model), computed_weights(model)
     found = {}
     for name, parameter in prunable(model, which).items():
         if name in torch_masks:
             found[name.removesuffix("_orig")] = torch_masks[name].clone()
         elif _ORIGINAL in f".{name}" and (link := _masked(model, name)) is not None:
-            lead, _, rest = f".{name}".rpartition(_ORIGINAL)
-            found[f"{lead}.{rest.rpartition('.')[0]}".lstrip(".")] = link.kept(parameter).clone()
+            found[_plain(name)] = link.kept(parameter).clone()
+        elif name in computed:
+            weight = computed[name][0]
+            found[weight] = _seen(model, weight) != 0
         else:
             found[name] = parameter.detach() != 0
     return found
+
+
+@torch.no_grad()
+def _seen(model: nn.Module, name: str) -> Tensor:
+    """A weight as its layer sees it, without a step of what computes it (a spectral norm estimates while it trains)."""
+    path, _, own = name.rpartition(".")
+    module = model.get_submodule(path)
+    chains = [part for part in module.children() if part is getattr(module, "parametrizations", None)]
+    modes = [(part, part.training) for chain in chains for part in chain.modules()]
+    try:
+        for chain in chains:
+            chain.eval()
+        found: Tensor = getattr(module, own)
+        return found
+    finally:
+        for part, mode in modes:
+            part.training = mode
 
 
 def to_torch_prune_(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
@@ -95,8 +114,11 @@ def check_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, nn.P
         if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
             raise TypeError(f"the mask of {name!r} must be a bool tensor, got {getattr(mask, 'dtype', type(mask))}")
         if name not in parameters:
-            masked = f"{name}_orig" in parameters or any(_plain(known) == name for known in parameters)
+            masked = name in {known.removesuffix("_orig") for known in TorchMasks(model)}
             why = "is masked already" if masked else f"is no parameter of the model: {list(parameters)[:8]}"
+            for source, (weight, maker, remedy) in computed_weights(model).items():
+                if weight == name:
+                    why = f"is computed from {source!r} (by {maker}): make it plain with {remedy}"
             raise ValueError(f"there is a mask for {name!r}, which {why}")
         if parameters[name].shape != mask.shape:
             raise ValueError(

@@ -66,7 +66,7 @@ def check_plain(model: nn.Module, names: Mapping[str, object]) -> None:
         no zero of the weight; make it plain with torch.nn.utils.parametrize.remove_parametrizations, or leave it out
         by which=
     """
-    for name, (weight, maker, remedy) in _sources(model).items():
+    for name, (weight, maker, remedy) in computed_weights(model).items():
         if name in names:
             raise ValueError(
                 f"{weight!r} is computed from {name!r} (by {maker}), and a zero there is no zero of the weight; "
@@ -88,7 +88,7 @@ def check_unpruned(model: nn.Module) -> None:
         )
 
 
-def _sources(model: nn.Module) -> dict[str, tuple[str, str, str]]:
+def computed_weights(model: nn.Module) -> dict[str, tuple[str, str, str]]:
     """Parameters that weights are computed from: the weight, what computes it, and how that is undone."""
     found = {}
     for prefix, module in model.named_modules():

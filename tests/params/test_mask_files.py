@@ -53,6 +53,26 @@ def test_masks_of_a_network_half_way_are_those_that_its_layers_see() -> None:
     assert all(torch.equal(masks_of(net)[name], mask) for name, mask in s.masks.items())
 
 
+@pytest.mark.parametrize("norm", ["orthogonal", "spectral_norm", "weight_norm", "old weight_norm"])
+def test_masks_of_computed_weights_are_those_of_what_the_layer_sees(norm: str) -> None:
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    with torch.no_grad():
+        net[0].weight.copy_(torch.eye(4))
+    if norm.startswith("old"):
+        nn.utils.weight_norm(net[0])
+    else:
+        getattr(nn.utils.parametrizations, norm)(net[0])
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    found = masks_of(net, "all")
+    assert set(found) == {"0.weight", "0.bias", "1.weight", "1.bias"}
+    assert torch.equal(found["0.weight"], torch.eye(4, dtype=torch.bool))
+    assert found["1.weight"].all()
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())  # nothing is estimated
+    assert all(part.training for part in net.modules())
+    with pytest.raises(ValueError, match=r"'0.weight', which is computed from '0.*weight.*make it plain with torch"):
+        to_torch_prune_(net, found)
+
+
 def test_tied_weights_are_masked_in_each_module() -> None:
     net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     net[1].weight = net[0].weight
