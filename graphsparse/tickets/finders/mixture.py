@@ -121,14 +121,12 @@ class Mixture:
 
     def _routed(self, problem: Problem, keep: Fraction) -> tuple[RoutedMasks, MaskTask]:
         """The model with its router, and the task that both are trained on."""
-        x = getattr(problem.data, "x", None)
-        if not isinstance(x, Tensor):
-            raise ValueError("mixture routes nodes by their features, and the data has no x")
+        x = _features(problem)
         pairs = RemainingPairs(problem, torch.ones(problem.data.edge_index.size(1), dtype=torch.bool))
         inside = problem.task.seen_in_training.cpu()
         seen = self._votes(problem, _part(pairs.graph, inside, x), keep, "training graph")
         router = Router(x.size(1), seen.size, self.top)
-        soft = RoutedMasks(problem.fresh_model(), router, x.float(), inside, seen, pairs)
+        soft = RoutedMasks(problem.fresh_model(), router, x, inside, seen, pairs)
         return soft, MaskTask(problem.task.with_positions(pairs.order), soft, Balance(self.balance))
 
     def _votes(self, problem: Problem, graph: EdgeList, keep: Fraction, which: str) -> EdgeVotes:
@@ -141,7 +139,7 @@ class Mixture:
     @torch.no_grad()
     def _cut(self, problem: Problem, soft: RoutedMasks, keep: Fraction) -> Tensor:
         """The caller's edges ``[E]`` that are worth most: by rank among the seen, and among the rest."""
-        router, pairs, x = soft.router.cpu().eval(), soft.pairs, problem.data.x.float()
+        router, pairs, x = soft.router.cpu().eval(), soft.pairs, _features(problem)
         worth = torch.empty(len(pairs.units.low), dtype=torch.float64)
         learned = pairs.learned
         worth[learned] = _ranks(soft.votes.worth(router(x)), pairs.units.keys[learned.numpy()])
@@ -298,6 +296,14 @@ class Balance:
         assert isinstance(soft, RoutedMasks)
         use = soft.gates.sum(dim=0)
         return loss + self.weight * use.var(correction=0) / use.mean().square()
+
+
+def _features(problem: Problem) -> Tensor:
+    """Features of the nodes ``[N, F]``, in full."""
+    x = getattr(problem.data, "x", None)
+    if not isinstance(x, Tensor):
+        raise ValueError("mixture routes nodes by their features, and the data has no x")
+    return (x if x.layout == torch.strided else x.to_dense()).float()
 
 
 def _part(graph: EdgeList, inside: Tensor, x: Tensor) -> EdgeList:

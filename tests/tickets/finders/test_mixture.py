@@ -124,3 +124,14 @@ def test_bad_options_get_one_sentence(blocks, make_plain):
     ]:
         with pytest.raises(error, match=said):
             Mixture(**options)
+
+
+@pytest.mark.parametrize("layout", ["csr", "coo"])
+@pytest.mark.parametrize("protocol", ["transductive", "inductive"])
+def test_features_may_be_sparse(blocks, make_plain, layout, protocol):
+    other = blocks.clone()
+    other.x = blocks.x.to_sparse_csr() if layout == "csr" else blocks.x.to_sparse()
+    how = {"method": "mixture", "edge_keep": 0.6, "weight_keep": 1, "epochs": 2, "protocol": protocol}
+    dense, sparse = (gs.find_ticket(make_plain(blocks), data, **how) for data in (blocks, other))
+    assert sparse.metrics["num_arcs_kept"] == dense.metrics["num_arcs_kept"]
+    assert torch.equal(sparse.edge_mask, dense.edge_mask)
