@@ -111,7 +111,7 @@ def keep_fraction(keep: Keep) -> Fraction:
     """
     fraction = exact_fraction(keep)
     if not 0 < fraction <= 1:
-        per_cent = f"; for per cents write '{keep!s:.50}%'" if 1 < fraction <= 100 else ""
+        per_cent = f"; for per cents write '{keep!s:.50}%'" if 1 < fraction <= 100 and "%" not in str(keep) else ""
         raise ValueError(
             f"keep must lie in (0, 1], got {keep!s:.50}; keep is the kept fraction, 1.0 keeps everything{per_cent}"
         )

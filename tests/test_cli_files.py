@@ -68,6 +68,16 @@ def parts_of(folder, rows=40):
     return folder
 
 
+def test_a_folder_in_the_place_of_the_file_is_told_with_a_name(tmp_path):
+    (tmp_path / "a.csv").write_text("src,dst\n0,1\n1,0\n")
+    for folder in ("fewer", "fewer.csv"):
+        (tmp_path / folder).mkdir()
+        with pytest.raises(
+            ValueError, match=rf"{folder} is a folder or a device.*: name one in it, such as .*{folder}.a\.csv"
+        ):
+            run(tmp_path / "a.csv", tmp_path / folder, "--keep", 0.5)
+
+
 def test_a_folder_of_parts_is_read_part_by_part(tmp_path):
     parts = parts_of(tmp_path / "in")
     done = run(parts, "--out", tmp_path / "fewer", "--keep", 0.5, "--undirected", "--memory", "1GB", "--json")

@@ -260,8 +260,11 @@ def test_per_cents_case_and_hyphens_are_one_spelling():
         assert nx.utils.edges_equal(gs.sparsify(graph, method, keep=keep).edges, plain.edges)
     with pytest.raises(ValueError, match="write '50%'"):
         gs.sparsify(graph, keep=50)
-    with pytest.raises(ValueError, match="keep must lie"):
+    with pytest.raises(
+        ValueError, match=r"keep must lie in \(0, 1\], got 150%; keep is the kept fraction, 1.0 keeps.*$"
+    ) as told:
         gs.sparsify(graph, keep="150%")
+    assert "for per cents" not in str(told.value)
 
 
 def test_quiet_says_nothing_and_json_one_object(edges):

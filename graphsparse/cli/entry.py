@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import warnings
@@ -24,6 +25,9 @@ _warned: set[str] = set()
 
 def main() -> None:
     """Run the command; an error that a user can mend is one sentence, not a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without the letters of a file's name is no error
+            stream.reconfigure(errors="backslashreplace")
     STATE.threads_are_ours = leave_room()
     sys.path.append(os.getcwd())  # where module:finder may lie; last, so that nothing there hides a library
     with warnings.catch_warnings(), stoppable(_say_stopped) as told:

@@ -397,7 +397,13 @@ def test_tables_in_text_become_parquet_part_by_part(tmp_path, monkeypatch):
     kept = in_memory(ends, "teddy", 0.4, True)
     assert parquet.read_table(tmp_path / "one.parquet").column("w").to_pylist() == [weights[row] for row in kept]
     for text, words in (
-        ("src,dst\n1,2\n3,x\n", "bad.csv is not a CSV table of edges.*'x'"),
+        ("src,dst\n1,2\n3,x\n", "bad.csv is not a CSV table of edges.*row 1 holds 'x': ids are whole numbers"),
+        ("src,dst\n1,2\n2,01\n", "row 1 holds '01': ids are whole numbers 0, 1, 2 ..., spelled as these"),
+        ("src,dst\n1,2\n2, 1\n", "row 1 holds ' 1'"),
+        ("src,dst\n1,2\n+2,1\n", r"row 1 holds '\+2'"),
+        ("src,dst\n1,2\nNA,1\n", "row 1 holds 'NA'"),
+        (f"src,dst\n1,2\n2,{1 << 64}\n", "row 1 holds '18446744073709551616'"),
+        ("src,dst\n1,2\nsrc,dst\n", "row 1 holds 'src'"),
         ("src,dst\n1,2\n3,\n", "bad.csv: row 1 lacks an end"),
         ("src,dst\n1,2\n3,-4\n", "bad.csv: row 1 names node -4|ids are 0, 1, 2"),
         ("1,2\n3,4\n", "no column 'src'"),
@@ -407,6 +413,28 @@ def test_tables_in_text_become_parquet_part_by_part(tmp_path, monkeypatch):
         with pytest.raises(DataError, match=words):
             gs.sparsify_files(tmp_path / "bad.csv", tmp_path / "bad.parquet", keep=0.4)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.csv", "in", "one.parquet", "one.tsv", "out"]
+
+
+def test_parts_of_two_kinds_are_refused(tmp_path):
+    folder = write_parts(tmp_path / "in", random_ends(20, 9))
+    (folder / "more.csv").write_text("src,dst\n1,2\n")
+    with pytest.raises(DataError, match=r"holds parts of two kinds, part-000.parquet and more.csv: take those of one"):
+        gs.sparsify_files(folder, tmp_path / "out", keep=0.5)
+    (folder / "more.csv").rename(folder / "_more.csv")  # hidden, so no part
+    gs.sparsify_files(folder, tmp_path / "out", keep=0.5)
+
+
+def test_text_views_beside_the_ends_stay(tmp_path):
+    ends = random_ends(40, 12)
+    notes = [["x" * 30], [], None, ["y", "z"]] * 10
+    kind = pa.list_(pa.string_view())
+    table = pa.table({"src": ends[0], "row": range(40), "dst": ends[1], "note": pa.array(notes, kind)})
+    parquet.write_table(table, tmp_path / "in.parquet", row_group_size=7)
+    gs.sparsify_files(tmp_path / "in.parquet", tmp_path / "out.parquet", "random", keep=0.4, undirected=True)
+    kept = in_memory(ends, "random", 0.4, True)
+    small = parquet.read_table(tmp_path / "out.parquet")
+    assert small.column("note").to_pylist() == [notes[row] for row in kept]
+    assert small.schema.field("note").type == kind
 
 
 class Crash(BaseException):

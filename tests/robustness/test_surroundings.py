@@ -33,6 +33,17 @@ def test_without_a_home_and_a_cache_all_works_that_needs_neither(tmp_path):
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 3
 
 
+def test_a_terminal_without_the_letters_of_a_name_is_no_error(tmp_path):
+    (tmp_path / "in.csv").write_text("src,dst\n0,1\n1,2\n2,0\n2,3\n")
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    words = [sys.executable, "-m", "graphsparse", "sparsify", "in.csv", "\u00fc.csv", "--keep", "0.5"]
+    run = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith("kept 2 of 4 directed edges (found so) (50.00 %): \\xfc.csv")
+    assert (tmp_path / "\u00fc.csv").exists()
+
+
 def test_a_clock_that_jumps_back_changes_no_result(tmp_path, monkeypatch):
     data = gs.data.load("digits-knn")
     how = {"method": "random", "edge_keep": 0.5, "weight_keep": 0.5, "epochs": 2}

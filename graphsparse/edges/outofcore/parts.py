@@ -15,6 +15,7 @@ import numpy.typing as npt
 from graphsparse.atomic_write import atomic_write
 from graphsparse.errors import DataError
 from graphsparse.graphs.columns import end_columns
+from graphsparse.graphs.formats.arrow_file import rows_kept
 from graphsparse.graphs.formats.parquet import compression_of
 from graphsparse.untrusted import reading
 
@@ -208,7 +209,6 @@ class ParquetParts(Parts):
                 first += len(batch)
 
     def write(self, part: Part, target: Path, mask_of: MaskOf, rows: int) -> int:
-        import pyarrow
         from pyarrow import parquet
 
         first, kept = part.first, 0
@@ -219,8 +219,8 @@ class ParquetParts(Parts):
                 for group, length in enumerate(part.groups):
                     for batch in _read(file, [group], rows, None):
                         mask = mask_of(self._ends(batch.select(list(self.ends)), first, part))
-                        stay = batch.filter(pyarrow.array(mask))
-                        writer.write_table(pyarrow.Table.from_batches([stay], schema), row_group_size=max(1, length))
+                        stay = rows_kept(batch, mask)
+                        writer.write_table(stay, row_group_size=max(1, length))
                         first += len(batch)
                         kept += len(stay)
         return kept

@@ -178,7 +178,10 @@ def works_on(source: Path, target: Path) -> bool:
 
 
 def _folders(source: Path, target: Path, ends: Ends) -> Places:
-    files = find_files(source, PARQUET) or find_files(source, CSV)
+    files, texts = find_files(source, PARQUET), find_files(source, CSV)
+    if files and texts:
+        raise DataError(f"{source} holds parts of two kinds, {files[0][0]} and {texts[0][0]}: take those of one away")
+    files = files or texts
     if not files:
         raise DataError(f"{source} holds no part: no file whose name ends in {', '.join((*PARQUET, *CSV))}")
     names = [_written(name) for name, _ in files]

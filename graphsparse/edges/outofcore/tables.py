@@ -35,16 +35,51 @@ def as_parquet(source: Path, target: Path, ends: tuple[str | None, str | None]) 
         types = [pyarrow.int64() if at in fixed else kind for at, kind in enumerate(schema.types)]
         while True:
             schema = pyarrow.schema(zip(schema.names, types, strict=True))
+            texts = [pyarrow.string() if at in fixed else kind for at, kind in enumerate(types)]
             try:
                 with atomic_write(target) as partial, parquet.ParquetWriter(partial, schema) as writer:
-                    for batch in _batches(source, schema):
-                        writer.write_batch(batch)
+                    first = 0
+                    for batch in _batches(source, pyarrow.schema(zip(schema.names, texts, strict=True))):
+                        columns = [_ids(x, first) if at in fixed else x for at, x in enumerate(batch.columns)]
+                        writer.write_batch(pyarrow.record_batch(columns, schema=schema))
+                        first += len(batch)
                 return
             except pyarrow.ArrowInvalid as error:
                 at = _misfit(error)
                 if at is None or at in fixed or types[at] == pyarrow.string():
                     raise
                 types[at] = pyarrow.float64() if types[at] == pyarrow.int64() else pyarrow.string()
+
+
+_WHOLE = re.compile(r"0|-?[1-9][0-9]*")
+
+
+def _ids(texts: Any, first: int) -> Any:
+    """Ends as int64; null where none is given.
+
+    In memory labels are equal where their text is. So an id that is spelled in another way than its number, such as
+    ``01``, would be another node there, and is refused.
+
+    Raises:
+        ValueError: it is, or it is no whole number of 64 bits; the sentence says where.
+    """
+    import pyarrow
+    from pyarrow import compute
+
+    texts = compute.if_else(compute.equal(texts, ""), pyarrow.scalar(None, pyarrow.string()), texts)
+    try:
+        ids = texts.cast(pyarrow.int64())
+        if compute.all(compute.equal(ids.cast(pyarrow.string()), texts), min_count=0).as_py():
+            return ids
+    except pyarrow.ArrowInvalid:
+        pass
+    odd = ((row, text) for row, text in enumerate(texts.to_pylist()) if text and not _fits(text))
+    row, text = next(odd)
+    raise ValueError(f"row {first + row} holds {text!r:.60}: ids are whole numbers 0, 1, 2 ..., spelled as these")
+
+
+def _fits(text: str) -> bool:
+    return _WHOLE.fullmatch(text) is not None and -(1 << 63) <= int(text) < 1 << 63
 
 
 def _batches(source: Path, schema: Any = None) -> Iterator[Any]:

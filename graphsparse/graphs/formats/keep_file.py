@@ -26,9 +26,10 @@ def check_target(source: Path, target: Path, file_format: str | None = None) -> 
         ValueError: the kind is not known, or ``target`` is no place for a file.
         PermissionError: its folder cannot be written to.
     """
-    kind = FORMATS.find(format_of(target, file_format))
     if target.exists() and not target.is_file():
-        raise ValueError(f"{target} is a folder or a device, and no file to write")
+        hint = f": name one in it, such as {target / source.name}" if target.is_dir() else ""
+        raise ValueError(f"{target} is a folder or a device, and no file to write{hint}")
+    kind = FORMATS.find(format_of(target, file_format))
     if target.exists() and source.exists() and target.samefile(source):
         raise ValueError(f"{target} is the file that is read; give another name")
     if not target.parent.is_dir():
