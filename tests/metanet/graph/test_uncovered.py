@@ -1,6 +1,7 @@
 """What is not covered raises one sentence that names the operation and the module, and changes nothing."""
 
 import copy
+import threading
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 
 from graphsparse.errors import TraceError
 from graphsparse.metanet import NetworkGraph
+from graphsparse.metanet.graph.rules import RULES
 
 
 class Inner(nn.Module):
@@ -50,6 +52,41 @@ CASES = {  # name -> (function of the activation and the parameters, shapes of t
     "a weight made of weights": (lambda x, a, b: x @ (a @ b), [(4, 2), (2, 4)], COMPUTED),
     "a weight from activations": (weight_from_data, [(1,)], r"aten\.linear.*computed from activations"),
     "a diagonal": (lambda x: torch.einsum("bb->b", x), [], "einsum.*repeats an axis"),
+    "rows looked up by activations": (
+        lambda x, w: F.embedding(x.argmax(-1), w),
+        [(4, 3)],
+        r"embedding.*indices are computed",
+    ),
+    "a table of activations": (lambda x: F.embedding(torch.tensor([0, 1]), x), [], "its table is not a parameter"),
+    "a slope from activations": (lambda x: F.prelu(x, x.mean(0)), [], "its slope is not a parameter"),
+    "a gain from activations": (
+        lambda x: F.layer_norm(x, (4,), weight=x[0]),
+        [],
+        "its gamma is computed from activations",
+    ),
+    "a kernel from activations": (lambda x: F.conv1d(x[None], x[:, :, None]), [], r"conv1d.*computed from activations"),
+    "a bias from activations": (lambda x, w: F.linear(x, w, x[0]), [(4, 4)], "its bias is computed from activations"),
+    "a mean of weights": (lambda x, w: F.linear(x, w.mean(0)), [(2, 4, 4)], "its weight is a mean of parameters"),
+    "a kernel that is a mean": (lambda x, w: F.conv1d(x[None], w.mean(0)), [(2, 4, 4, 1)], "its weight is a mean"),
+    "means joined": (lambda x, w: F.linear(x, torch.cat([w.mean(0), w.mean(0)])), [(2, 2, 4)], COMPUTED),
+    "a mean met": (lambda x, w: x * w.mean(0), [(2, 4)], "meets what is computed from a whole parameter"),
+    "a sum over a batch": (lambda x, w: torch.addbmm(w, x[None], x[None]), [(4, 4)], "sums over a batch"),
+    "scattered by activations": (
+        lambda x: torch.zeros(4, 4).scatter_add(0, x.argmax(0, keepdim=True), x),
+        [],
+        r"scatter_add.*indices are computed",
+    ),
+    "written where activations say": (
+        lambda x: torch.zeros(4, 4).index_put((x.argmax(0),), x),
+        [],
+        r"index_put.*indices are computed",
+    ),
+    "the largest weights": (lambda x, w: x * w.topk(4).values, [(6,)], COMPUTED),
+    "a bilinear weight from activations": (
+        lambda x: F.bilinear(x, x, x.expand(4, 4, 4)),
+        [],
+        "its weight is no parameter",
+    ),
     "quantized": (lambda x: torch.fake_quantize_per_tensor_affine(x, 1.0, 0, 0, 9), [], "prepared for quantization"),
 }
 
@@ -110,6 +147,18 @@ def test_a_failed_trace_leaves_the_next_one_alone():
         NetworkGraph.from_module(Outer(Inner(distances, (3, 4))), torch.rand(4, 4))
     module, inputs = make("mlp")
     assert same_bits(NetworkGraph.from_module(module, inputs).to_state_dict(), module.state_dict())
+
+
+def test_what_cannot_be_copied_is_named():
+    module = nn.Linear(3, 3)
+    module.lock = threading.Lock()
+    with pytest.raises(TraceError, match=r"Linear cannot be copied: cannot pickle '_thread\.lock' object"):
+        NetworkGraph.from_module(module, torch.zeros(2, 3))
+
+
+def test_a_rule_is_a_function():
+    with pytest.raises(TypeError, match="the rule of the operation 'frobnicate' is a function, not a int"):
+        RULES.register("frobnicate", 3)
 
 
 def test_a_branch_on_the_data_is_named():
