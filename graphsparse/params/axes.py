@@ -101,7 +101,8 @@ class Axes:
             return [Choice(stage, "global", tensors) for stage in stages]
         if isinstance(cut, NofM) and self.shares != "global":
             raise ValueError(
-                f"distribution={self.shares!r} has no say in N:M, which keeps {cut.n} of every {cut.m} everywhere"
+                f"distribution={self.shares!r} has no say in N:M, which keeps {cut.n} of every {cut.m} everywhere; "
+                f"methods for it are {', '.join(name for name in METHODS.names() if METHODS[name].n_of_m)}"
             )
         if isinstance(cut, Spanning) and self.shares != "global":
             raise ValueError(

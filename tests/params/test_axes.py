@@ -212,7 +212,10 @@ def test_a_method_of_ones_own_is_one_row() -> None:
         ({"keep": "3:2"}, "1 <= N <= M"),
         ({"keep": "2:4", "pattern": Rows()}, "is a pattern itself"),
         ({"keep": 0.3, "pattern": NofM(2, 4)}, "keeps 2 of every 4"),
-        ({"keep": "2:4", "distribution": "erk"}, "distribution='erk' has no say in N:M"),
+        (
+            {"keep": "2:4", "distribution": "erk"},
+            "distribution='erk' has no say in N:M.*; methods for it are nm, nm-fade",
+        ),
         ({"keep": "2:4", "rule": DropGrow(), "steps": 900}, "N:M forbids"),
         ({"keep": 0.1, "distribution": {"9.weight": 0.1}}, "'9.weight', which names none of"),
         ({"keep": 0.1, "distribution": {"0.weight": 0.1}}, "no keep for '2.weight'"),
