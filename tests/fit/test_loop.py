@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -222,6 +223,47 @@ def test_callbacks_live_for_the_run(data: Data, net: nn.Module) -> None:
     fit(net, NodeTask(data), epochs=5, callbacks=[watcher])
     assert watcher.events == ["attach", "detach"]
     assert watcher.steps == 5
+
+
+@pytest.mark.parametrize(
+    ("ready", "vals", "best"),
+    [
+        ([0, 0, 1, 1], [0.9, 0.8, 0.1, 0.2], 3),  # better ones that were not ready do not count
+        ([0, 0, 1, 1], [0.9, 0.8, 0.2, 0.1], 2),
+        ([0, 0, 0, 0], [0.1, 0.9, 0.9, 0.2], 2),  # none was: the best of all
+        ([1, 0, 0, 1], [0.1, 0.9, 0.8, 0.0], 0),  # one that is ready no more does not take its place
+        ([1, 0, 0, 1], [0.1, 0.9, 0.8, 0.2], 3),
+    ],
+)
+@pytest.mark.parametrize("stops", [None, 1, 2, 3])
+def test_an_epoch_that_is_not_ready_is_chosen_only_if_none_is(
+    tmp_path: Path, ready: list[int], vals: list[float], best: int, stops: int | None
+) -> None:
+    task = Scripted(vals)
+
+    class Slow(Watcher):
+        @property
+        def ready(self) -> bool:
+            return bool(ready[self.steps - 1])
+
+    def run(progress: Any = None) -> Any:
+        path = tmp_path / "run"
+        return fit(
+            nn.Linear(1, 1), task, epochs=4, callbacks=[Slow()], checkpoint=path, checkpoint_every=1, progress=progress
+        )
+
+    def stop(done: int, *_: Any) -> None:
+        if done == stops:
+            raise KeyboardInterrupt
+
+    torch.manual_seed(0)
+    if stops is not None:
+        with pytest.raises(KeyboardInterrupt):
+            run(stop)
+        torch.manual_seed(0)
+    result = run()
+    assert (result.best_epoch, result.val, result.test) == (best, vals[best], 10.0 + best)
+    assert [name for name in ("history", "state", "logits") if name in repr(result)] == []
 
 
 def test_callbacks_are_detached_when_training_fails(data: Data, net: nn.Module) -> None:
