@@ -242,9 +242,8 @@ def main() -> None:
         print(json.dumps(run_one(options.part, size, options)))
     else:
         _, generating = timed(lambda: generate(size, options.folder / "data"))
-        parts = ["batches", *(["full"] if options.full_batch or options.size != "products" else []), "sampler"]
-        if options.full_batch is False:
-            parts.remove("full")
+        whole = options.size != "products" if options.full_batch is None else options.full_batch
+        parts = ["batches", *(["full"] if whole else []), "sampler"]
         found = {part: in_a_process(part, options) for part in parts}
         asked = {name: value for name, value in vars(options).items() if name not in ("folder", "out", "part")}
         record = {**provenance("batches"), "threads": torch.get_num_threads(), "options": asked, "seeds": [0]}
