@@ -510,3 +510,26 @@ def test_a_part_that_is_changed_behind_its_back_is_found_out():
     fast = compiled(lambda n, h, x, e: (h[:, :4].relu_(), h)[1])
     assert fast.plan[0].startswith("the plain model")
     assert sum("was not taken: its outputs differ by" in line for line in fast.plan) == 2
+
+
+def test_a_model_that_draws_numbers_equals_nothing():
+    net, x, edge_index = between(lambda n, h, x, e: h + torch.randn(8))
+    with pytest.raises(TicketError, match="Between does not give the same outputs twice"):
+        CompiledTicket(net, arguments_of(net, x, edge_index))
+
+
+def test_without_a_compiler_the_rest_is_tried(monkeypatch):
+    monkeypatch.setattr("graphsparse.tickets.compiled.fast.shutil.which", lambda name: None)
+    net, x, edge_index = between(lambda n, h, x, e: n.lin(h.relu()))
+    fast = CompiledTicket(net, arguments_of(net, x, edge_index), torch_compile=True)
+    assert "torch.compile was not tried: there is no C++ compiler here" in fast.plan
+    torch.testing.assert_close(fast(), net(x, edge_index), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", [torch.strided, torch.sparse_csr])
+def test_the_plain_model_takes_other_features_in_either_layout(layout):
+    """In place of what it was made for: rows that are compressed are spread out, or the other way round."""
+    net, x, edge_index = between(lambda n, h, x, e: h.sub_(1.0))
+    fast, other = CompiledTicket(net, arguments_of(net, x, edge_index)), torch.randn(N, F)
+    given = other if layout == torch.strided else other.to_sparse_csr()
+    torch.testing.assert_close(fast(given), net(other, edge_index), rtol=1e-5, atol=1e-5)
