@@ -138,7 +138,7 @@ def one_of_two(rank: int, port: int, folder: Path) -> None:
         (folder / "first").write_bytes(b"")
     try:
         fit(
-            nn.Linear(6, 3),
+            OfGraphs(),
             GraphTask(graphs(), metric="rocauc").in_batches(Batches(8)),
             epochs=1,
             checkpoint=folder / ("first" if rank == 0 else "second"),
