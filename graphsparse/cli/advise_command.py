@@ -87,6 +87,8 @@ def advise(
         "header": header,
         "one_based": one_based or None,
     }
+    if out is not None and out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"cannot write into {out}: it is no folder; choose another place")
     found = ask(
         graph,
         task=task,  # type: ignore[arg-type]  # what it may be is told there

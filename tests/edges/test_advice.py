@@ -373,3 +373,15 @@ def test_a_file_that_is_not_there_is_no_such_file_whatever_its_name(tmp_path):
             gs.advise(str(tmp_path / name) if "/" in name else name)
         with pytest.raises(gs.DataError, match="does not exist"):  # rather than that it has no suffix
             gs.edges.sparsify_file(tmp_path / name, tmp_path / "out.csv", rules={"keep": 0.5})
+
+
+def test_a_file_in_the_place_of_the_folder_is_told_before_anything_is_tried(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from graphsparse.cli.entry import app
+
+    (tmp_path / "a.txt").write_text("0 1\n1 2\n2 0\n")
+    monkeypatch.setattr("graphsparse.edges.advice.advise", lambda *_, **__: pytest.fail("it was tried"))
+    words = ["advise", str(tmp_path / "a.txt"), "--out", str(tmp_path / "a.txt")]
+    with pytest.raises(NotADirectoryError, match=r"cannot write into .*a\.txt: it is no folder; choose another place"):
+        CliRunner().invoke(app, words, catch_exceptions=False)
