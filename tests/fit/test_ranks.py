@@ -118,6 +118,8 @@ def one_of_two(rank: int, port: int, folder: Path) -> None:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
+    from torch_geometric.nn import GraphSAGE
+
     import graphsparse as gs
     from graphsparse import ranks
     from graphsparse.fit import Batches, GraphTask, LinkTask, NodeTask, fit
@@ -126,6 +128,9 @@ def one_of_two(rank: int, port: int, folder: Path) -> None:
     own = folder / f"checkpoints-{rank}"
     own.mkdir()
     found = results(2, own)
+    torch.manual_seed(0)
+    normed = GraphSAGE(6, 8, num_layers=2, out_channels=3, norm="batch_norm")
+    found["batch norm"] = fit(normed, NodeTask(nodes()).in_batches(Batches(6, (3, 3))), epochs=2).state
     try:
         fit(nn.Linear(6, 3), NodeTask(nodes()), epochs=1)
     except ValueError as error:
@@ -176,6 +181,16 @@ def test_two_are_one_with_twice_the_batch(found: list[dict[str, Any]], name: str
         assert (alone["val"], alone["test"]) == (first["val"], first["test"]) == (second["val"], second["test"])
         for one, two in zip(alone["history"], first["history"], strict=True):
             assert one["loss"] == pytest.approx(two["loss"], abs=1e-5)
+
+
+def test_what_a_batch_norm_has_seen_is_the_same_everywhere(found: list[dict[str, Any]]) -> None:
+    """Each process normalises by its own batches; the first one's running figures go to all."""
+    _, first, second = found
+    running = [name for name in first["batch norm"] if "running" in name]
+    assert len(running) == 2
+    assert not torch.equal(first["batch norm"][running[0]], torch.zeros(8))
+    for name, value in first["batch norm"].items():
+        assert torch.equal(value, second["batch norm"][name]), name
 
 
 def test_the_first_writes_and_the_whole_graph_is_refused(found: list[dict[str, Any]]) -> None:
