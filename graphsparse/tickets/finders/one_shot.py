@@ -37,6 +37,11 @@ class OneShot(EdgesByScore):
     def __init__(self, score: str | Callable[..., Tensor] = "teddy") -> None:
         self.edges = score
 
+    @property
+    def score(self) -> str | Callable[..., Tensor]:
+        """The name of a score, or a function of scores."""
+        return self.edges
+
     def __call__(self, problem: Problem, dense: FitResult, edge_keep: Fraction, weight_keep: Fraction) -> Found:
         """Find the ticket that keeps exactly these fractions."""
         score, edge_mask = self.edges, problem.edge_mask(self.edges, edge_keep)
