@@ -34,11 +34,12 @@ def multigraphs(draw):
 
 
 def engines(call):
-    """The same call through torch and through numba."""
+    """The same call through torch and through numba, for few nodes and for many."""
     results = []
-    for compile_from in (1 << 60, 0):
+    for compile_from, many in ((1 << 60, 0), (0, 1 << 60), (0, 0)):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(arcs, "COMPILE_FROM", compile_from)
+            patch.setattr(arcs, "MANY_NODES", many)
             results.append(call())
     return results
 
@@ -69,7 +70,7 @@ def test_degrees_and_sums_are_those_of_the_matrix(graph):
 @given(multigraphs(), st.integers(0, 100))
 def test_products_are_the_same_bits_in_both_engines(graph, seed):
     values = torch.rand(2, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    by_torch, by_numba = engines(lambda: edge_products(graph, values[0], values[1]))
+    by_torch, by_numba, _ = engines(lambda: edge_products(graph, values[0], values[1]))
     assert torch.equal(by_torch, by_numba)
     loops = graph.edge_index[0] == graph.edge_index[1]
     assert torch.equal(by_torch.isinf(), loops)
@@ -92,15 +93,17 @@ def test_by_hand():
     assert edge_products(graph, halves, halves).tolist() == [0.5, 0.5, 2.0, 2.0, torch.inf]
 
 
-def test_large_lists_on_one_thread_and_on_two(threads):
+def test_large_lists_on_one_thread_and_on_two(threads, monkeypatch):
     generator = torch.Generator().manual_seed(3)
     edge_index = torch.randint(0, 5_000, (2, 400_000), generator=generator)
     edge_index = torch.cat([edge_index, edge_index.flip(0)], 1)
     values = torch.randint(0, 1 << 33, (5_000,), generator=generator)
     factors = torch.rand(5_000, dtype=torch.float64, generator=generator)
     found = []
-    for number, ids in ((1, edge_index), (2, edge_index), (2, edge_index.int()), (3, edge_index.T.contiguous().T)):
+    lists = (edge_index, edge_index, edge_index.int(), edge_index.T.contiguous().T, edge_index)
+    for number, ids, many in zip((1, 2, 2, 3, 3), lists, (1 << 20, 1 << 20, 0, 0, 0), strict=True):
         threads(number)
+        monkeypatch.setattr(arcs, "MANY_NODES", many)
         graph = edge_list(ids)
         assert graph.mirrored
         scores = edge_products(graph, factors, factors)
@@ -135,8 +138,8 @@ def test_symmetric_scores(graph, data):
     uneven[int((tails != heads).nonzero()[0])] += 1.0
     uneven[int((tails != heads).nonzero()[0])].nan_to_num_(posinf=7.0)
     for dtype in (torch.float32, torch.float64):
-        assert engines(lambda dtype=dtype: symmetric_scores(graph, minus.to(dtype))) == [True, True]
-        assert engines(lambda dtype=dtype: symmetric_scores(graph, uneven.to(dtype))) == [False, False]
+        assert engines(lambda dtype=dtype: symmetric_scores(graph, minus.to(dtype))) == [True] * 3
+        assert engines(lambda dtype=dtype: symmetric_scores(graph, uneven.to(dtype))) == [False] * 3
 
 
 @pytest.mark.parametrize(
