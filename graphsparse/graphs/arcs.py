@@ -335,8 +335,10 @@ def _sum_ends(tails: Tensor, heads: Tensor, values: Tensor, mirrored: bool) -> T
 
 def _grouped(ends: Tensor, sample: int = 1024) -> bool:
     """Whether most edges have about the same end as the next one, by a sample: then sums over it stay in the cache."""
-    at = torch.linspace(0, max(0, len(ends) - 2), sample).long()
-    steps = ends[at + 1].long() - ends[at].long() if len(ends) > 1 else torch.zeros(1)
+    if len(ends) < 2:
+        return False
+    at = torch.arange(sample) * (len(ends) - 1) // sample  # whole numbers: floats miss places of a long list
+    steps = ends[at + 1].long() - ends[at].long()
     return bool(((steps >= 0) & (steps <= 8)).float().mean() > 0.5)
 
 
