@@ -88,7 +88,7 @@ class Neighbourhoods:
 
         tails, heads = endpoints(graph)
         kind = np.int32 if max(len(tails), graph.num_nodes) < 1 << 31 else np.int64
-        edges_at = np.bincount(tails, minlength=graph.num_nodes) + np.bincount(heads, minlength=graph.num_nodes)
+        edges_at = (graph.survey.degree_out + graph.survey.degree_in).cpu().numpy()
         ends, position, pair = (np.empty(len(tails), kind) for _ in range(3))
         indptr, count = orient(tails, heads, edges_at, ends, position, pair)
         other, common = ends[:count], np.zeros(count, kind)
