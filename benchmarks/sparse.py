@@ -1,11 +1,13 @@
 """Sparse training by every method: the rows and tables behind docs/sparse.md.
 
     python benchmarks/sparse.py run [--plan layers,dst,nm,cora,tickets] [--seeds 5] [--jobs 1]
+    python benchmarks/sparse.py run --plan cifar,citeseer,reliance --seeds 3
     python benchmarks/sparse.py table    # results/sparse.json, and docs/sparse.md below its mark
 
 A run resumes; each is one line in results/sparse/rows.jsonl, of tickets in results/sparse/tickets/rows.jsonl. The
 protocol is that of `graphsparse bench sparse`: digits with an MLP 64-256-256-10, 603 steps of SGD (67 epochs, rate 0.1,
-momentum 0.9, a cosine), and Cora with a GCN; one trial of each method. Nothing is chosen on test data.
+momentum 0.9, a cosine), Cora with a GCN, and CIFAR-10 (8,000 images of 16x16, 12 epochs) with a ResNet-8 of width 16;
+one trial of each method. Nothing is chosen on test data.
 """
 
 from __future__ import annotations
@@ -15,10 +17,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from common import RESULTS, provenance, read_rows, write_json
 from rich.console import Console
 
 from graphsparse.compare import FEWEST, ROWS, Bench, Comparison, asked_rows, verdicts_of
+from graphsparse.data import IMAGES, RawImages, load_images
 from graphsparse.fit import mean_ci, paired_difference
 from graphsparse.params import METHODS, DropGrow, Explore, Project, Recipe
 from graphsparse.report import interval, markdown
@@ -34,6 +39,7 @@ MARK = "<!-- tables: python benchmarks/sparse.py table -->"
 BONUSES = ("1e-4", "1e-2", "1e-1")  # of DST-EE, beside its own 1e-3
 SHARES = ("random-uniform", "random-er", "set", "rigl", "dst-ee", "dsl", "magnitude", "gmp", "iht", "iss")
 DEFAULT = ("random-uniform", "random-er", "set", "rigl", "gmp", "iht", "iss")
+CIFAR = ("random-uniform", "set", "rigl", "gmp")
 PROTOCOLS = ("inductive", "transductive")
 WEIGHTS = ("l0", "random-erk", "rigl", "set", "gmp", "iss")
 
@@ -63,6 +69,22 @@ def _global() -> str:
     return "iht-global"
 
 
+def _small_cifar() -> str:
+    """CIFAR-10 as the studies of metanetworks have it, by name: 16x16, 8,000 images to train, 2,000 to validate."""
+    name = "cifar10-16"
+    if name not in IMAGES:
+
+        def read(root: Any) -> RawImages:
+            found = load_images("cifar10", size=16, train=8000, val=2000, root=root)
+            x, y = (torch.cat([part[i] for part in (found.train, found.val, found.test)]).numpy() for i in (0, 1))
+            low, high = x.min(), x.max()  # load_images shifts and scales again
+            is_test = np.arange(len(y)) >= len(y) - len(found.test[1])
+            return RawImages((x - low) / (high - low), y, is_test, found.classes, "CIFAR-10, 16x16", white=1, val=2000)
+
+        IMAGES.register(name, read)
+    return name
+
+
 def plans(seeds: int) -> dict[str, list[Any]]:
     """The experiments by name."""
     mlp: dict[str, Any] = {"epochs": 67, "optimizer": "sgd", "seeds": seeds, "trials": 1}
@@ -70,12 +92,22 @@ def plans(seeds: int) -> dict[str, list[Any]]:
     runs = ("nm", "nm-ste", "nm-sr-ste", "nm-fade", "nm-stages", "nm+random")
     gcn = {"hidden": 512, "levels": (10, 20), "seeds": seeds, "trials": 1}
     weights = tuple(by_weights(["teddy"], WEIGHTS))
+    small: dict[str, Any] = {"dataset": _small_cifar(), "model": "resnet8", "hidden": 16}
+    resnet = small | {"epochs": 12, "optimizer": "sgd", "seeds": seeds, "trials": 1}
+    deep, reliant = {**gcn, "levels": (10, 15, 20)}, tuple(by_weights(["reliance"], WEIGHTS[:3]))
     return {
         "layers": [Experiment(methods=shares, keeps=("0.05", "0.02"), init="scaled", **mlp)],
         "default": [Experiment(methods=(*with_controls(DEFAULT), _global()), keeps=("0.05", "0.02"), **mlp)],
         "dst": [Experiment(methods=tuple(map(_tuned, BONUSES)), keeps=("0.02",), init="scaled", **mlp)],
         "nm": [Experiment(methods=runs, keeps=("1:16", "2:4"), **mlp)],
         "tickets": [TicketExperiment("cora", protocol=p, methods=weights, **gcn) for p in PROTOCOLS],
+        "cifar": [
+            Experiment(methods=with_controls(CIFAR), keeps=("0.05", "0.02"), init="scaled", **resnet),
+            Experiment(methods=("random-erk", "rigl", *runs[:4]), keeps=("0.05", "0.02", "1:16"), **resnet),
+        ],
+        "citeseer": [TicketExperiment("citeseer", protocol=p, methods=weights, **deep) for p in PROTOCOLS],
+        "pubmed": [TicketExperiment("pubmed", protocol=p, methods=weights, **gcn) for p in PROTOCOLS],
+        "reliance": [TicketExperiment("cora", protocol=p, methods=(*weights, *reliant), **deep) for p in PROTOCOLS],
         "cora": [
             Experiment("cora", methods=shares, keeps=("0.1", "0.02"), init=init, seeds=seeds, trials=1)
             for init in (None, "scaled")
@@ -113,8 +145,8 @@ def compared(kind: Comparison) -> list[dict[str, Any]]:
 
 # what is subtracted from what: method, other, keep, initialisation of each (None is the default one)
 PAIRS = (
-    ("layer ratios: ER over uniform", "random-er", "random-uniform", ("0.05", "0.02"), ("scaled", "scaled")),
-    ("scaled initialisation over the default one", "random-er", "random-er", ("0.05", "0.02"), ("scaled", None)),
+    ("layer ratios: ERK over uniform", "random-erk", "random-uniform", ("0.05", "0.02"), ("scaled", "scaled")),
+    ("scaled initialisation over the default one", "random-erk", "random-erk", ("0.05", "0.02"), ("scaled", None)),
     ("SET over static ERK", "set", "random-erk", ("0.05", "0.02"), ("scaled", "scaled")),
     ("RigL over static ERK", "rigl", "random-erk", ("0.05", "0.02"), ("scaled", "scaled")),
     ("RigL over SET", "rigl", "set", ("0.05", "0.02"), ("scaled", "scaled")),
@@ -133,8 +165,8 @@ PAIRS = (
 )
 
 
-def pairs(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Paired differences by seed on digits, of what the claims name."""
+def pairs(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Paired differences by seed on one data set, of what the claims name."""
     lines = []
     for what, ours, theirs, keeps, inits in PAIRS:
         for keep in keeps:
@@ -152,9 +184,11 @@ def pairs(rows: Sequence[Mapping[str, Any]]) -> str:
             shown = " / ".join(str(init or "default") for init in dict.fromkeys(inits))
             lines.append([what, keep, shown, *means, interval(gap.mean, gap.half_width, scale=100, digits=1), wins])
     columns = ["claim", "keep", "init", "first, %", "second, %", "difference, points", "seeds won"]
-    return "### Digits: paired differences, 95 % intervals, not corrected\n\n" + markdown(columns, lines)
+    heading = f"### {title}: paired differences, 95 % intervals, not corrected\n\n"
+    return heading + markdown(columns, lines) if lines else ""
 
 
+IMAGE_SETS = {"digits": "Digits", "cifar10-16": "CIFAR-10, 16x16"}
 TITLES = {
     "soup": "Soups: digits, MLP, RigL at keep 2 %, three members",
     "search": "Random search: 5 % of the neurons of an MLP on digits",
@@ -188,8 +222,9 @@ def _is_accuracy(name: str) -> bool:
 
 def tables(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """Markdown of all that the rows say."""
-    digits = [row for row in SPARSE.read_runs(OUT / ROWS) if row["dataset"] == "digits"]
-    texts = [pairs(digits), *(kind.pages(found[kind.command]) for kind in (SPARSE, TICKETS))]
+    rows = SPARSE.read_runs(OUT / ROWS)
+    texts = [pairs(title, [row for row in rows if row["dataset"] == name]) for name, title in IMAGE_SETS.items()]
+    texts += [*(kind.pages(found[kind.command]) for kind in (SPARSE, TICKETS))]
     texts.append(claims(read_rows(OUT / "claims.jsonl", ("claim", "seed"))))
     return "\n\n".join(filter(None, texts)) + "\n"
 
