@@ -26,6 +26,8 @@ from graphsparse.fit.tensorboard_log import logged
 from graphsparse.hashing import tensor_hash
 from graphsparse.progress import Report, reporting
 
+_LONGEST = 60.0  # seconds from one checkpoint to the next, if epochs are shorter
+
 
 class DivergedError(GraphsparseError, FloatingPointError):
     """Training produced a loss or outputs that are not finite."""
@@ -124,7 +126,7 @@ def fit(
         device: None is where the model is.
         checkpoint: a file. If it exists, the run goes on from it (a finished one just returns its result);
             the outcome is that of a run that was never interrupted.
-        checkpoint_every: epochs between two checkpoints.
+        checkpoint_every: epochs between two checkpoints; where these take over a minute, one follows every minute.
         progress: True for a bar, or a function of (epochs done, epochs, figures), e.g. from `Bars.add`.
         tensorboard: a folder for TensorBoard's logs of loss and validation metric, an epoch a step (optional part
             ``tensorboard``).
@@ -171,11 +173,14 @@ def fit(
                 if Path(checkpoint).exists():
                     with checkpoint_file(checkpoint):
                         trainer.load(load_checkpoint(checkpoint, run))
+            written = time.perf_counter()
             while trainer.state.epochs_done < epochs:
                 figures = trainer.epoch()
                 done = trainer.state.epochs_done
-                if checkpoint is not None and (done % checkpoint_every == 0 or done == epochs):
+                due = done % checkpoint_every == 0 or done == epochs or time.perf_counter() - written > _LONGEST
+                if checkpoint is not None and due:
                     save_checkpoint(checkpoint, trainer.dump(), run)
+                    written = time.perf_counter()
                 report(done, epochs, figures)
         finally:
             for callback in reversed(attached):

@@ -318,6 +318,25 @@ def test_a_run_goes_on_after_its_last_checkpoint(
     assert seen[0] == first
 
 
+def test_where_epochs_are_long_a_checkpoint_follows_every_minute(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour of training is not lost with the 49th epoch."""
+    now, seen = [0.0], []
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+
+    def stop(done: int, total: int, figures: Any) -> None:
+        now[0] += 40  # seconds that an epoch takes
+        if done == 6:
+            raise KeyboardInterrupt
+
+    settings = {"epochs": 8, "checkpoint": tmp_path / "a"}
+    with pytest.raises(KeyboardInterrupt):
+        fit(make("gcn", 40, 3, 8, seed=0), NodeTask(data), progress=stop, **settings)
+    fit(make("gcn", 40, 3, 8, seed=0), NodeTask(data), progress=lambda done, *_: seen.append(done), **settings)
+    assert seen[0] == 6  # after the third and the fifth
+
+
 def test_the_seed_is_0_and_the_time_it_took_makes_no_other_result(data: Data) -> None:
     results = [fit(make("gcn", 40, 3, 8, seed=0), NodeTask(data), epochs=3, **seed) for seed in ({}, {"seed": 0})]
     assert torch.equal(results[0].logits, results[1].logits)
