@@ -92,7 +92,6 @@ class SampledNodes:
 
     @torch.no_grad()
     def evaluate(self) -> Evaluation:
-        ranks.share(self.model.buffers())
         self.model.eval()
         outputs = self._whole(self.train_arcs, self.train_edge_data)
         rows = self.task.masks["val"].cpu()
