@@ -278,6 +278,6 @@ def _gradient(name: str, parameter: nn.Parameter, step: int) -> Tensor:
     if grad is None:
         raise ValueError(
             f"{name!r} has no gradient at step {step}, and the masks are chosen by it: call backward() before "
-            "optimizer.step(), on a loss that depends on it, or leave it out by which="
+            "optimizer.step(), or in its closure, on a loss that depends on it, or leave it out by which="
         )
     return grad

@@ -159,6 +159,8 @@ def install(model: nn.Module, parameters: Mapping[str, nn.Parameter], links: Map
         chains[name]._parameters["original"] = parameter
     for module, _ in orders:
         module._register_state_dict_hook(_drop_computed)  # type: ignore[no-untyped-call]
+        if isinstance(module, nn.RNNBase):
+            module.register_forward_hook(_let_go)
     return orders
 
 
@@ -179,8 +181,15 @@ def remove(links: Collection[Link], orders: Orders) -> None:
                 parametrize.remove_parametrizations(module, name, leave_parametrized=False)
         for name in order:
             module._parameters[name] = module._parameters.pop(name)
-        for key in [key for key, hook in module._state_dict_hooks.items() if hook is _drop_computed]:
-            del module._state_dict_hooks[key]
+        for hooks, ours_of in ((module._state_dict_hooks, _drop_computed), (module._forward_hooks, _let_go)):
+            for key in [key for key, hook in hooks.items() if hook is ours_of]:
+                del hooks[key]
+
+
+def _let_go(module: nn.Module, inputs: object, output: object) -> None:
+    """Recurrent layers hold the weights of their last call, which, computed as they are, nobody can copy."""
+    weights: Any = module._flat_weights
+    module._flat_weights = [None if weight is None else weight.detach() for weight in weights]
 
 
 def _drop_computed(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +136,7 @@ class Sparsifier:
             )
         self._settings = self._described()
         self._begun = self._finished = False
+        self._begun_at: list[int] = []
         self._handles: list[RemovableHandle] = []
         say_short_runs(cut, self.parameters)
 
@@ -251,8 +253,13 @@ class Sparsifier:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what :meth:`state_dict` gave; no weight is changed, so load those of the same step, too.
 
+        Load it before :meth:`attach`, or the model's state after: the first masks cut weights, once they are chosen.
+
         Raises:
             ValueError: for the state of other settings or parameters; nothing is loaded then.
+
+        Warns:
+            UserWarning: if ``attach`` has cut weights that the loaded masks keep.
         """
         self._joint.follow()
         check_state(state, self._settings, {part: getattr(self._joint, part) for part in _TENSORS}, _PLAIN)
@@ -260,13 +267,24 @@ class Sparsifier:
             raise ValueError(
                 "the state is that of a finished sparsifier; load the finished model, there is no more to do"
             )
+        if self._begun and not state["begun"]:
+            raise ValueError("the state was saved before the first masks were chosen: there is nothing to go on from")
         if state["begun"]:
-            self._begin()
+            claim(self.parameters, self)
+        if self._begun and self._lost(state["masks"]):
+            warnings.warn(
+                "attach() has cut weights that the loaded masks keep: load the model's state again now, or call "
+                "load_state_dict() before attach()",
+                stacklevel=2,
+            )
         with torch.no_grad():
             for part in _TENSORS:
                 for name, tensor in getattr(self._joint, part).items():
                     tensor.copy_(state[part][name])
         self._joint.step, self._joint.churn, self._joint.cut = state["step"], state["churn"], state["cut"]
+        if state["begun"] and not self._begun:
+            self.rule.dress(self._joint)
+            self._begun = True
         self.rule.restored(self._joint)
 
     def __enter__(self) -> Self:
@@ -292,24 +310,47 @@ class Sparsifier:
             if name in self._joint.start:
                 self._joint.start[name].copy_(parameter)
         self.rule.begin(self._joint)
+        self.rule.dress(self._joint)
         self._joint.churn = 0  # nothing was there before
         if self.init:
             for name, parameter in self.parameters.items():
                 scale_(self._joint.model, parameter, self._joint.masks[name])
         self._begun = True
+        self._begun_at = self._versions()
+
+    def _lost(self, masks: Mapping[str, Tensor]) -> bool:
+        """Whether the first masks have cut what others keep, and the weights are still as they left them."""
+        if self.rule.dense or self._joint.step or self._versions() != self._begun_at:
+            return False
+        own = self._joint.masks
+        return self.init is not None or any(bool((masks[name].to(own[name].device) & ~own[name]).any()) for name in own)
+
+    def _versions(self) -> list[int]:
+        """Numbers that grow when somebody writes to the parameters."""
+        return [0 if parameter.is_inference() else parameter._version for parameter in self.parameters.values()]
+
+    def _before_step(
+        self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        if _skipped(optimizer):
+            return None
+        given = dict(zip(("optimizer", "closure"), args, strict=False)) | kwargs
+        closure = given.get("closure")
+        if closure is None:
+            self._on_gradients(optimizer)
+            return None
+
+        def followed() -> Any:  # the gradients of the step are those that the closure makes, each time it is called
+            loss = closure()
+            self._on_gradients(optimizer)
+            return loss
+
+        return (optimizer,), {**kwargs, "closure": followed}
 
     @torch.no_grad()
-    def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if _skipped(optimizer):
-            return
+    def _on_gradients(self, optimizer: Optimizer) -> None:
+        """What the rule does before a step."""
         self._joint.follow()
-        closure = args[1] if len(args) > 1 else kwargs.get("closure")  # the first argument is the optimizer
-        step = self._joint.step + 1
-        if closure is not None and any(self.rule.reads(part, self._joint, step) for part in ("grad", "correlation")):
-            raise ValueError(
-                "the masks are chosen before the step, by gradients or activations that a closure makes in it: call "
-                "backward() and then optimizer.step() without a closure"
-            )
         self._joint.scale = getattr(optimizer, "grad_scale", None)
         try:
             self.rule.before_step(self._joint, optimizer)

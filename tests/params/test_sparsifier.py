@@ -276,6 +276,92 @@ def test_a_killed_run_resumes_to_the_same_bits(method: str, stop: int) -> None:
 
 
 @pytest.mark.parametrize("method", methods())
+@pytest.mark.parametrize("order", ["sparsifier net optimizer attach", "sparsifier attach optimizer net"])
+@pytest.mark.parametrize("init", [None, "scaled"])
+def test_a_state_may_be_loaded_before_it_is_attached(method: str, order: str, init: str | None) -> None:
+    net = network(method)
+    try:
+        first = sparsifier(net, method, init=init)
+    except ValueError:
+        pytest.skip("begins dense")
+    optimizer = sgd(net)
+    first.attach(optimizer)
+    step_on(net, optimizer, 0, 20)
+    saved = copy.deepcopy((net.state_dict(), optimizer.state_dict(), first.state_dict()))
+    fresh = network(method)
+    again, second = sgd(fresh), sparsifier(fresh, method, init=init)
+    moves: dict[str, Callable[[], object]] = {
+        "sparsifier": lambda: second.load_state_dict(saved[2]),
+        "net": lambda: fresh.load_state_dict(saved[0]),
+        "optimizer": lambda: again.load_state_dict(saved[1]),
+        "attach": lambda: second.attach(again),
+    }
+    for move in order.split():
+        moves[move]()
+    for own, opt in ((net, optimizer), (fresh, again)):
+        step_on(own, opt, 20, STEPS)
+    masks, theirs = first.finish(), second.finish()
+    assert all(torch.equal(theirs[name], mask) for name, mask in masks.items())
+    assert all(torch.equal(p, fresh.get_parameter(name)) for name, p in net.named_parameters())
+
+
+def test_weights_that_were_loaded_before_are_not_cut_by_a_state_that_comes_late() -> None:
+    net, found = trained("rigl")
+    saved = copy.deepcopy((net.state_dict(), found.state_dict()))
+    fresh = network()
+    fresh.load_state_dict(saved[0])
+    second = sparsifier(fresh, "rigl")
+    second.load_state_dict(saved[1])
+    assert all(torch.equal(p, fresh.get_parameter(name)) for name, p in net.named_parameters())
+    late = sparsifier(fresh, "rigl")
+    second.detach()
+    optimizer = sgd(fresh)
+    late.attach(optimizer)  # which begins anew, and cuts
+    with pytest.warns(UserWarning, match=r"attach\(\) has cut weights that the loaded masks keep"):
+        late.load_state_dict(saved[1])
+    early = sparsifier(network(), "rigl").state_dict()
+    with pytest.raises(ValueError, match="saved before the first masks were chosen"):
+        late.load_state_dict(early)
+    assert late.step == STEPS
+
+
+@pytest.mark.parametrize("method", methods())
+def test_a_closure_makes_the_gradients_that_count(method: str) -> None:
+    whole, one = trained(method)
+    net = network(method)
+    optimizer = sgd(net)
+    found = sparsifier(net, method).attach(optimizer)
+    for step in range(STEPS):
+        optimizer.step(partial(backward, net, step)) if step % 2 else optimizer.step(
+            closure=partial(backward, net, step)
+        )
+    masks = one.finish()
+    assert all(torch.equal(mask, masks[name]) for name, mask in found.finish().items())
+    assert all(torch.equal(p, net.get_parameter(name)) for name, p in whole.named_parameters())
+
+
+@pytest.mark.parametrize("method", methods())
+def test_lbfgs_which_calls_its_closure_many_times(method: str) -> None:
+    net = network(method)
+    optimizer = torch.optim.LBFGS(net.parameters(), lr=0.1, max_iter=4, line_search_fn="strong_wolfe")
+    found = sparsifier(net, method).attach(optimizer)
+    x = torch.linspace(-1, 1, 60).view(5, 12)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = (net(x) - 1).square().mean()
+        loss.backward()
+        return loss
+
+    first = closure().item()
+    for _ in range(STEPS):
+        optimizer.step(closure)
+        assert found.rule.dense or left_zero(net, found.masks)
+    assert left_zero(net, found.finish())
+    assert float((net(x) - 1).square().mean()) < first
+
+
+@pytest.mark.parametrize("method", methods())
 def test_mixed_precision_accumulation_and_clipping_work(method: str) -> None:
     net = network(method)
     optimizer = sgd(net)
@@ -466,6 +552,28 @@ def test_one_alone_makes_a_weight_sparse(method: str) -> None:
         step_on(net, optimizer, 2, 4)
         second.detach()
         second.attach(optimizer).finish()
+
+
+@pytest.mark.parametrize("method", ["nm-sr-ste", "gates"])
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_recurrent_layers_are_copied_in_the_middle_and_plain_at_the_end(kind: type[nn.RNNBase], method: str) -> None:
+    """They hold the weights of their last call, by a list that no parametrization knows."""
+    net = kind(8, 12, num_layers=2)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    found = sparsifier(net, method, steps=4).attach(optimizer)
+    x = torch.ones(3, 2, 8)
+    for _ in range(4):
+        optimizer.zero_grad()
+        out = net(x)[0]
+        out.square().sum().backward()
+        assert torch.equal(copy.deepcopy(net)(x)[0], out)
+        optimizer.step()
+    trained = copy.deepcopy(net)
+    masks = found.finish()
+    assert left_zero(net, masks)
+    assert torch.equal(net(x)[0], trained(x)[0])
+    assert type(net) is kind
+    assert not net._forward_hooks
 
 
 def test_one_that_is_gone_holds_nothing_and_a_copy_is_free() -> None:

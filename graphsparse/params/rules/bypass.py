@@ -87,9 +87,8 @@ class Bypass(Late):
         joint.extra["gates"] = torch.ones(joint.choice.total, dtype=torch.float64, device=device)
         Moments.prepare(joint.extra, "gates", joint.extra["gates"])
 
-    def begin(self, joint: Joint) -> None:
-        """Let the first masks be those of the largest weights, and gate the blocks."""
-        super().begin(joint)
+    def dress(self, joint: Joint) -> None:
+        """Gate the blocks."""
         assert isinstance(joint.choice.pattern, Modules)
         for name in joint.choice.pattern.names:
             hook = Gate(name)

@@ -78,9 +78,8 @@ class Gates(Late):
             for part in ("mean", "log variance"):
                 Moments.prepare(joint.extra, f"{pool} {part}", joint.extra[f"{pool} {part}"])
 
-    def begin(self, joint: Joint) -> None:
+    def dress(self, joint: Joint) -> None:
         """Let the layers see their weights through gates."""
-        super().begin(joint)
         for pool, names in joint.choice.pools.items():
             values, means = self._drawn(joint, pool), joint.extra[f"{pool} mean"].clone()
             for name in names:

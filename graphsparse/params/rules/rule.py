@@ -41,6 +41,9 @@ class Rule(ABC):
             joint.install(joint.chosen(joint.keep_at(0)))
             joint.zero_outside()
 
+    def dress(self, joint: Joint) -> None:  # noqa: B027
+        """Put into the model what it carries while it is trained; no weight is changed."""
+
     def before_step(self, joint: Joint, optimizer: Optimizer) -> None:  # noqa: B027
         """Act on the gradients; ``joint.step`` is still the number of steps before."""
 

@@ -62,8 +62,11 @@ class StraightThrough(Rule):
             raise ValueError("StraightThrough chooses after every step, by a score without gradients")
 
     def begin(self, joint: Joint) -> None:
-        """Choose the first masks, and let the layers see their weights through them."""
+        """Choose the first masks; the weights stay."""
         joint.install(joint.chosen(joint.keep_at(0)))
+
+    def dress(self, joint: Joint) -> None:
+        """Let the layers see their weights through the masks."""
         joint.installed = {name: masked.Masked(mask, self._left(joint)) for name, mask in joint.masks.items()}
         joint.orders = masked.install(joint.model, joint.parameters, joint.installed)
 
