@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from numbers import Real
 from operator import index
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -85,6 +86,16 @@ def whole_number(value: Any, name: str, least: int | None = None) -> int:
     if least is not None and number < least:
         raise ValueError(f"{name} must be at least {least}, got {number}")
     return number
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value is a finite real number: a float, an int or numpy's, no bool and no text.
+
+    Example:
+        >>> is_number(0.5), is_number(np.float32(2)), is_number("0.5"), is_number(math.inf), is_number(True)
+        (True, True, False, False, False)
+    """
+    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
 
 
 def check_seed(seed: Any) -> int:

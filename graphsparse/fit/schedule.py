@@ -13,6 +13,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR, ReduceLROnPlateau
 from torch.utils.hooks import RemovableHandle
 
+from graphsparse.keep_rule import is_number
+
 
 class Schedule:
     """Change the learning rate after every step of the optimizer, as a scheduler of torch says.
@@ -149,8 +151,8 @@ def milestones(at: Sequence[int], gamma: float = 0.1) -> Schedule:
     steps = list(at)
     if any(step < 1 for step in steps) or sorted(set(steps)) != steps:
         raise ValueError(f"milestones are steps from 1 on, each later than the one before, got {steps}")
-    if not (gamma > 0 and math.isfinite(gamma)):
-        raise ValueError(f"gamma must be a positive number, got {gamma}")
+    if not (is_number(gamma) and gamma > 0):
+        raise ValueError(f"gamma must be a positive number, got {gamma!r:.50}")
     return Schedule(partial(MultiStepLR, milestones=steps, gamma=gamma))
 
 
@@ -178,8 +180,8 @@ class ClipNorm:
     """
 
     def __init__(self, max_norm: float) -> None:
-        if not (max_norm > 0 and math.isfinite(max_norm)):
-            raise ValueError(f"max_norm must be a positive number, got {max_norm}")
+        if not (is_number(max_norm) and max_norm > 0):
+            raise ValueError(f"max_norm must be a positive number, got {max_norm!r:.50}")
         self.max_norm = float(max_norm)
         self._handle: RemovableHandle | None = None
 

@@ -17,6 +17,7 @@ from torch.utils.hooks import RemovableHandle
 from graphsparse.fit import Task, rng
 from graphsparse.fit.call import with_state
 from graphsparse.fit.measure import device_of
+from graphsparse.keep_rule import is_number
 from graphsparse.metanet.batch_norms import modes_kept, recalibrate
 from graphsparse.metanet.channels import batch_statistics
 from graphsparse.metanet.foresight import Foresight, Past, looked_at
@@ -74,8 +75,8 @@ class Jump:
     def __post_init__(self) -> None:
         if not self.after or any(type(steps) is not int or steps < 0 for steps in self.after):
             raise ValueError(f"a jump comes after numbers of steps from 0 on, got {self.after}")
-        if not (self.epochs > 0 and math.isfinite(self.epochs)):
-            raise ValueError(f"a jump looks a positive number of epochs ahead, got {self.epochs}")
+        if not (is_number(self.epochs) and self.epochs > 0):
+            raise ValueError(f"a jump looks a positive number of epochs ahead, got {self.epochs!r:.50}")
         mode = getattr(self.foresight, "mode", "nowcast")
         if mode != "nowcast":
             raise ValueError(f"a jump needs a metanetwork of mode 'nowcast', and this one is of mode {mode!r}")

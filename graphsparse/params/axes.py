@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from fnmatch import fnmatchcase
 from fractions import Fraction
 from typing import Any
@@ -66,8 +66,6 @@ class Axes:
         if isinstance(cut, Spanning) and given["distribution"] is None:
             axes["distribution"] = "global"
         score, schedule = named_score(axes.get("score", "magnitude")), axes.get("schedule") or Constant()
-        if not callable(score):
-            raise TypeError(f"score is a name or a function of Evidence, got {type(score).__name__}")
         if not (callable(schedule) or isinstance(schedule, Stages)):
             raise TypeError(f"schedule is one such as Cubic(end=1000), got {type(schedule).__name__}")
         key = None if method is None else METHODS.key(method)
@@ -169,9 +167,10 @@ def say_short_runs(cut: object, tensors: Named) -> None:
 
 def _n_of_m(keep: Any, pattern: Any) -> NofM | None:
     """The N:M pattern that is asked for, by either argument."""
-    named = keep if isinstance(keep, str) and re.fullmatch(r"\s*\d+\s*:\s*\d+\s*", keep) else None
+    pattern = _runs(pattern) or pattern
+    named = _runs(keep)
     if isinstance(pattern, NofM):
-        if keep is None or (named is not None and NofM.read(named.replace(" ", ""), pattern.dim) == pattern):
+        if keep is None or (named is not None and replace(named, dim=pattern.dim) == pattern):
             return pattern
         raise ValueError(
             f"pattern keeps {pattern.n} of every {pattern.m}, and keep={keep!r} says another; leave it out"
@@ -180,7 +179,14 @@ def _n_of_m(keep: Any, pattern: Any) -> NofM | None:
         return None
     if pattern is not None:
         raise ValueError(f"keep={keep!r} is a pattern itself; leave pattern= out, or give the kept fraction")
-    return NofM.read(named.replace(" ", ""), 1)
+    return named
+
+
+def _runs(text: Any) -> NofM | None:
+    """What ``"2:4"`` names, along the inputs; None for anything else."""
+    if isinstance(text, str) and re.fullmatch(r"\s*\d+\s*:\s*\d+\s*", text):
+        return NofM.read(re.sub(r"\s", "", text), 1)
+    return None
 
 
 def _grain(pattern: Any) -> Any:

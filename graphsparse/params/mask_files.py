@@ -41,9 +41,10 @@ def masks_of(model: nn.Module, which: Which = "matrices") -> dict[str, Tensor]:
         >>> {name: int(mask.sum()) for name, mask in masks_of(net).items()}
         {'weight': 4}
     """
+    chosen = prunable(model, which)
     torch_masks, computed = TorchMasks(model), computed_weights(model)
     found = {}
-    for name, parameter in prunable(model, which).items():
+    for name, parameter in chosen.items():
         if name in torch_masks:
             found[name.removesuffix("_orig")] = torch_masks[name].clone()
         elif _ORIGINAL in f".{name}" and (link := _masked(model, name)) is not None:
@@ -109,10 +110,9 @@ def check_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, nn.P
         TypeError: for a mask that is no bool tensor.
         ValueError: for a name or shape that the model has not.
     """
+    _check_bools(masks)
     parameters = dict(model.named_parameters(remove_duplicate=False))
     for name, mask in masks.items():
-        if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-            raise TypeError(f"the mask of {name!r} must be a bool tensor, got {getattr(mask, 'dtype', type(mask))}")
         if name not in parameters:
             masked = name in {known.removesuffix("_orig") for known in TorchMasks(model)}
             why = "is masked already" if masked else f"is no parameter of the model: {list(parameters)[:8]}"
@@ -140,9 +140,7 @@ def save_masks(path: str | Path, masks: Mapping[str, Tensor]) -> None:
         ...     load_masks(f"{folder}/masks.safetensors")
         {'w': tensor([ True, False])}
     """
-    for name, mask in masks.items():
-        if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-            raise TypeError(f"the mask of {name!r} must be a bool tensor, got {getattr(mask, 'dtype', type(mask))}")
+    _check_bools(masks)
     whole = {name: mask.detach().cpu().contiguous().clone() for name, mask in masks.items()}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -173,6 +171,14 @@ def load_masks(path: str | Path, model: nn.Module | None = None) -> dict[str, Te
     if model is not None:
         check_masks(model, masks)
     return masks
+
+
+def _check_bools(masks: Mapping[str, Tensor]) -> None:
+    if not isinstance(masks, Mapping):
+        raise TypeError(f"masks are bool tensors by the names of parameters, got {type(masks).__name__}")
+    for name, mask in masks.items():
+        if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+            raise TypeError(f"the mask of {name!r} must be a bool tensor, got {getattr(mask, 'dtype', type(mask))}")
 
 
 def _masked(model: nn.Module, name: str) -> Link | None:

@@ -10,6 +10,7 @@ import networkx as nx
 import torch
 from torch import Tensor, nn
 
+from graphsparse.params.counting import is_matrix
 from graphsparse.params.layered import check_isolated, directed, layers_of
 from graphsparse.params.mask_files import check_masks, masks_of
 
@@ -46,7 +47,8 @@ def graph_of_masks(net: nn.Module, masks: Mapping[str, Tensor] | None = None) ->
         several gates has ``gates``, the numbers of those that keep it; a recurrent one joins units of one layer.
 
     Raises:
-        ValueError: for layers that are no chain, bidirectional ones or projections, or masks of another model.
+        ValueError: for layers that are no chain, of other kinds (convolutions, attention), bidirectional ones or
+            projections, or masks of another model.
 
     Source: Stier & Granitzer, "Structural analysis of sparse neural networks", 2019.
 
@@ -154,6 +156,14 @@ def _stages(net: nn.Module) -> list[_Stage]:
             plain.append(_Stage(*names, gates, module.hidden_size, module.input_size))
     if not plain:
         raise ValueError("the network has no Linear or recurrent layer, whose units could be nodes")
+    known = {name for stage in plain for name in (stage.enter, stage.again)}
+    for name, parameter in net.named_parameters():
+        home = net.get_submodule(name.rpartition(".")[0])
+        looks_up = isinstance(home, (nn.Embedding, nn.EmbeddingBag))  # the network's inputs
+        if "weight" in name.rpartition(".")[2] and is_matrix(parameter) and not looks_up and name not in known:
+            raise ValueError(
+                f"{name!r} is a weight of {type(home).__name__}: a graph of units has Linear and recurrent layers"
+            )
     sizes, stages = [plain[0].inputs], []
     for layer, stage in enumerate(plain, start=1):
         first = next((i for i in reversed(range(layer)) if sum(sizes[i:layer]) == stage.inputs), None)

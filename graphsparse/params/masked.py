@@ -186,10 +186,9 @@ def remove(links: Collection[Link], orders: Orders) -> None:
                 del hooks[key]
 
 
-def _let_go(module: nn.Module, inputs: object, output: object) -> None:
+def _let_go(module: Any, inputs: object, output: object) -> None:
     """Recurrent layers hold the weights of their last call, which, computed as they are, nobody can copy."""
-    weights: Any = module._flat_weights
-    module._flat_weights = [None if weight is None else weight.detach() for weight in weights]
+    module._flat_weights = [None if weight is None else weight.detach() for weight in module._flat_weights]
 
 
 def _drop_computed(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from graphsparse.keep_rule import Keep, exact_fraction, whole_number
+from graphsparse.keep_rule import Keep, exact_fraction, is_number, whole_number
+from graphsparse.params.patterns.n_of_m import NofM
 
 Schedule = Callable[[int, Fraction], Keep]
 
@@ -153,8 +154,8 @@ class Cosine:
     end: int
 
     def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise ValueError(f"the share that is exchanged must lie in (0, 1], got {self.share}")
+        if not (is_number(self.share) and 0 < self.share <= 1):
+            raise ValueError(f"the share that is exchanged must lie in (0, 1], got {self.share!r:.50}")
         whole_number(self.end, "end", least=1)
 
     def __call__(self, step: int) -> float:
@@ -185,11 +186,15 @@ class Stages:
     end: int
 
     def __post_init__(self) -> None:
+        if isinstance(self.patterns, str):
+            raise ValueError(f"stages are a list of patterns, such as ['3:4', '2:4'], got {self.patterns!r:.50}")
         object.__setattr__(self, "patterns", tuple(self.patterns))
         if not self.patterns or whole_number(self.end, "end") < len(self.patterns):
             raise ValueError(
                 f"{len(self.patterns)} stages need at least as many steps, and one at least; got {self.end}"
             )
+        for text in self.patterns:
+            NofM.read(text)
 
     def at(self, step: int) -> str:
         """The pattern at a step."""

@@ -263,6 +263,7 @@ class Sparsifier:
         """
         self._joint.follow()
         check_state(state, self._settings, {part: getattr(self._joint, part) for part in _TENSORS}, _PLAIN)
+        step = whole_number(state["step"], "the state's step", least=0)
         if state["finished"] and not self._finished:
             raise ValueError(
                 "the state is that of a finished sparsifier; load the finished model, there is no more to do"
@@ -281,7 +282,7 @@ class Sparsifier:
             for part in _TENSORS:
                 for name, tensor in getattr(self._joint, part).items():
                     tensor.copy_(state[part][name])
-        self._joint.step, self._joint.churn, self._joint.cut = state["step"], state["churn"], state["cut"]
+        self._joint.step, self._joint.churn, self._joint.cut = step, state["churn"], state["cut"]
         if state["begun"] and not self._begun:
             self.rule.dress(self._joint)
             self._begun = True

@@ -24,7 +24,7 @@ def check_state(
     Raises:
         ValueError: naming what differs.
     """
-    theirs = state.get("settings")
+    theirs = state.get("settings") if isinstance(state, Mapping) else None
     if not isinstance(theirs, Mapping):
         raise ValueError("the state of a sparsifier has 'settings', masks and counters")
     for key in dict.fromkeys([*settings, *theirs]):
@@ -34,8 +34,8 @@ def check_state(
     if missing:
         raise ValueError(f"the state of a sparsifier has {missing[0]!r}, too")
     for part, own in tensors.items():
-        if own.keys() != state[part].keys():
-            raise ValueError(f"the state's {part} belong to other parameters: {list(state[part])[:5]}")
+        if not isinstance(state[part], Mapping) or own.keys() != state[part].keys():
+            raise ValueError(f"the state's {part} belong to other parameters: {state[part]!r:.80}")
         for name, tensor in own.items():
             saved = state[part][name]
             if not isinstance(saved, Tensor) or saved.shape != tensor.shape or saved.dtype != tensor.dtype:

@@ -16,11 +16,12 @@ from graphsparse.errors import DataError
 from graphsparse.fit import Bars, BaseTask, NodeTask, Task
 from graphsparse.fit.measure import find_device
 from graphsparse.keep_rule import Keep
+from graphsparse.locking import only_one
 from graphsparse.nn import make, make_cnn
 from graphsparse.nn.make_net import seeded
 from graphsparse.params import save_masks
 from graphsparse.report import plain, provenance, say, table, write_json
-from graphsparse.report.runs import write_report
+from graphsparse.report.runs import PAGE, write_report
 from graphsparse.sparse.training import train
 from graphsparse.tensor_bytes import to_bytes
 
@@ -62,10 +63,15 @@ class SparseStudy:
         Raises:
             ValueError: for unknown names and what else :func:`graphsparse.sparse.train` refuses.
             DataError: if the data are missing, are no images or labelled nodes, or ``out`` holds another run.
+            BusyError: if another process works in ``out``.
+            OSError: if it cannot be written, which is told before anything is trained.
         """
+        with only_one(out, files=(RESULT, MASKS, MODEL, CHECKPOINT, PAGE)):
+            return self._run(out, console)
+
+    def _run(self, out: Path, console: Console) -> dict[str, Any]:
         device = find_device(self.device)
         task, net, epochs, lr = self.problem()
-        out.mkdir(parents=True, exist_ok=True)
         with Bars() as bars:
             result = train(
                 net,

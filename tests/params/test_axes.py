@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,16 @@ from graphsparse.params import (
     METHODS,
     SCORES,
     Blocks,
+    Bypass,
     Constant,
     Cosine,
     Cubic,
     DropGrow,
     Elements,
+    Ensembles,
     Evidence,
     Explore,
+    Gates,
     Hold,
     L0Projection,
     NofM,
@@ -249,6 +253,16 @@ def test_what_cannot_work_is_said_before_anything_is_changed(options: dict[str, 
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), network().parameters(), strict=True))
 
 
+def number_takers(wrong: Any) -> list[Any]:
+    """Every option of the axes that is a number, given what is none."""
+    taken = [
+        (Shrink, "factor"), (Shrink, "until"), (StraightThrough, "decay"), (DropGrow, "fraction"), (DropGrow, "until"),
+        (Proximal, "strength"), (Gates, "strength"), (Gates, "lr"), (Bypass, "gates"), (Bypass, "chosen"),
+        (Explore, "c"), (Ensembles, "share"), (partial(Cosine, end=4), "share"),
+    ]  # fmt: skip
+    return [partial(kind, **{name: wrong}) for kind, name in taken]  # type: ignore[operator]
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -266,6 +280,10 @@ def test_what_cannot_work_is_said_before_anything_is_changed(options: dict[str, 
         (lambda: Stages(["2:4", "1:4"], 1), "2 stages need at least as many steps"),
         (lambda: Blocks(0, 2), "height must be at least 1"),
         (lambda: Project(every=0), "every must be at least 1"),
+        *((make, f"got {wrong!r}") for wrong in ("x", True, None) for make in number_takers(wrong)),
+        (lambda: Stages("2:4", 3), r"a list of patterns, such as \['3:4', '2:4'\]"),
+        (lambda: Stages(["3:4", "2:x"], 3), "such as '2:4', not '2:x'"),
+        (lambda: Stages([3], 3), "such as '2:4', not 3"),  # type: ignore[list-item]
     ],
 )
 def test_values_out_of_range_are_told(make: Any, said: str) -> None:
@@ -277,6 +295,13 @@ def test_values_out_of_range_are_told(make: Any, said: str) -> None:
 def test_things_of_another_kind_are_told(axis: str) -> None:
     with pytest.raises(TypeError, match=axis):
         Sparsifier(network(), keep=0.5, **{axis: 3})  # type: ignore[arg-type]
+    for make, said in (
+        (lambda: DropGrow(3), "a score is a name or a function"),  # type: ignore[arg-type]
+        (lambda: DropGrow(first=3), "a score is a name or a function"),  # type: ignore[arg-type]
+        (lambda: Proximal(3), "penalty is a name or a function"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(TypeError, match=said):
+            make()
 
 
 @pytest.mark.parametrize(("axis", "kind"), [("rule", Hold), ("score", Explore), ("pattern", Rows)])
@@ -471,6 +496,9 @@ def test_states_of_others_are_told_and_nothing_is_loaded() -> None:
         ({}, "has 'settings'"),
         ({"settings": other.state_dict()["settings"]}, "has 'step', too"),
         ({**other.state_dict(), "masks": {}}, "belong to other parameters"),
+        ({**other.state_dict(), "masks": None}, "belong to other parameters: None"),
+        ({**other.state_dict(), "step": -1}, "step must be at least 0"),
+        (None, "has 'settings'"),
         ({**other.state_dict(), "seen": {n: m.int() for n, m in other.masks.items()}}, "is no torch.bool"),
     ):
         with pytest.raises(ValueError, match=said):
@@ -478,6 +506,15 @@ def test_states_of_others_are_told_and_nothing_is_loaded() -> None:
     assert sum(other.counts().values()) == 180
     with pytest.raises(ValueError, match="finished sparsifier"):
         Sparsifier(network(), "magnitude", keep=0.5).load_state_dict(s.state_dict())
+
+
+def test_runs_may_be_named_as_a_pattern() -> None:
+    wanted = Sparsifier(network(), "nm", keep="2:4").finish()
+    for given in ({"pattern": "2:4"}, {"pattern": " 2 : 4"}, {"pattern": "2:4", "keep": "2:4"}):
+        found = Sparsifier(network(), "nm", **given).finish()  # type: ignore[arg-type]
+        assert all(torch.equal(mask, wanted[name]) for name, mask in found.items())
+    with pytest.raises(ValueError, match="pattern keeps 2 of every 4, and keep='1:4' says another"):
+        Sparsifier(network(), keep="1:4", pattern="2:4")
 
 
 def test_short_runs_and_starved_layers_are_said_once() -> None:

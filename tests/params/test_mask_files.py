@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,11 @@ def test_files_come_back_and_damage_is_told(tmp_path: Path) -> None:
         load_masks(path)
     with pytest.raises(DataError, match="cannot read"):
         load_masks(tmp_path / "none")
+    for write in (partial(save_masks, path), partial(to_torch_prune_, net)):
+        with pytest.raises(TypeError, match="by the names of parameters, got list"):
+            write(list(masks.values()))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"must be a torch\.nn\.Module, got list"):
+        masks_of([net])  # type: ignore[arg-type]
 
 
 def test_the_kernel_for_2_of_4_says_what_it_does_not_take() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch_geometric.nn import GCNConv
 
 from graphsparse.params import (
     Fixed,
@@ -147,6 +148,11 @@ def test_what_fits_no_network_is_told() -> None:
         graph_of_masks(nn.Sequential(nn.Linear(2, 3), nn.Linear(4, 1)))
     with pytest.raises(ValueError, match="no Linear or recurrent layer"):
         graph_of_masks(nn.Conv2d(1, 1, 1))
+    for other in (nn.Conv1d(2, 2, 1), nn.MultiheadAttention(2, 1), nn.Bilinear(2, 2, 2), GCNConv(2, 2)):
+        with pytest.raises(ValueError, match=r"'0\..*weight' is a weight of .*: a graph of units has Linear"):
+            graph_of_masks(nn.Sequential(other, nn.Linear(2, 1)))
+    words = nn.ModuleList([nn.Embedding(5, 2), nn.GRU(2, 3), nn.Linear(3, 1)])  # the words are looked up
+    assert len(graph_of_masks(words)) == 2 + 3 + 1
     with pytest.raises(ValueError, match="bidirectional"):
         graph_of_masks(nn.GRU(2, 2, bidirectional=True))
     with pytest.raises(ValueError, match="not those of the network"):

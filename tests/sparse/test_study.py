@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from graphsparse import cli
 from graphsparse.cli.report_command import know_runs
 from graphsparse.errors import DataError
+from graphsparse.locking import BusyError, only_one
 from graphsparse.params import load_masks
 from graphsparse.report.runs import read_run
 from graphsparse.sparse.study import SparseStudy
@@ -55,6 +56,23 @@ def test_a_page_shows_the_run_and_several_beside_each_other(tmp_path: Path) -> N
     folders = [str(tmp_path / f"run-{seed}") for seed in (0, 1)]
     both = CliRunner().invoke(cli.app, ["report", *folders, "--out", str(tmp_path / "both.html")])
     assert both.exit_code == 0, (both.output, both.exception)
+
+
+def test_a_place_that_cannot_be_written_or_is_taken_is_told_first(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    done = CliRunner().invoke(cli.app, [*WORDS, "--out", str(file)])
+    assert "it is no folder; choose another place" in str(done.exception)
+    assert file.read_text() == "mine"
+    (tmp_path / "taken" / "metrics.json").mkdir(parents=True)
+    done = CliRunner().invoke(cli.app, [*WORDS, "--out", str(tmp_path / "taken")])
+    assert "it is a folder; choose another place" in str(done.exception)
+    with only_one(tmp_path / "busy"):
+        done = CliRunner().invoke(cli.app, [*WORDS, "--out", str(tmp_path / "busy")])
+        assert isinstance(done.exception, BusyError)
+    done = CliRunner().invoke(cli.app, [*WORDS, "--method", "rigle", "--out", str(tmp_path / "new" / "deep")])
+    assert "did you mean 'rigl'" in str(done.exception)
+    assert not (tmp_path / "new").exists()
 
 
 def test_graphs_images_and_what_is_neither() -> None:

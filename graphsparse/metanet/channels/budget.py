@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch_geometric.nn.dense.linear import Linear as GraphLinear
 
 from graphsparse.fit.measure import evaluating
-from graphsparse.keep_rule import exact_fraction
+from graphsparse.keep_rule import exact_fraction, is_number
 from graphsparse.metanet.channels.sets import in_common
 from graphsparse.metanet.graph import NetworkGraph, Slot
 
@@ -154,8 +153,9 @@ class Budget:
         if len(given) != 1:
             raise ValueError(f"give exactly one of speedup, flops and params, got {', '.join(given) or 'none'}")
         value = getattr(self, given[0])
-        if not (math.isfinite(value) and value > 0 and (given[0] != "speedup" or value >= 1)):
-            raise ValueError(f"{given[0]} must be a number {'>= 1' if given[0] == 'speedup' else '> 0'}, got {value}")
+        if not (is_number(value) and value > 0 and (given[0] != "speedup" or value >= 1)):
+            least = ">= 1" if given[0] == "speedup" else "> 0"
+            raise ValueError(f"{given[0]} must be a number {least}, got {value!r:.50}")
 
     def limit(self, module: nn.Module, inputs: tuple[Any, ...]) -> Fraction:
         """The largest cost within the budget, which is read as the decimal that was written."""

@@ -61,9 +61,9 @@ class NofM(Pattern):
             >>> NofM.read("2:4")
             NofM(n=2, m=4, dim=-1)
         """
-        found = re.fullmatch(r"(\d{1,9}):(\d{1,9})", text)
+        found = re.fullmatch(r"(\d{1,9}):(\d{1,9})", text) if isinstance(text, str) else None
         if found is None or not 1 <= int(found[1]) <= int(found[2]):
-            raise ValueError(f"a pattern is 'N:M' with 1 <= N <= M, such as '2:4', not {text!r}")
+            raise ValueError(f"a pattern is 'N:M' with 1 <= N <= M, such as '2:4', not {text!r:.50}")
         return NofM(int(found[1]), int(found[2]), dim)
 
     @property

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from graphsparse.keep_rule import is_number
 from graphsparse.params.choice import ALL
 from graphsparse.params.grains import Modules
 from graphsparse.params.hooks import seen_by_compiled_models
@@ -61,8 +62,9 @@ class Bypass(Late):
 
     def __post_init__(self) -> None:
         for name in ("gates", "distance", "lr"):
-            if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
-                raise ValueError(f"{name} must be a number from 0 on, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if not (is_number(value) and value >= 0):
+                raise ValueError(f"{name} must be a number from 0 on, got {value!r:.50}")
         check_share(self.chosen, "chosen")
         super().__post_init__()
         if self.chosen > self.until:

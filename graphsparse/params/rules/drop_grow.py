@@ -9,7 +9,7 @@ from fractions import Fraction
 from torch import Tensor
 from torch.optim import Optimizer
 
-from graphsparse.keep_rule import whole_number
+from graphsparse.keep_rule import is_number, whole_number
 from graphsparse.params.distribution import share_out
 from graphsparse.params.grains import Coupled
 from graphsparse.params.joint import Joint
@@ -60,13 +60,14 @@ class DropGrow(Rule):
     first: str | Score = "random"
 
     def __post_init__(self) -> None:
-        if momentary(named_score(self.first)) or not callable(named_score(self.grow)):
+        named_score(self.grow)
+        if momentary(named_score(self.first)):
             raise ValueError("the first masks are chosen before there are gradients: first='random' or 'magnitude'")
         object.__setattr__(self, "every", whole_number(self.every, "every", least=1))
         object.__setattr__(self, "budget", one_of(self.budget, "budget", ("fixed", "moving")))
-        if not 0 < self.fraction <= 1:
+        if not (is_number(self.fraction) and 0 < self.fraction <= 1):
             raise ValueError(
-                f"fraction is the share of the kept weights that is exchanged, in (0, 1]; got {self.fraction}"
+                f"fraction is the share of the kept weights that is exchanged, in (0, 1]; got {self.fraction!r:.50}"
             )
         check_share(self.until, "until")
 

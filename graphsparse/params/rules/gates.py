@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from graphsparse.keep_rule import is_number
 from graphsparse.params import masked
 from graphsparse.params.joint import Joint, check_finite, dense_gradient
 from graphsparse.params.patterns.n_of_m import NofM
@@ -57,8 +57,9 @@ class Gates(Late):
 
     def __post_init__(self) -> None:
         for name in ("strength", "lr"):
-            if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
-                raise ValueError(f"{name} must be a number from 0 on, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if not (is_number(value) and value >= 0):
+                raise ValueError(f"{name} must be a number from 0 on, got {value!r:.50}")
         super().__post_init__()
 
     def check(self, joint: Joint) -> None:

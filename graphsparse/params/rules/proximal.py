@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from graphsparse.keep_rule import is_number
 from graphsparse.params.joint import Joint, check_finite
 from graphsparse.params.patterns.n_of_m import NofM
 from graphsparse.params.penalties import PENALTIES, Pool, Shrinkage
@@ -48,13 +48,14 @@ class Proximal(Late):
     until: float = 0.75
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.strength, (int, float)) and self.strength >= 0 and math.isfinite(self.strength)):
+        if not (is_number(self.strength) and self.strength >= 0):
             raise ValueError(f"strength must be a number from 0 on, got {self.strength!r:.50}")
         if self.schedule is not None and not callable(self.schedule):
             raise ValueError(f"schedule is one such as Linear(end=500), got {self.schedule!r:.50}")
         if isinstance(self.penalty, str):
             object.__setattr__(self, "penalty", PENALTIES.key(self.penalty))
-        self._shrinkage()
+        if not callable(self._shrinkage()):
+            raise TypeError(f"penalty is a name or a function of a Pool, got {self.penalty!r:.50}")
         super().__post_init__()
 
     def check(self, joint: Joint) -> None:

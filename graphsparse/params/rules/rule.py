@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from torch.optim import Optimizer
 
+from graphsparse.keep_rule import is_number
 from graphsparse.params.joint import Joint
 from graphsparse.params.scores.evidence import SCORES, Score, momentary, needs
 from graphsparse.registry import Registry
@@ -91,8 +92,8 @@ def of_steps(share: float, joint: Joint, what: str) -> int:
 
 def check_share(share: float, name: str) -> None:
     """Raise a ValueError unless a share lies in (0, 1]."""
-    if not 0 < share <= 1:
-        raise ValueError(f"{name} is a share of the training and must lie in (0, 1], got {share}")
+    if not (is_number(share) and 0 < share <= 1):
+        raise ValueError(f"{name} is a share of the training and must lie in (0, 1], got {share!r:.50}")
 
 
 def named_score(score: str | Score) -> Score:
@@ -100,11 +101,14 @@ def named_score(score: str | Score) -> Score:
 
     Raises:
         ValueError: for an unknown name.
-        TypeError: for a class, which must be called.
+        TypeError: for a class, which must be called, or what is no function.
     """
     if isinstance(score, type):
         raise TypeError(f"score is the class {score.__name__}; call it: {score.__name__}()")
-    return SCORES.find(score) if isinstance(score, str) else score
+    found = SCORES.find(score) if isinstance(score, str) else score
+    if not callable(found):
+        raise TypeError(f"a score is a name or a function of Evidence, got {type(score).__name__}")
+    return found
 
 
 def _checked(name: str, entry: object) -> type[Rule]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
 
+from graphsparse.keep_rule import is_number
 from graphsparse.params.joint import Joint
 from graphsparse.params.rules.late import Late
 from graphsparse.params.rules.rule import RULES
@@ -34,8 +35,8 @@ class Shrink(Late):
     until: float = 0.75
 
     def __post_init__(self) -> None:
-        if not 0 <= self.factor < 1:
-            raise ValueError(f"the factor of a shrinkage must lie in [0, 1), got {self.factor}")
+        if not (is_number(self.factor) and 0 <= self.factor < 1):
+            raise ValueError(f"the factor of a shrinkage must lie in [0, 1), got {self.factor!r:.50}")
         super().__post_init__()
 
     def weaken(self, joint: Joint, optimizer: Optimizer) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
 
+from graphsparse.keep_rule import is_number
 from graphsparse.params import masked
 from graphsparse.params.joint import Joint, dense_gradient
 from graphsparse.params.rules.rule import RULES, Rule, check_share, end, of_steps
@@ -49,8 +50,8 @@ class StraightThrough(Rule):
     dense: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not (self.decay >= 0 and math.isfinite(self.decay)):
-            raise ValueError(f"decay must be a number from 0 on, got {self.decay}")
+        if not (is_number(self.decay) and self.decay >= 0):
+            raise ValueError(f"decay must be a number from 0 on, got {self.decay!r:.50}")
         object.__setattr__(self, "fade", one_of(self.fade, "fade", ("linear", "exponential"), none=True))
         check_share(self.until, "until")
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graphsparse.keep_rule import is_number
 from graphsparse.params.scores.evidence import SCORES, Evidence, Score, needs
 
 
@@ -35,8 +36,8 @@ class Ensembles:
     share: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise ValueError(f"share is that of the kept weights inside ensembles, in (0, 1]; got {self.share}")
+        if not (is_number(self.share) and 0 < self.share <= 1):
+            raise ValueError(f"share is that of the kept weights inside ensembles, in (0, 1]; got {self.share!r:.50}")
         self._inner()
 
     @property

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from graphsparse.keep_rule import is_number
 from graphsparse.params.scores.evidence import SCORES, Evidence
 
 
@@ -28,8 +29,8 @@ class Explore:
     needs: ClassVar[tuple[str, ...]] = ("grad", "alive")
 
     def __post_init__(self) -> None:
-        if not (self.c >= 0 and math.isfinite(self.c)):
-            raise ValueError(f"c must be a number from 0 on, got {self.c}")
+        if not (is_number(self.c) and self.c >= 0):
+            raise ValueError(f"c must be a number from 0 on, got {self.c!r:.50}")
 
     def __call__(self, evidence: Evidence) -> Tensor:
         """The score of each weight."""
