@@ -1,6 +1,6 @@
 """Sparse training by every method: the rows and tables behind docs/sparse.md.
 
-    python benchmarks/sparse.py run [--plan layers,dst,nm,cora,tickets] [--seeds 5] [--jobs 1]
+    python benchmarks/sparse.py run [--plan layers,default,units,nm,dst,cora,tickets] [--seeds 5] [--jobs 1]
     python benchmarks/sparse.py run --plan cifar,citeseer,reliance --seeds 3
     python benchmarks/sparse.py table    # results/sparse.json, and docs/sparse.md below its mark
 
@@ -40,6 +40,7 @@ BONUSES = ("1e-4", "1e-2", "1e-1")  # of DST-EE, beside its own 1e-3
 SHARES = ("random-uniform", "random-er", "set", "rigl", "dst-ee", "dsl", "magnitude", "gmp", "iht", "iss")
 DEFAULT = ("random-uniform", "random-er", "set", "rigl", "gmp", "iht", "iss")
 CIFAR = ("random-uniform", "set", "rigl", "gmp")
+UNITS = ("gmp", "g2g", "gates", "group-lasso", "group-envelope")  # all but gmp cut, or order, whole units
 PROTOCOLS = ("inductive", "transductive")
 WEIGHTS = ("l0", "random-erk", "rigl", "set", "gmp", "iss")
 
@@ -98,6 +99,7 @@ def plans(seeds: int) -> dict[str, list[Any]]:
     return {
         "layers": [Experiment(methods=shares, keeps=("0.05", "0.02"), init="scaled", **mlp)],
         "default": [Experiment(methods=(*with_controls(DEFAULT), _global()), keeps=("0.05", "0.02"), **mlp)],
+        "units": [Experiment(methods=with_controls(UNITS), keeps=("0.25", "0.1", "0.05"), **mlp)],
         "dst": [Experiment(methods=tuple(map(_tuned, BONUSES)), keeps=("0.02",), init="scaled", **mlp)],
         "nm": [Experiment(methods=runs, keeps=("1:16", "2:4"), **mlp)],
         "tickets": [TicketExperiment("cora", protocol=p, methods=weights, **gcn) for p in PROTOCOLS],
@@ -118,7 +120,7 @@ def plans(seeds: int) -> dict[str, list[Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("run", "table"))
-    parser.add_argument("--plan", default="layers,default,nm,tickets,dst,cora", help="plans, separated by commas")
+    parser.add_argument("--plan", default="layers,default,units,nm,tickets,dst,cora", help="plans, separated by commas")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=1)
     arguments = parser.parse_args()
