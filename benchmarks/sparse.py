@@ -196,6 +196,14 @@ TITLES = {
     "search": "Random search: 5 % of the neurons of an MLP on digits",
     "features": "100 of Cora's 1,433 words, GCN 64",
     "ap": "Activations pruned beside magnitudes: Cora, GCN 64, 12 rounds to 6.9 % of the weights",
+    "churn-1:16": "Masks of 1:16 in the second half of 603 steps: digits, MLP",
+    "churn-2:4": "Masks of 2:4 in the second half of 603 steps: digits, MLP",
+}
+# what a claim's figures are called in its table, how they are scaled, and with how many digits they are shown
+FIGURES = {
+    "test": ("test accuracy, %", 100, 1),
+    "changes": ("mask elements changed a step", 1, 1),
+    "moved": ("changed between middle and end", 1, 0),
 }
 
 
@@ -204,18 +212,41 @@ def claims(rows: Sequence[Mapping[str, Any]]) -> str:
     parts = []
     for claim in dict.fromkeys(row["claim"] for row in rows):
         own = [row["figures"] for row in rows if row["claim"] == claim]
-        first, lines = next(name for name in own[0] if _is_accuracy(name)), []
-        for name in own[0]:
-            scale, digits = (1, 4) if "loss" in name else (100, 1)
-            values = [figures[name] for figures in own]
-            gap = paired_difference(values, [figures[first] for figures in own])
-            beside = interval(gap.mean, gap.half_width, scale=scale, digits=digits) if _is_accuracy(name) else ""
-            lines.append(
-                [name, interval(*mean_ci(values), scale=scale, digits=digits), beside if name != first else ""]
-            )
-        columns = ["test accuracy, % (of ReLUs: share at zero, %)", f"{len(own)} seeds", f"minus {first}"]
-        parts.append(f"### {TITLES[claim]}\n\n" + markdown(columns, lines))
+        kind = _by_method if isinstance(next(iter(own[0].values())), Mapping) else _by_figure
+        parts.append(f"### {TITLES[claim]}\n\n" + kind(own))
     return "\n\n".join(parts)
+
+
+def _by_figure(own: Sequence[Mapping[str, float]]) -> str:
+    """A line for each figure."""
+    first, lines = next(name for name in own[0] if _is_accuracy(name)), []
+    for name in own[0]:
+        scale, digits = (1, 4) if "loss" in name else (100, 1)
+        values = [figures[name] for figures in own]
+        gap = paired_difference(values, [figures[first] for figures in own])
+        beside = interval(gap.mean, gap.half_width, scale=scale, digits=digits) if _is_accuracy(name) else ""
+        lines.append([name, interval(*mean_ci(values), scale=scale, digits=digits), beside if name != first else ""])
+    return markdown(["test accuracy, % (of ReLUs: share at zero, %)", f"{len(own)} seeds", f"minus {first}"], lines)
+
+
+def _by_method(own: Sequence[Mapping[str, Mapping[str, float]]]) -> str:
+    """A line for each method, with its figures, and how far each of them lies from the first method's."""
+    first, lines = next(iter(own[0])), []
+    for name, figures in own[0].items():
+        cells = []
+        for figure in own[0][first]:
+            _, scale, digits = FIGURES[figure]
+            if figure not in figures:
+                cells += ["-"]
+                continue
+            values = [seed[name][figure] for seed in own]
+            gap = paired_difference(values, [seed[first][figure] for seed in own])
+            shown = interval(*mean_ci(values), scale=scale, digits=digits)
+            beside = f" ({interval(gap.mean, gap.half_width, scale=scale, digits=digits)})" if name != first else ""
+            cells.append(shown + beside)
+        lines.append([name, *cells])
+    note = f"{len(own)} seeds; in brackets: minus {first}, paired by seed\n\n"
+    return note + markdown(["", *(FIGURES[figure][0] for figure in own[0][first])], lines)
 
 
 def _is_accuracy(name: str) -> bool:

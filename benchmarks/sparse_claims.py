@@ -1,6 +1,6 @@
-"""What is done around a sparse training: soups, random search, AP, features. Rows in results/sparse/claims.jsonl.
+"""Claims of sparse training, one function each. Rows in results/sparse/claims.jsonl.
 
-    python benchmarks/sparse_claims.py [--claims soup,search,features,ap] [--seeds 5]
+    python benchmarks/sparse_claims.py [--claims soup,search,features,ap,churn-1:16,churn-2:4] [--seeds 5]
 
 A run resumes. Everything is paired by seed; the tables are made by `benchmarks/sparse.py table`.
 
@@ -10,11 +10,13 @@ A run resumes. Everything is paired by seed; the tables are made by `benchmarks/
 - features: 100 of Cora's 1,433 words for a GCN of 64 units: rotating inputs by gradient and at random, chi-squared,
   random words; a new GCN is trained on each choice.
 - ap: Cora, GCN of 64 units, 12 rounds of 20 % of the weights, all edges: IMP, and with activations pruned, too.
+- churn-N:M: digits, MLP; how many elements of the masks change in the second half of 603 steps under each rule.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import time
 from collections.abc import Callable
@@ -23,26 +25,17 @@ from typing import Any
 
 import torch
 from common import RESULTS, append_row, provenance, read_rows
-from torch import nn
+from sparse_problem import SGD, STEPS, Lines, Watch, digits, trained
 
 import graphsparse as gs
-from graphsparse.fit import NodeTask, Task, cosine, fit
+from graphsparse.fit import NodeTask, cosine, fit
 from graphsparse.fit.relus import dead_relus
 from graphsparse.fit.rng import generator_for
+from graphsparse.params import Sparsifier
 from graphsparse.sparse import features, search, soup, train
-from graphsparse.sparse.study import SparseStudy
 from graphsparse.tickets import FINDERS, IMP, register
 
 ROWS = RESULTS / "sparse" / "claims.jsonl"
-SGD = partial(torch.optim.SGD, momentum=0.9)
-STEPS = 9  # of an epoch of digits
-
-
-def digits(seed: int) -> tuple[Task, nn.Module]:
-    """The task and an MLP with its initial weights."""
-    task, net, _, _ = SparseStudy("digits", seed=seed).problem()
-    assert isinstance(task, Task)
-    return task, net
 
 
 def soups(seed: int) -> dict[str, float]:
@@ -122,17 +115,43 @@ def activations(seed: int) -> dict[str, float]:
     return found
 
 
-CLAIMS: dict[str, Callable[[int], dict[str, float]]] = {
+def churn(keep: str, seed: int) -> Lines:
+    """Changes of N:M masks in the second half of the training, under the rules for straight-through weights."""
+    return {method: changes(method, keep, seed) for method in ("nm-ste", "nm-sr-ste", "nm-fade")}
+
+
+def changes(method: str, keep: str, seed: int) -> dict[str, float]:
+    """Accuracy; elements of the masks that change at a step, and between the middle and the end."""
+    (task, net), options = digits(seed), trained(67, seed)
+    half, each, middle = 67 * STEPS // 2, [], {}
+    sparsifier = Sparsifier(net, method, keep=keep, steps=67 * STEPS, seed=seed)
+
+    def look(step: int) -> None:
+        if step == half:
+            middle.update(sparsifier.masks)
+        elif step > half:
+            each.append(sparsifier.churn)
+
+    fit(net, task, **{**options, "callbacks": [*options["callbacks"], sparsifier, Watch(look)]})
+    last = sparsifier.masks
+    sparsifier.finish()
+    moved = sum(int((mask ^ last[name]).sum()) for name, mask in middle.items())
+    return {"test": task.score(net, "test"), "changes": sum(each) / len(each), "moved": moved}
+
+
+CLAIMS: dict[str, Callable[[int], dict[str, float] | Lines]] = {
     "soup": soups,
     "search": searches,
     "features": words,
     "ap": activations,
+    "churn-1:16": partial(churn, "1:16"),
+    "churn-2:4": partial(churn, "2:4"),
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--claims", default="soup,search,features,ap")
+    parser.add_argument("--claims", default=",".join(CLAIMS))
     parser.add_argument("--seeds", type=int, default=5)
     arguments = parser.parse_args()
     for claim in arguments.claims.split(","):
@@ -144,7 +163,7 @@ def main() -> None:
             figures = CLAIMS[claim](seed)
             row = {"claim": claim, "seed": seed, "figures": figures, "seconds": time.perf_counter() - start}
             append_row(ROWS, {**row, **provenance("sparse_claims")})
-            print(claim, seed, {name: round(value, 4) for name, value in figures.items()}, flush=True)
+            print(claim, seed, json.dumps(figures), flush=True)
 
 
 if __name__ == "__main__":
