@@ -16,7 +16,7 @@ from graphsparse.keep_rule import Keep, keep_fraction, kept_count
 from graphsparse.params.choice import Choice
 from graphsparse.params.counting import Which, prunable
 from graphsparse.params.ends import with_ends
-from graphsparse.params.grains import GRAINS, Grain, Spanning
+from graphsparse.params.grains import GRAINS, Grain, Modules, Spanning
 from graphsparse.params.patterns.n_of_m import NofM
 from graphsparse.params.recipes import METHODS
 from graphsparse.params.rules import Project, Rule
@@ -118,6 +118,7 @@ class Axes:
                 raise ValueError("keep is missing: the kept fraction, such as 0.05, or a pattern, such as '2:4'")
             if isinstance(choice.pattern, Spanning):
                 choice.pattern.check_count(kept_count(keep, choice.total))
+            check_something_goes(choice, keep)
             return keep_fraction(keep)
         parts: Any = choice.distribution
         wanted = sum(kept_count(parts[name], units) for name, units in choice.units.items())
@@ -150,6 +151,29 @@ def described(value: Any) -> str:
         return f"{type(value).__module__.rpartition('.')[2]}.{value!r}"
     named = value if hasattr(value, "__qualname__") else type(value)
     return f"{named.__module__}.{named.__qualname__}"
+
+
+def check_something_goes(choice: Choice, keep: Keep) -> None:
+    """Tell of a kept fraction below 1 that keeps every unit, as the count is rounded up and one always stays.
+
+    Raises:
+        ValueError: for units that span tensors, whose training would do nothing.
+    """
+    total, pattern = choice.total, choice.pattern
+    if keep_fraction(keep) == 1 or kept_count(keep, total) < total or total == 0:
+        return
+    units, only, mend = "units", "there is one unit", "cut smaller units"
+    if isinstance(pattern, Modules):
+        units, only = "modules", f"{next(iter(pattern.names))!r} is the only module"
+        mend = "name more, or take it out with bypass_(model, names)"
+    if total > 1:
+        only, mend = f"of {total} {units} all are kept, rounded up", f"keep at most '{total - 1}/{total}'"
+    else:
+        only += ", and one always stays"
+    said = f"keep={keep} takes nothing out: {only}; {mend}"
+    if isinstance(pattern, Spanning):
+        raise ValueError(said)
+    warnings.warn(said, stacklevel=4)
 
 
 def say_short_runs(cut: object, tensors: Named) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+import warnings
 from typing import Any
 
 import pytest
@@ -286,6 +287,36 @@ def test_modules_are_a_pattern_of_every_rule() -> None:
         net(torch.ones(1, 4)).sum().backward()
         optimizer.step()
     assert sum(bool(s.masks[f"{i}.weight"].all()) for i in (1, 2, 3, 4)) == 2
+
+
+@pytest.mark.parametrize("method", ["blocks", "gates", "magnitude"])
+def test_a_share_that_takes_no_block_out_is_told_before_the_training(method: str) -> None:
+    net, _, names = made("cnn")
+    weights = [p.clone() for p in net.parameters()]
+    for keep, chosen, said in (
+        (0.5, names[:1], r"keep=0.5 takes nothing out: 'stages.0.0' is the only module, .* bypass_\(model, names\)"),
+        (0.8, names, "keep=0.8 takes nothing out: of 4 modules all are kept, rounded up; keep at most '3/4'"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            Sparsifier(net, method, keep=keep, steps=9, pattern=Modules(chosen))
+    for keep, left in (("3/4", 3), (1.0, 4)):
+        s = Sparsifier(net, method, keep=keep, steps=9, pattern=Modules(names))
+        masks = s.finish()
+        assert sum(any(masks[n].any() for n in masks if n.startswith(name)) for name in names) == left
+        net, _, names = made("cnn")
+    assert all(torch.equal(a, b) for a, b in zip(weights, net.parameters(), strict=True))
+
+
+def test_a_share_that_takes_no_unit_out_is_said_once() -> None:
+    net = nn.Linear(1, 4, bias=False)
+    with pytest.warns(UserWarning, match="takes nothing out: there is one unit, and one always stays"):
+        Sparsifier(net, keep=0.5, pattern=Rows(1), which="all")
+    with pytest.warns(UserWarning, match=r"of 4 units all are kept, rounded up; keep at most '3/4'"):
+        Sparsifier(net, keep=0.9, which="all")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Sparsifier(net, keep=0.75, which="all")
+        Sparsifier(net, keep=1.0, which="all")
 
 
 def test_what_is_no_block_is_told() -> None:
