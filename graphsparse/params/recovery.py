@@ -13,7 +13,7 @@ from graphsparse.keep_rule import Keep, check_seed, kept_count, mix64, top_mask,
 from graphsparse.params.joint import check_finite
 from graphsparse.params.tensors import check_tensor
 
-_BLOCK = 1 << 24  # elements of the activations that are made at a time
+_BLOCK = 1 << 24  # elements of the activations, or of the slopes, that are made at a time
 _MET = 1e-10  # of the outputs: then they are met
 _SLOPE = 1e-4  # Armijo's share of the expected decrease
 
@@ -90,7 +90,7 @@ def recover(
     with g the gradient, S its present support, and :math:`H_s` the s largest; then some gradient steps on the support
     with Armijo's rule. Without ``gates`` :math:`h_j` is the present :math:`w_j`, so that
     :math:`D_j X w_j = \max(0, X w_j)`; the gate of a neuron without weights is drawn at random in every step. A step
-    takes memory for x, for one block of activations, and for 2 s weights.
+    takes memory for x, for one block of activations and slopes, and for 2 s weights.
 
     Args:
         x: inputs ``[n, d]``.
@@ -255,4 +255,4 @@ class _Net:
     def _blocks(self, places: Tensor | None) -> Iterator[Tensor]:
         """Neurons that have weights at some places, or all, a few at a time."""
         neurons = torch.arange(self.neurons) if places is None else torch.unique(places // self.features)
-        yield from neurons.split(max(1, _BLOCK // len(self.y)))
+        yield from neurons.split(max(1, _BLOCK // max(len(self.y), self.features)))

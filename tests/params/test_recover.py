@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from graphsparse.params import recover
 
@@ -38,14 +43,33 @@ def test_a_small_relu_network_is_recovered_and_is_one_of_torch() -> None:
 
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     x, y, gates, _, signs = planted(12, 10, 200, 8, 1, gated=True)
     whole = recover(x, y, "8/120", gates=gates, signs=signs)
     monkeypatch.setattr(sys.modules["graphsparse.params.recovery"], "_BLOCK", 3 * 200)
     parts = recover(x, y, "8/120", gates=gates, signs=signs)
     assert torch.equal(parts.neurons, whole.neurons)
     assert torch.allclose(parts.values, whole.values)
+
+
+class Largest(TorchDispatchMode):
+    """Notes the elements of the largest tensor that is made."""
+
+    size = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        self.size = max([self.size, *(part.numel() for part in pytree.tree_leaves(made) if isinstance(part, Tensor))])
+        return made
+
+
+@pytest.mark.parametrize(("n", "d"), [(8, 150), (150, 8)])
+def test_no_tensor_is_larger_than_a_block_or_the_inputs(n: int, d: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With more inputs than examples, too, where slopes are larger than activations."""
+    monkeypatch.setattr(sys.modules["graphsparse.params.recovery"], "_BLOCK", 2000)
+    x, y, _, _, signs = planted(64, d, n, 20, 0, gated=False)
+    with Largest() as made:
+        recover(x, y, f"20/{64 * d}", neurons=64, signs=signs, steps=2)
+    assert made.size <= 2000
 
 
 def test_what_cannot_be_fitted_is_told() -> None:
