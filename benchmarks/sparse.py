@@ -198,12 +198,26 @@ TITLES = {
     "ap": "Activations pruned beside magnitudes: Cora, GCN 64, 12 rounds to 6.9 % of the weights",
     "churn-1:16": "Masks of 1:16 in the second half of 603 steps: digits, MLP",
     "churn-2:4": "Masks of 2:4 in the second half of 603 steps: digits, MLP",
+    "wider-16": "Wider and sparser at equal multiply-adds: digits, MLPs of two hidden layers",
+    "wider-64": "Wider and sparser at equal multiply-adds: digits, MLPs of two hidden layers",
+    "blocks-3": "Three of the seven blocks of a ResNet-20 that can go: digits, nothing trained after the cut",
+    "planted-2x20-6": "A planted ReLU network: 2 neurons, 20 inputs, 6 of 40 weights",
+    "planted-4x20-16": "A planted ReLU network: 4 neurons, 20 inputs, 16 of 80 weights",
+    "planted-8x50-40": "A planted ReLU network: 8 neurons, 50 inputs, 40 of 400 weights",
+    "strengths": "Group penalties of several strengths: digits, MLP, 10 % of the inputs of its layers",
 }
 # what a claim's figures are called in its table, how they are scaled, and with how many digits they are shown
 FIGURES = {
     "test": ("test accuracy, %", 100, 1),
     "changes": ("mask elements changed a step", 1, 1),
     "moved": ("changed between middle and end", 1, 0),
+    "val": ("validation accuracy, %", 100, 1),
+    "macs": ("multiply-adds", 1, 0),
+    "time": ("time, of dense", 1, 2),
+    "time_csr": ("time in CSR, of dense", 1, 2),
+    "found": ("planted weights found, %", 100, 0),
+    "error": ("test error, of the variance", 1, 4),
+    "seconds": ("processor time, s", 1, 1),
 }
 
 

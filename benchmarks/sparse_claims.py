@@ -1,6 +1,6 @@
 """Claims of sparse training, one function each. Rows in results/sparse/claims.jsonl.
 
-    python benchmarks/sparse_claims.py [--claims soup,search,features,ap,churn-1:16,churn-2:4] [--seeds 5]
+    python benchmarks/sparse_claims.py [--claims soup,search,features,ap,churn-1:16,wider-16,blocks-3] [--seeds 5]
 
 A run resumes. Everything is paired by seed; the tables are made by `benchmarks/sparse.py table`.
 
@@ -11,6 +11,12 @@ A run resumes. Everything is paired by seed; the tables are made by `benchmarks/
   random words; a new GCN is trained on each choice.
 - ap: Cora, GCN of 64 units, 12 rounds of 20 % of the weights, all edges: IMP, and with activations pruned, too.
 - churn-N:M: digits, MLP; how many elements of the masks change in the second half of 603 steps under each rule.
+- wider-W: digits; a dense MLP of width W, and wider ones that keep as many weights; accuracy, multiply-adds, time.
+- blocks-N: digits, ResNet-20 of width 8, 20 epochs; N of its 7 blocks of one shape go within 8 more, by gates and
+  distance, by gates alone, at random.
+- planted-PxD-S: a ReLU layer of P neurons, D inputs and S weights makes 2,000 examples; what is found of it by
+  `recover`, by training and one cut, by IMP in 8 rounds; two trials each (draws, rates), the better on validation data.
+- strengths: digits, MLP, 10 % of the inputs of its layers; group penalties of several strengths.
 """
 
 from __future__ import annotations
@@ -25,7 +31,9 @@ from typing import Any
 
 import torch
 from common import RESULTS, append_row, provenance, read_rows
+from sparse_planted import recovery
 from sparse_problem import SGD, STEPS, Lines, Watch, digits, trained
+from sparse_shapes import blocks, strengths, wider
 
 import graphsparse as gs
 from graphsparse.fit import NodeTask, cosine, fit
@@ -146,6 +154,13 @@ CLAIMS: dict[str, Callable[[int], dict[str, float] | Lines]] = {
     "ap": activations,
     "churn-1:16": partial(churn, "1:16"),
     "churn-2:4": partial(churn, "2:4"),
+    "wider-16": partial(wider, 16),
+    "wider-64": partial(wider, 64),
+    "blocks-3": partial(blocks, 3),
+    "planted-2x20-6": partial(recovery, 2, 20, 6),
+    "planted-4x20-16": partial(recovery, 4, 20, 16),
+    "planted-8x50-40": partial(recovery, 8, 50, 40),
+    "strengths": strengths,
 }
 
 
