@@ -12,10 +12,10 @@ A run resumes. Everything is paired by seed; the tables are made by `benchmarks/
 - ap: Cora, GCN of 64 units, 12 rounds of 20 % of the weights, all edges: IMP, and with activations pruned, too.
 - churn-N:M: digits, MLP; how many elements of the masks change in the second half of 603 steps under each rule.
 - wider-W: digits; a dense MLP of width W, and wider ones that keep as many weights; accuracy, multiply-adds, time.
-- blocks-N: digits, ResNet-20 of width 8, 20 epochs; N of its 7 blocks of one shape go within 8 more, by gates and
+- blocks-N: digits, ResNet-20 of width 8, 10 epochs; N of its 7 blocks of one shape go within 6 more, by gates and
   distance, by gates alone, at random.
 - planted-PxD-S: a ReLU layer of P neurons, D inputs and S weights makes 2,000 examples; what is found of it by
-  `recover`, by training and one cut, by IMP in 8 rounds; two trials each (draws, rates), the better on validation data.
+  `recover`, by training and one cut, by IMP in 5 rounds; two trials each (draws, rates), the better on validation data.
 - strengths: digits, MLP, 10 % of the inputs of its layers; group penalties of several strengths.
 """
 

@@ -66,7 +66,7 @@ def recovery(neurons: int, inputs: int, s: int, seed: int) -> Lines:
     ways: dict[str, list[Callable[[], Tensor]]] = {
         "recover": [lambda draw=draw: recovered(task, net, s, draw) for draw in (0, 1)],
         "trained, cut once, trained": [lambda lr=lr: cut(task, net, s, lr, seed, rounds=1) for lr in (0.03, 0.1)],
-        "IMP": [lambda lr=lr: cut(task, net, s, lr, seed, rounds=8) for lr in (0.03, 0.1)],
+        "IMP": [lambda lr=lr: cut(task, net, s, lr, seed, rounds=5) for lr in (0.03, 0.1)],
     }
     return {name: _best(task, net, trials) for name, trials in ways.items()}
 
@@ -97,8 +97,8 @@ def cut(task: Task, net: Planted, s: int, lr: float, seed: int, rounds: int) -> 
     mask = {"weight": torch.ones(p, d, dtype=torch.bool)}
     start = own
     for kept in (*_counts(p * d, s, rounds), None):
-        options: dict[str, Any] = {"epochs": 80, "lr": lr, "weight_decay": 0.0, "seed": seed, "members": 1}
-        done = soup(start, task, mask, callbacks=[cosine(80 * 4)], progress=False, **options).module
+        options: dict[str, Any] = {"epochs": 40, "lr": lr, "weight_decay": 0.0, "seed": seed, "members": 1}
+        done = soup(start, task, mask, callbacks=[cosine(40 * 4)], progress=False, **options).module
         if kept is not None:
             held = done.weight.detach().abs() * mask["weight"]
             mask = {"weight": project_mask({"weight": held}, f"{kept}/{p * d}")["weight"]}

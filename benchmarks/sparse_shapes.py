@@ -24,7 +24,7 @@ def strengths(seed: int) -> Lines:
     """Group penalties of several strengths: an MLP of 256 units, 10 % of the inputs of its layers stay."""
     found = {}
     for penalty, rising in (("group-envelope", Linear(end=452)), ("group-lasso", None)):
-        for strength in (1e-5, 1e-4, 1e-3, 1e-2):
+        for strength in (1e-3, 1e-2, 1e-1):
             task, net = digits(seed)
             rule = Proximal(penalty, strength, schedule=rising)
             result = train(net, task, keep=0.1, axes={"pattern": Rows(1), "rule": rule}, **trained(67, seed))
@@ -98,10 +98,10 @@ class Drawn(Bypass):
 def blocks(out: int, seed: int) -> Lines:
     """A trained ResNet-20 without some of its seven blocks of one shape; nothing is trained after the cut."""
     task, net = digits(seed, "resnet20", 8)
-    fit(net, task, **trained(20, seed))
+    fit(net, task, **trained(10, seed))
     names = find_blocks(net, task.parts["test"][0][:1])
     assert len(names) == 7
-    options = trained(8, seed, lr=0.02)
+    options = trained(6, seed, lr=0.02)
     axes: dict[str, Any] = {"pattern": Modules(names)}
     run = partial(train, net, task, "blocks", keep=f"{7 - out}/7", **options)
     tried = {

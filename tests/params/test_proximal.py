@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -27,8 +29,8 @@ def test_the_group_envelopes_map_is_the_minimum_that_a_solver_finds(seed: int) -
     """With the best w put in, what is left is convex in u: sum of c / (2 (u + a)) over 0 <= u <= 1, sum u = k."""
     given = pool(seed)
     factors = PENALTIES.find("group-envelope")(given).numpy()
-    a = (given.strength * given.rates * given.sizes).numpy()
-    c = (given.strength * given.sizes * given.norms**2).numpy()
+    weight = given.strength * given.sizes / given.sizes.mean()
+    a, c = (given.rates * weight).numpy(), (weight * given.norms**2).numpy()
     u = np.where(c > 0, np.minimum(factors * a / np.maximum(1 - factors, 1e-300), 1), 0)
     solved = minimize(
         lambda u: (c / (u + a)).sum() / 2,
@@ -41,6 +43,33 @@ def test_the_group_envelopes_map_is_the_minimum_that_a_solver_finds(seed: int) -
     )
     assert (c / (u + a)).sum() / 2 <= solved.fun * (1 + 1e-9) + 1e-12
     assert u.sum() <= given.keep + 1e-9
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_envelope_shrinks_large_groups_as_it_shrinks_small_ones(seed: int) -> None:
+    given = pool(seed)
+    large = replace(given, sizes=256 * given.sizes)
+    assert torch.allclose(PENALTIES.find("group-envelope")(large), PENALTIES.find("group-envelope")(given))
+
+
+@pytest.mark.parametrize("width", [64, 512])
+@pytest.mark.parametrize("method", ["group-lasso", "group-envelope", "gates"])
+def test_a_wide_network_learns_under_the_strength_that_a_method_has(method: str, width: int) -> None:
+    """By momentum at a rate of 0.1: the first four of eight inputs say the class."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Linear(8, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 4, bias=False)
+    )
+    x = torch.randn(400, 8)
+    y = x[:, :4].argmax(1)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    s = Sparsifier(net, method, keep=0.5, steps=120, seed=0).attach(optimizer)
+    for _ in range(120):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(x), y).backward()
+        optimizer.step()
+    s.finish()
+    assert float((net(x).argmax(1) == y).float().mean()) > 0.6
 
 
 @pytest.mark.parametrize("seed", range(4))

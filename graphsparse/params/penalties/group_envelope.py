@@ -16,17 +16,18 @@ def group_envelope(pool: Pool) -> Tensor:
         \qquad w_g = \frac{u_g}{u_g + a_g}\, v_g, \qquad
         u_g = \operatorname{clip}\big(\mu \sqrt{d_g \lambda}\, \|v_g\| - a_g,\; 0,\; 1\big)
 
-    with :math:`a_g = \eta_g \lambda d_g`, :math:`\eta_g` the learning rate, and :math:`\mu` such that the
-    :math:`u_g` add up to k. Their sum is piecewise linear in :math:`\mu`: its break points are sorted, and the piece
-    that passes k is solved. Strong groups are shrunk, weak ones vanish; how many vanish grows with :math:`\lambda`, and
-    only for a large one no more than k are left.
+    with :math:`a_g = \eta_g \lambda d_g`, :math:`\eta_g` the learning rate, :math:`d_g` the size of the group over the
+    mean size, and :math:`\mu` such that the :math:`u_g` add up to k. Their sum is piecewise linear in :math:`\mu`: its
+    break points are sorted, and the piece that passes k is solved. Strong groups are shrunk as by a weight decay of
+    :math:`\lambda d_g` (which plain sizes would make hundreds of times larger in wide layers), weak ones more, and some
+    vanish; how many grows with :math:`\lambda`, and only for a large one no more than k are left.
 
     Source: Refael et al., "Learning k-level structured sparse neural networks using group envelope regularization",
     2022, for the penalty; Argyriou et al., "Sparse prediction with the k-support norm", NeurIPS 2012; the map is our
     derivation.
     """
-    at = pool.strength * pool.rates * pool.sizes
-    slope = (pool.strength * pool.sizes).sqrt() * pool.norms.double()
+    weight = pool.strength * pool.sizes / pool.sizes.mean()
+    at, slope = pool.rates * weight, weight.sqrt() * pool.norms.double()
     shrinks = (at > 0) & (slope > 0)
     levels = torch.ones_like(at)
     k = max(0, pool.keep - int(((at == 0) & (slope > 0)).sum()))  # what is not trained stays
