@@ -132,7 +132,7 @@ def _ensembles(steps: int, pattern: NofM | None) -> Axes:
 
 
 def _envelope(steps: int, pattern: NofM | None) -> Axes:
-    rule = Proximal("group-envelope", 1e-2, schedule=Linear(end=max(1, _part(steps, 0.75))))
+    rule = Proximal("group-envelope", 1e-3, schedule=Linear(end=max(1, _part(steps, 0.75))))
     return {"pattern": Rows(1), "distribution": "uniform", "rule": rule}
 
 
