@@ -14,6 +14,7 @@ from graphsparse.fit import BaseTask, rng
 from graphsparse.fit.measure import device_of
 from graphsparse.keep_rule import Keep, check_seed, keep_fraction, kept_count, whole_number
 from graphsparse.params import prunable
+from graphsparse.sparse.layers import layer_weights
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,9 @@ def search(task: BaseTask, net: nn.Module, keep: Keep, *, tries: int = 64, seed:
     r"""Draw neurons at random, several times, and take the draw of least training loss at the initial weights.
 
     Each hidden layer of width h keeps :math:`\lceil keep \cdot h \rceil` neurons: the rows of its matrix and its bias.
-    A neuron without them gives 0 after a ReLU, so that the weights that read it are out, too. Hidden are all matrices
-    but the last. Validation and test data are not read; the tries are the price that a comparison has to count.
+    A neuron without them gives 0 after a ReLU, so that the weights that read it are out, too. Hidden are all layers
+    but the last; embeddings are none. Validation and test data are not read; the tries are the price that a comparison
+    has to count.
 
     Args:
         task: nodes, links, graphs, images, or one's own.
@@ -62,7 +64,7 @@ def search(task: BaseTask, net: nn.Module, keep: Keep, *, tries: int = 64, seed:
     task.check(net)
     groups = _layers(net)
     if not groups:
-        raise ValueError("the network has one matrix only, and so no hidden layer to choose neurons of")
+        raise ValueError("the network has one layer at the most, and so no hidden layer to choose neurons of")
     best: dict[str, Tensor] | None = None
     losses: list[float] = []
     for number in range(tries):
@@ -77,9 +79,8 @@ def search(task: BaseTask, net: nn.Module, keep: Keep, *, tries: int = 64, seed:
 def _layers(net: nn.Module) -> list[list[str]]:
     """The tensors of each hidden layer: its matrix, and the bias of its module or of the module around it."""
     parameters = prunable(net)
-    matrices = list(prunable(net, "matrices"))
     found = []
-    for name in matrices[:-1]:
+    for name in list(layer_weights(net))[:-1]:
         home = name.rpartition(".")[0]
         biases = [f"{home}.bias", f"{home.rpartition('.')[0]}.bias".lstrip(".")]
         own = [bias for bias in biases if bias in parameters and parameters[bias].shape == parameters[name].shape[:1]]

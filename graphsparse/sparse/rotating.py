@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from graphsparse.fit import BaseTask, steps_of
 from graphsparse.keep_rule import whole_number
-from graphsparse.params import DropGrow, Rows, prunable
+from graphsparse.params import DropGrow, Rows
 from graphsparse.params.scores import Score
+from graphsparse.sparse.layers import layer_weights
 from graphsparse.sparse.training import SparseResult, train
 
 
@@ -59,8 +60,8 @@ def features(
         **training: ``epochs``, ``lr``, ``seed`` and others of :func:`graphsparse.sparse.train`.
 
     Raises:
-        ValueError: for an unknown matrix or more features than it reads, and what
-            :func:`graphsparse.sparse.train` refuses.
+        ValueError: for an unknown matrix, more features than it reads or a single one, of which nothing can be
+            exchanged, and what :func:`graphsparse.sparse.train` refuses.
 
     Source: after Zimmer, "RelChaNet: neural network feature selection using relative change scores", 2024; here the
     features that go are those of least weight, not those of least relative change.
@@ -74,7 +75,7 @@ def features(
         >>> int(found.features[0])
         3
     """
-    matrices = prunable(net, "matrices")
+    matrices = layer_weights(net)
     name = next(iter(matrices), None) if matrix is None else matrix
     if name not in matrices:
         raise ValueError(f"matrix must be one of {list(matrices)[:8]}, got {matrix!r}")
@@ -82,6 +83,10 @@ def features(
     keep = whole_number(keep, "keep", least=1)
     if keep > width:
         raise ValueError(f"keep={keep} is more than the {width} features that {name!r} reads")
+    if keep == 1 < width:
+        raise ValueError(
+            "keep=1 would never be exchanged, since a share of it is none: ask for 2, the first of which is stronger"
+        )
     epochs = whole_number(training.pop("epochs", 200), "epochs", least=1)
     steps = epochs * steps_of(task, net)
     every = max(1, int(until * steps) // 20) if every is None else every

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch_geometric.nn import GAT
 
 import graphsparse as gs
-from graphsparse.fit import NodeTask, Task
+from graphsparse.fit import Metric, NodeTask, Task
 from graphsparse.sparse import features, search
 
 
@@ -114,3 +115,32 @@ def test_words_of_a_graph() -> None:
 def test_features_out_of_range(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         features(task(), mlp(), **options)  # type: ignore[arg-type]
+
+
+def test_one_output_and_one_input_are_layers_too() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(90, 8, generator=generator)
+    y = 2 * x[:, 3:4]
+    error = Metric("mse", lambda outputs, targets: float((outputs - targets).square().mean()), maximize=False)
+    parts = [(x[i : i + 30], y[i : i + 30]) for i in (0, 30, 60)]
+    squares = Task(*parts, loss=nn.functional.mse_loss, metric=error, batch_size=10)
+    assert features(squares, nn.Linear(8, 1), keep=2, epochs=60).features[0] == 3
+    with pytest.raises(ValueError, match="keep=1 would never be exchanged"):
+        features(squares, nn.Linear(8, 1), keep=1)
+    net = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 1))
+    assert list(search(squares, net, 0.5, tries=2).masks) == ["0.weight", "0.bias"]
+    narrow = Task(*((x[:, 3:4], y) for x, y in parts), loss=nn.functional.mse_loss, metric=error)
+    deep = nn.Sequential(nn.Linear(1, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 1))
+    assert list(search(narrow, deep, 0.5, tries=2).masks) == ["0.weight", "0.bias", "2.weight", "2.bias"]
+
+
+def test_vectors_of_attention_read_no_features_and_words_are_no_neurons() -> None:
+    data = gs.data.load("digits-knn")
+    net = GAT(data.num_features, 8, 2, data.num_classes, heads=2)
+    found = features(NodeTask(data), net, keep=10, epochs=4)
+    assert list(found.training.masks) == ["convs.0.lin.weight"]
+    assert list(search(NodeTask(data), net, 0.5, tries=2).masks) == ["convs.0.lin.weight", "convs.0.bias"]
+    words = nn.Sequential(nn.Embedding(12, 4), nn.Flatten(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 2))
+    ids = torch.arange(24).view(12, 2) % 12
+    part = (ids, torch.arange(12) % 2)
+    assert list(search(Task(part, part, part), words, 0.5, tries=2).masks) == ["2.weight", "2.bias"]
