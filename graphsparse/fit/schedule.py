@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR, ReduceL
 from torch.utils.hooks import RemovableHandle
 
 from graphsparse.keep_rule import is_number
+from graphsparse.step_hooks import after_steps, before_steps
 
 
 class Schedule:
@@ -56,7 +57,7 @@ class Schedule:
         if not isinstance(scheduler, LRScheduler) or isinstance(scheduler, ReduceLROnPlateau):
             raise TypeError(f"a schedule needs a scheduler that only counts steps, not {type(scheduler).__name__}")
         self._scheduler = scheduler
-        self._handle = optimizer.register_step_post_hook(lambda *_: scheduler.step())
+        self._handle = after_steps(optimizer, lambda *_: scheduler.step())
 
     def detach(self) -> None:
         """Stop; the rate stays as it is. Does nothing if it is not attached."""
@@ -189,7 +190,7 @@ class ClipNorm:
         """Clip before each ``optimizer.step()``."""
         if self._handle is not None:
             raise ValueError("the clipping is attached already; call detach() first")
-        self._handle = optimizer.register_step_pre_hook(self._before_step)
+        self._handle = before_steps(optimizer, self._before_step)
 
     def detach(self) -> None:
         """Stop. Does nothing if it is not attached."""

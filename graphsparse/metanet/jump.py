@@ -22,6 +22,7 @@ from graphsparse.metanet.batch_norms import modes_kept, recalibrate
 from graphsparse.metanet.channels import batch_statistics
 from graphsparse.metanet.foresight import Foresight, Past, looked_at
 from graphsparse.metanet.graph import NetworkGraph
+from graphsparse.step_hooks import after_steps
 
 _GUARD_BATCHES = 4
 Weights = dict[str, Tensor]
@@ -113,7 +114,7 @@ class Recorder:
         self.step, self.states = 0, {}
         self.optimizer = optimizer
         self.look()
-        self._handle = optimizer.register_step_post_hook(self._after_step)
+        self._handle = after_steps(optimizer, self._after_step)
 
     def detach(self) -> None:
         """Stop. Does nothing if it is not attached."""

@@ -23,6 +23,7 @@ from graphsparse.params.reparametrized import TorchMasks, check_plain
 from graphsparse.params.schedule import Constant, Schedule, sparsity_fraction
 from graphsparse.params.starved import Starved
 from graphsparse.params.tensors import check_tensor, empty_mask, filled_in
+from graphsparse.step_hooks import after_steps
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -124,7 +125,7 @@ class Projection:
             raise ValueError("the projection is attached already; call detach() first")
         check_stepped(self.parameters, optimizer)
         claim(self.parameters, self)
-        self._handle = optimizer.register_step_post_hook(self._after_step)
+        self._handle = after_steps(optimizer, self._after_step)
         return self
 
     def detach(self) -> None:

@@ -29,6 +29,7 @@ from graphsparse.params.scores.evidence import momentary
 from graphsparse.params.state import check_state
 from graphsparse.params.tensors import check_tensor, count_kept
 from graphsparse.registry import one_of
+from graphsparse.step_hooks import after_steps, before_steps
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -168,8 +169,8 @@ class Sparsifier:
         if self._joint.ends is not None:
             self._joint.ends.listen(lambda: self.rule.reads("correlation", self._joint, self._joint.step + 1))
         self._handles = [
-            optimizer.register_step_pre_hook(self._before_step),
-            optimizer.register_step_post_hook(self._after_step),
+            before_steps(optimizer, self._before_step),
+            after_steps(optimizer, self._after_step),
         ]
         return self
 

@@ -340,6 +340,30 @@ def test_a_closure_makes_the_gradients_that_count(method: str) -> None:
     assert all(torch.equal(p, net.get_parameter(name)) for name, p in whole.named_parameters())
 
 
+class Derived(torch.optim.SGD):
+    """Its step and that of its base are both hooked by torch, once a plain SGD was made."""
+
+    def step(self, closure: Any = None) -> Any:
+        return super().step(closure)
+
+
+@pytest.mark.parametrize("method", methods())
+def test_a_derived_optimizer_counts_each_step_once(method: str) -> None:
+    whole, one = trained(method)
+    net = network(method)
+    optimizer = Derived(net.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
+    found = sparsifier(net, method).attach(optimizer)
+    step_on(net, optimizer, 0, STEPS - 1)
+    with pytest.raises(ZeroDivisionError):  # a step that fails on its way leaves nothing behind
+        optimizer.step(lambda: 1 / 0)
+    backward(net, STEPS - 1)
+    optimizer.step(lambda: 0.0)
+    assert found.step == STEPS
+    masks = one.finish()
+    assert all(torch.equal(mask, masks[name]) for name, mask in found.finish().items())
+    assert all(torch.equal(p, net.get_parameter(name)) for name, p in whole.named_parameters())
+
+
 @pytest.mark.parametrize("method", methods())
 def test_lbfgs_which_calls_its_closure_many_times(method: str) -> None:
     net = network(method)

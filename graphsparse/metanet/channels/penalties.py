@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from graphsparse.metanet.channels.criteria import CRITERIA, Evidence, group_l2, square_sums
 from graphsparse.metanet.channels.sets import Channels
 from graphsparse.metanet.graph import NetworkGraph
+from graphsparse.step_hooks import before_steps
 
 
 def group_norm(graph: NetworkGraph, alpha: float = 4.0) -> Tensor:
@@ -72,7 +73,7 @@ class GroupSparsity:
 
     def attach(self, optimizer: Optimizer) -> None:
         """Begin to add the penalty's gradient."""
-        self._handle = optimizer.register_step_pre_hook(self._add)
+        self._handle = before_steps(optimizer, self._add)
 
     def detach(self) -> None:
         """Stop, leaving no hook behind."""

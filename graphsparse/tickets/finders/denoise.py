@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from graphsparse.fit import FitResult
 from graphsparse.keep_rule import whole_number
 from graphsparse.params import plain_distribution
+from graphsparse.step_hooks import after_steps, before_steps
 from graphsparse.tickets.finders.masked import Kept, train_masked
 from graphsparse.tickets.finders.pairs import RemainingPairs
 from graphsparse.tickets.finders.rounds import Course
@@ -230,8 +231,8 @@ class Exchange:
     def attach(self, optimizer: Optimizer) -> None:
         """Act before and after the optimizer's steps."""
         self._handles = [
-            optimizer.register_step_pre_hook(self._before_step),
-            optimizer.register_step_post_hook(self._after_step),
+            before_steps(optimizer, self._before_step),
+            after_steps(optimizer, self._after_step),
         ]
 
     def detach(self) -> None:

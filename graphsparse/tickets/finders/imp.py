@@ -18,6 +18,7 @@ from graphsparse.keep_rule import kept_count, whole_number
 from graphsparse.params import plain_distribution, prunable
 from graphsparse.params.counting import is_matrix
 from graphsparse.registry import one_of
+from graphsparse.step_hooks import after_steps
 from graphsparse.tickets.finders.masked import Kept, chosen_weights, train_masked
 from graphsparse.tickets.finders.rounds import Course, Iterative, Keeps
 from graphsparse.tickets.finders.sparse_weights import distribution_of
@@ -187,7 +188,7 @@ class _LastWeights:
         self._handle: RemovableHandle | None = None
 
     def attach(self, optimizer: Optimizer) -> None:
-        self._handle = optimizer.register_step_post_hook(self._after_step)
+        self._handle = after_steps(optimizer, self._after_step)
 
     def detach(self) -> None:
         if self._handle is not None:
