@@ -163,6 +163,17 @@ PAIRS = (
     ("STE over cut once", "nm-ste", "nm", ("2:4", "1:16"), (None, None)),
     ("SR-STE over STE", "nm-sr-ste", "nm-ste", ("2:4", "1:16"), (None, None)),
     ("fading over SR-STE", "nm-fade", "nm-sr-ste", ("2:4", "1:16"), (None, None)),
+    ("ensembles (G2G) over static ERK", "g2g", "random-erk", ("0.25", "0.1", "0.05"), (None, None)),
+    ("ramp (GMP) over static ERK", "gmp", "random-erk", ("0.25", "0.1", "0.05"), (None, None)),
+    (
+        "inputs by a group lasso over single weights at random",
+        "group-lasso",
+        "random-erk",
+        ("0.25", "0.1"),
+        (None, None),
+    ),
+    ("group lasso over gates", "group-lasso", "gates", ("0.25", "0.1", "0.05"), (None, None)),
+    ("group envelope over group lasso", "group-envelope", "group-lasso", ("0.25", "0.1", "0.05"), (None, None)),
     ("random masks: another draw over one", "random-search", "random-erk", ("0.05", "0.02"), ("scaled", "scaled")),
 )
 
