@@ -93,8 +93,10 @@ class Scaled(nn.Module):
 class _Only(torch.autograd.Function):
     """The weights of a mask, with a gradient for all."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, mask: Tensor) -> Tensor:
+    def forward(weight: Tensor, mask: Tensor) -> Tensor:
         if torch.compiler.is_compiling() or not fast(weight, mask):
             return torch.where(mask, weight, 0.0)
         from graphsparse.params import kernels
@@ -104,6 +106,10 @@ class _Only(torch.autograd.Function):
         return only
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        """Nothing is remembered."""
+
+    @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient, None
 
@@ -111,9 +117,15 @@ class _Only(torch.autograd.Function):
 class _Through(torch.autograd.Function):
     """A product whose gradient goes to the first factor as if the second were 1."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, factors: Tensor) -> Tensor:
+    def forward(weight: Tensor, factors: Tensor) -> Tensor:
         return weight * factors
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        """Nothing is remembered."""
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
@@ -150,14 +162,16 @@ def install(model: nn.Module, parameters: Mapping[str, nn.Parameter], links: Map
                 f"move {name!r} into a module of its own, or leave it out by which="
             )
         if not any(module is known for known, _ in orders):
-            orders.append((module, list(module._parameters)))
+            before = getattr(getattr(module, "parametrizations", None), "order", None)  # of another one's, around ours
+            orders.append((module, before or list(module._parameters)))
     for parameter, link, (module, name) in places:
         # torch sets the parameter anew, by which others (DDP) lose sight of its gradient; so it gets another one first.
         module._parameters[name] = nn.Parameter(parameter.detach(), parameter.requires_grad)
         parametrize.register_parametrization(module, name, link)
         chains: Any = module.parametrizations
         chains[name]._parameters["original"] = parameter
-    for module, _ in orders:
+    for module, order in orders:
+        module.parametrizations.order = order  # type: ignore[union-attr]
         module._register_state_dict_hook(_drop_computed)  # type: ignore[no-untyped-call]
         if isinstance(module, nn.RNNBase):
             module.register_forward_hook(_let_go)
@@ -180,9 +194,10 @@ def remove(links: Collection[Link], orders: Orders) -> None:
             for name in ours:
                 parametrize.remove_parametrizations(module, name, leave_parametrized=False)
         for name in order:
-            module._parameters[name] = module._parameters.pop(name)
-        for hooks, ours_of in ((module._state_dict_hooks, _drop_computed), (module._forward_hooks, _let_go)):
-            for key in [key for key, hook in hooks.items() if hook is ours_of]:
+            if name in module._parameters:  # another one may mask it still
+                module._parameters[name] = module._parameters.pop(name)
+        for hooks, own in ((module._state_dict_hooks, _drop_computed), (module._forward_hooks, _let_go)):
+            for key in [key for key, hook in hooks.items() if hook is own][:1]:
                 del hooks[key]
 
 

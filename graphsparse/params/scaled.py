@@ -26,9 +26,3 @@ def scale_(model: nn.Module, parameter: nn.Parameter, mask: Tensor) -> None:
         kept, fan_in = parts.sum((1, 3)).repeat_interleave(each, 0), each * parts.shape[3]
         sides = (*mask.shape[:2], *[1] * (parameter.dim() - 2))
     parameter.mul_((fan_in / kept.clamp(min=1).to(parameter.dtype)).sqrt().view(sides))
-
-
-def _transposed(model: nn.Module, parameter: nn.Parameter) -> int | None:
-    """Groups of the transposed convolution that holds a parameter, if one does."""
-    layers = [module for module, _ in homes(model, parameter)]
-    return next((layer.groups for layer in layers if isinstance(layer, _ConvTransposeNd)), None)

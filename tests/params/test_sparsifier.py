@@ -600,6 +600,50 @@ def test_recurrent_layers_are_copied_in_the_middle_and_plain_at_the_end(kind: ty
     assert not net._forward_hooks
 
 
+@pytest.mark.parametrize("names", [("weight_ih_l0", "weight_hh_l0"), ("weight_hh_l0", "weight_ih_l0")])
+@pytest.mark.parametrize("first", [0, 1])
+def test_two_may_mask_weights_of_one_module_and_end_in_any_order(names: tuple[str, str], first: int) -> None:
+    net = nn.LSTM(12, 8)
+    keys = list(net.state_dict())
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+    both = [
+        sparsifier(net, method, steps=8, which=[name]).attach(optimizer)
+        for method, name in zip(("nm-ste", "gates"), names, strict=True)
+    ]
+    x = torch.ones(3, 1, 12)
+    for _ in range(8):
+        optimizer.zero_grad()
+        net(x)[0].square().sum().backward()
+        optimizer.step()
+    out = net(x)[0]
+    for found in (both[first], both[1 - first]):
+        assert left_zero(net, found.finish())
+        assert torch.allclose(net(x)[0], out, atol=1e-6)
+    assert type(net) is nn.LSTM
+    assert list(net.state_dict()) == keys
+    assert not net._forward_hooks
+    assert not net._state_dict_hooks
+
+
+@pytest.mark.parametrize("method", ["nm-ste", "gates"])
+def test_functional_transforms_see_masked_weights(method: str) -> None:
+    """The gradients of each example, by torch.func, have the mean of the whole batch's."""
+    net = network()
+    sparsifier(net, method).attach(optimizer := sgd(net))
+    step_on(net, optimizer, 0, 2)
+    optimizer.zero_grad()
+    state, x = (dict(net.named_parameters()), dict(net.named_buffers())), torch.randn(5, 12)
+
+    def loss(parameters: dict[str, Tensor], example: Tensor) -> Tensor:
+        out: Tensor = torch.func.functional_call(net, (parameters, state[1]), (example[None],))
+        return (out - 1).square().mean()
+
+    each = torch.func.vmap(torch.func.grad(loss), (None, 0))(state[0], x)
+    (net(x) - 1).square().mean().backward()
+    for name, parameter in net.named_parameters():
+        assert torch.allclose(each[name].mean(0), parameter.grad, atol=1e-6)  # type: ignore[arg-type]
+
+
 def test_one_that_is_gone_holds_nothing_and_a_copy_is_free() -> None:
     net = network()
     sparsifier(net, "set").attach(sgd(net))  # the optimizer, and so the hook, is gone
