@@ -64,8 +64,8 @@ class Sparsifier:
         schedule: the sparsity at each step, such as :class:`Cubic`, or :class:`Stages`.
         rule: :class:`Project`, :class:`Hold`, :class:`Shrink`, :class:`StraightThrough` or :class:`DropGrow`.
         init: ``"scaled"`` multiplies the kept weights of each row by :math:`\sqrt{\text{fan-in} / \text{kept
-            fan-in}}` when the masks are first made, so that signals keep their size; for masks of new networks without batch
-            norms.
+            fan-in}}` when the masks are first made, so that signals keep their size; for masks of new networks without
+            batch norms.
 
     Attributes:
         parameters: the selected parameters by name.
