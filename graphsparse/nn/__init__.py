@@ -1,6 +1,6 @@
 """Networks: graph neural networks for nodes, links and molecules, and convolutional networks for small images."""
 
-from graphsparse.nn.cnn import CNNS, VGG, Family, ResNet, make_cnn
+from graphsparse.nn.cnn import CNNS, VGG, Family, MobileNet, ResNet, make_cnn
 from graphsparse.nn.gnn import GAT, GCN, GIN, Backbone, GraphSAGE, GraphTransformer
 from graphsparse.nn.graphs import MoleculeNet
 from graphsparse.nn.links import LinkNet, NodeEmbedding
@@ -18,6 +18,7 @@ __all__ = [
     "GraphSAGE",
     "GraphTransformer",
     "LinkNet",
+    "MobileNet",
     "MoleculeNet",
     "NodeEmbedding",
     "ResNet",

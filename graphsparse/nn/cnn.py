@@ -1,4 +1,4 @@
-"""Convolutional networks for small images: ResNet and VGG with batch normalisation, of any width."""
+"""Convolutional networks for small images: ResNet, VGG and MobileNet with batch normalisation, of any width."""
 
 from __future__ import annotations
 
@@ -148,6 +148,80 @@ class VGG(nn.Module):
         return out
 
 
+class MobileNet(nn.Module):
+    """A network of depthwise convolutions for small images: stages with ``width``, 2 and 4 times as many channels.
+
+    Each has n inverted residual blocks, the first of the second and third stage with stride 2. An average over the
+    image precedes the linear layer. Images of any size pass, ``[N, in_channels, H, W]`` to ``[N, num_classes]``.
+
+    Args:
+        depth: 9 n + 2 with n blocks a stage: 11, 20, 29 ...
+        width: channels of the first stage.
+        in_channels: channels of the images.
+        num_classes: outputs.
+
+    Raises:
+        ValueError: the depth is not 9 n + 2, or a size is below 1.
+
+    Source: Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018, table 1; the three
+        stages are those of ResNets for small images.
+
+    Example:
+        >>> MobileNet(11, 4)(torch.zeros(2, 3, 16, 16)).shape
+        torch.Size([2, 10])
+    """
+
+    def __init__(self, depth: int = 11, width: int = 8, in_channels: int = 3, num_classes: int = 10) -> None:
+        super().__init__()
+        if depth < 11 or (depth - 2) % 9:
+            raise ValueError(f"the depth of a MobileNet is 9 n + 2 (11, 20, 29 ...), got {depth}")
+        _check_sizes(width, in_channels, num_classes)
+        self.depth, self.width, self.in_channels, self.num_classes = depth, width, in_channels, num_classes
+        self.stem = _convolution(in_channels, width, 3)
+        blocks: list[nn.Module] = []
+        channels = width
+        for stage in range(3):
+            for number in range((depth - 2) // 9):
+                blocks.append(InvertedResidual(channels, width << stage, 2 if stage and not number else 1))
+                channels = width << stage
+        self.blocks = nn.Sequential(*blocks)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Linear(channels, num_classes)
+        _initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.pool(self.blocks(self.stem(x))).flatten(1))
+        return out
+
+
+class InvertedResidual(nn.Module):
+    """A 1x1 convolution to more channels, a depthwise 3x3 one, a 1x1 one to fewer, and a shortcut where shapes agree.
+
+    Args:
+        in_channels, out_channels: before and after.
+        stride: of the depthwise convolution.
+        expansion: inner channels over ``in_channels``.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, expansion: int = 6) -> None:
+        super().__init__()
+        inner = expansion * in_channels
+        self.shortcut = stride == 1 and in_channels == out_channels
+        self.expand = _convolution(in_channels, inner, 1)
+        self.depthwise = _convolution(inner, inner, 3, stride, groups=inner)
+        self.project = nn.Sequential(nn.Conv2d(inner, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.project(self.depthwise(self.expand(x)))
+        return x + out if self.shortcut else out
+
+
+def _convolution(before: int, after: int, size: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    """A convolution, its norm and ReLU6."""
+    convolution = nn.Conv2d(before, after, size, stride, size // 2, groups=groups, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(after), nn.ReLU6(inplace=True))
+
+
 @dataclass(frozen=True)
 class Family:
     """Networks of one kind.
@@ -171,6 +245,7 @@ def _family(name: str, entry: object) -> Family:
 CNNS: Registry[Family] = Registry("family of networks", check=_family)
 CNNS.register("resnet", Family(ResNet, 16))
 CNNS.register("vgg", Family(VGG, 64))
+CNNS.register("mobilenet", Family(MobileNet, 32))
 
 
 def make_cnn(
@@ -180,7 +255,7 @@ def make_cnn(
 
     Args:
         name: upper or lower case; a hyphen before the depth is fine.
-        width: channels of the first stage; None takes the published width (ResNet 16, VGG 64).
+        width: channels of the first stage; None takes the published width (ResNet 16, VGG 64, MobileNet 32).
         in_channels: channels of the images.
         num_classes: outputs.
         seed: of the initial weights; the global generator is left as it was. None draws from the latter.

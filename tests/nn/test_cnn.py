@@ -10,7 +10,7 @@ from torch import nn
 from graphsparse.metanet import NetworkGraph
 from graphsparse.nn import CNNS, VGG, Family, ResNet, make_cnn
 
-SMALL = ["resnet8", "resnet14", "vgg8", "vgg11"]
+SMALL = ["resnet8", "resnet14", "vgg8", "vgg11", "mobilenet11"]
 
 
 def size_of(module: nn.Module) -> int:
@@ -22,7 +22,7 @@ def same_state(one: nn.Module, two: nn.Module) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[key], right[key]) for key in left)
 
 
-@pytest.mark.parametrize("name", [*SMALL, "resnet20", "vgg13", "vgg16", "vgg19"])
+@pytest.mark.parametrize("name", [*SMALL, "resnet20", "vgg13", "vgg16", "vgg19", "mobilenet20"])
 @pytest.mark.parametrize("image", [(3, 32, 32), (1, 14, 14), (1, 8, 8), (3, 7, 9), (1, 1, 1)])
 def test_images_of_any_size_pass(name: str, image: tuple[int, int, int]) -> None:
     module = make_cnn(name, width=2, in_channels=image[0], num_classes=7, seed=0)
@@ -56,6 +56,16 @@ def test_resnet8_by_hand() -> None:
     convolutions = 9 * (1 * 4 + 2 * 4 * 4 + 4 * 8 + 8 * 8 + 8 * 16 + 16 * 16) + 4 * 8 + 8 * 16
     norms = 2 * (3 * 4 + 3 * 8 + 3 * 16)
     assert size_of(ResNet(8, 4, in_channels=1, num_classes=5)) == convolutions + norms + 5 * 17
+
+
+def test_mobilenet11_by_hand() -> None:
+    blocks = sum(
+        a * 6 * a + 9 * 6 * a + 6 * a * b + 4 * 6 * a + 2 * b  # expand, depthwise, project, and their norms
+        for a, b in ((4, 4), (4, 8), (8, 16))
+    )
+    module = make_cnn("mobilenet11", width=4, in_channels=1, num_classes=5, seed=0)
+    assert size_of(module) == 9 * 4 + 2 * 4 + blocks + 5 * 17
+    assert [block.shortcut for block in module.blocks] == [True, False, False]
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -116,7 +126,7 @@ def test_it_can_be_pruned_and_still_becomes_a_graph(name: str, image: tuple[int,
 def test_names_are_forgiving() -> None:
     assert isinstance(make_cnn("ResNet-8", width=2), ResNet)
     assert isinstance(make_cnn("VGG11", width=2), VGG)
-    assert set(CNNS) == {"resnet", "vgg"}
+    assert set(CNNS) == {"resnet", "vgg", "mobilenet"}
     assert make_cnn("resnet8").width == 16
     assert make_cnn("vgg8").width == 64
 
@@ -127,7 +137,8 @@ def test_names_are_forgiving() -> None:
         ("resnet9", {}, r"6 n \+ 2 .* got 9"),
         ("resnet2", {}, "got 2"),
         ("vgg12", {}, "8, 11, 13, 16, 19, got 12"),
-        ("mobilenet8", {}, "no network named 'mobilenet8'"),
+        ("mobilenet8", {}, r"9 n \+ 2 .* got 8"),
+        ("densenet8", {}, "no network named 'densenet8'"),
         ("resnet", {}, "no network named 'resnet'"),
         ("8resnet", {}, "no network named"),
         ("resnet8", {"width": 0}, "width must be at least 1, got 0"),
