@@ -55,7 +55,7 @@ def _check_names(what: str, names: Sequence[str], known: Sequence[str]) -> None:
     strange = [name for name in names if name not in known]
     if strange:
         raise ValueError(f"{strange[0]!r} is no {what} of this version, which knows {', '.join(known)}")
-    if isinstance(names, str) or not names or len(set(names)) < len(names):
+    if isinstance(names, str) or len(set(names)) < len(names):
         raise ValueError(f"the {what}s must be some of {', '.join(known)}, once each, got {names!r}")
 
 
@@ -159,7 +159,7 @@ class MetaNetwork(nn.Module):
         self.node_encoder = nn.Linear(NODE_FIGURES + (0 if mode == "change" else 2), hidden)
         self.bank_encoders = nn.ModuleDict({kind: nn.Linear(n, hidden, bias=False) for kind, n in columns.items()})
         self.edge_encoders = nn.ModuleDict({name: nn.Linear(count, hidden) for name, count in read.items()})
-        self.relation_encoder = nn.Linear(len(relations) + flags, hidden)
+        self.relation_encoder = nn.Linear(len(relations) + flags, hidden) if relations else None
         self.convs = nn.ModuleList([NetworkConv(hidden) for _ in range(layers)])
         outputs = 1 if mode == "change" else 2
         of_bank = 2 if mode == "nowcast" else 1
@@ -171,8 +171,18 @@ class MetaNetwork(nn.Module):
 
     @staticmethod
     def for_graph(*graphs: NetworkGraph, mode: Mode = "repair", hidden: int = 32, layers: int = 4) -> MetaNetwork:
-        """A metanetwork with the kernel sizes that these graphs have; initial weights from torch's generator."""
-        return MetaNetwork({k for graph in graphs for k in graph.edges}, mode=mode, hidden=hidden, layers=layers)
+        """A metanetwork for what these graphs have: their kernel sizes, relations and node features, and no others.
+
+        Initial weights are from torch's generator. Give one graph of each kind of network that it is to read.
+        """
+        return MetaNetwork(
+            {kernel for graph in graphs for kernel in graph.edges},
+            mode=mode,
+            hidden=hidden,
+            layers=layers,
+            relations=sorted({kind for graph in graphs for kind in graph.relations}),
+            features=sorted({name.split(".")[0] for graph in graphs for name in graph.banks}),
+        )
 
     def forward(self, graph: NetworkGraph, keep: Tensor | None = None, past: Past | None = None) -> NetworkGraph:
         """The changed network; in mode "repair" that of the kept channels, in mode "nowcast" that of later weights.
@@ -333,7 +343,7 @@ class MetaNetwork(nn.Module):
         for kind, pairs in graph.relations.items():
             one_hot = src.new_zeros(pairs.shape[1], len(self.relations), dtype=self.dtype)
             one_hot[:, self.relations.index(kind)] = 1.0
-            parts.append((self.relation_encoder, kind, one_hot))
+            parts.append((cast(nn.Module, self.relation_encoder), kind, one_hot))
         encoded = []
         for encoder, key, columns in parts:
             ends = wires.slices[key]
