@@ -39,16 +39,17 @@ def run(arguments: argparse.Namespace) -> None:
     from graphsparse.metanet import FineTune, prune_weights
 
     torch.set_num_threads(1)
-    study, work = OURS[arguments.study], arguments.work / arguments.study
-    for recipe in study.recipes()["unseen"][: arguments.networks]:
-        if not (work / "unseen" / recipe.name / "network.json").exists():
-            print(train_network(study, work / "unseen", recipe), flush=True)
-    nets, task = networks_of(study, work, "unseen", arguments.networks), study.images.task()
+    study, group = OURS[arguments.study]
+    work, recipes = arguments.work / study.name, study.recipes()[group][: arguments.networks]
+    for recipe in recipes:
+        if not (work / group / recipe.name / "network.json").exists():
+            print(train_network(study, work / group, recipe), flush=True)
+    nets, task = networks_of(study, work, group, recipes), study.images.task()
     done = {tuple(row[k] for k in KEY) for row in read_rows(arguments.out, KEY)}
     commit = provenance("kept_weights")["commit"]
     for (number, net), how in itertools.product(enumerate(nets), HOWS):
         for reconstruct, budget in itertools.product((False, True), arguments.budgets.split(",")):
-            base = {"study": study.name, "net": number, "how": how, "reconstruct": reconstruct, "budget": budget}
+            base = {"study": arguments.study, "net": number, "how": how, "reconstruct": reconstruct, "budget": budget}
             if tuple(base[k] for k in KEY) in done:
                 continue
             start = time.process_time()

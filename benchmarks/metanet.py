@@ -3,6 +3,7 @@
     python benchmarks/metanet.py run --study fashion --jobs 2    # resumes where it stopped
     python benchmarks/metanet.py table                           # results/metanet.json and docs/metanet.md
     python benchmarks/metanet.py ship --study fashion            # the best repair metanetwork becomes "resnet-tiny"
+    python benchmarks/metanet.py run --study cnn --stages zoo,metanetworks --seeds 1   # three kinds of networks at once
 
 A study trains a zoo, metanetworks of each objective and seed (the choice of the epoch on held-out networks), chooses
 every method's fine-tuning rate on held-out networks' validation data, and then prunes test networks that played no part
@@ -66,6 +67,7 @@ class Study:
     objectives: tuple[str, ...] = ("repair", "group-lasso", "group-norm")
     seeds: int = 3  # metanetworks of each objective, where `SEEDS` has as many
     repair_epochs: int = 8  # of 400 steps
+    held_out_like: tuple[str, ...] = ("unseen",)  # groups whose kinds of networks are held out, by turns
 
     @property
     def images(self) -> Any:
@@ -84,13 +86,16 @@ class Study:
             arch, width = self.archs[i % len(self.archs)], self.widths[i % len(self.widths)]
             return Recipe(arch, width, 100 + i, self.epochs[(i // len(self.archs)) % len(self.epochs)])
 
-        seen = self.groups["unseen"]
+        def like(nets: Nets, seed: int) -> Any:
+            return Recipe(nets.arch, nets.width, seed, nets.epochs)
+
+        seen = [self.groups[name] for name in self.held_out_like]
         found = {
             "zoo": [varied(i) for i in range(self.count)],
-            "held-out": [Recipe(seen.arch, seen.width, 500 + i, seen.epochs) for i in range(self.held_out)],
+            "held-out": [like(seen[i % len(seen)], 500 + i) for i in range(self.held_out)],
         }
         for group, nets in self.groups.items():
-            found[group] = [Recipe(nets.arch, nets.width, nets.first_seed + i, nets.epochs) for i in range(nets.count)]
+            found[group] = [like(nets, nets.first_seed + i) for i in range(nets.count)]
         return found
 
 
@@ -128,12 +133,29 @@ VGG = dataclasses.replace(
     repair_epochs=4,
     groups={"unseen": Nets("vgg8", 6, 6, 8, 1000)},
 )
+# One metanetwork for three kinds of networks; benchmarks/recipe.py judges it.
+CNN = dataclasses.replace(
+    CIFAR,
+    name="cnn",
+    archs=("resnet8", "mobilenet11", "vgg8", "mobilenet11"),
+    widths=(4, 6, 8),
+    count=24,
+    held_out=6,
+    held_out_like=("resnet", "vgg", "mobilenet"),
+    objectives=("repair",),
+    groups={
+        "resnet": Nets("resnet8", 6, 4, 12, 1000),
+        "vgg": Nets("vgg8", 6, 4, 12, 1000),
+        "mobilenet": Nets("mobilenet11", 6, 4, 12, 1000),
+    },
+)
 STUDIES = {
     study.name: study
     for study in (
         FASHION,
         CIFAR,
         VGG,
+        CNN,
         dataclasses.replace(
             FASHION,
             name="cifar from fashion",
@@ -155,6 +177,7 @@ BASELINES = {
 }
 CONTROLS = ("weight scale", "classifier refit")
 REFERENCES = ("group-l2", "least squares")  # what differences are taken to
+SHIPPED = {"fashion": "resnet-tiny", "cnn": "cnn-tiny"}  # the study of each metanetwork that comes with the package
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -169,6 +192,8 @@ def run(arguments: argparse.Namespace) -> None:
             ("rates", rate_jobs),
             ("test", test_jobs),
         ):
+            if stage not in arguments.stages.split(","):
+                continue
             todo = list(jobs(study, work, arguments))
             bar = progress.add_task(stage, total=len(todo))
             with closing(in_processes(do, todo, arguments.jobs)) as ends:
@@ -222,11 +247,12 @@ def metanet_path(study: Study, work: Path, objective: str, seed: int) -> Path:
     return work.parent / (study.metanets_of or study.name) / "metanets" / f"{objective}-{seed}.safetensors"
 
 
-def networks_of(study: Study, work: Path, part: str, count: int | None = None) -> list[Any]:
-    """The modules of a part of the study (the first ``count``), in the order of its recipes."""
+def networks_of(study: Study, work: Path, part: str, recipes: list[Any] | None = None) -> list[Any]:
+    """The modules of a part of the study, or of some of its recipes, in their order."""
     from graphsparse.metanet.learn.zoo import load_network
 
-    return [load_network(work / part / recipe.name, study.images).module for recipe in study.recipes()[part][:count]]
+    recipes = study.recipes()[part] if recipes is None else recipes
+    return [load_network(work / part / recipe.name, study.images).module for recipe in recipes]
 
 
 def train_metanet(study: Study, work: Path, objective: str, seed: int, path: Path) -> str:
@@ -242,9 +268,10 @@ def train_metanet(study: Study, work: Path, objective: str, seed: int, path: Pat
     held_out = networks_of(study, work, "held-out")
     repair, alone = objective.startswith("repair"), objective == "repair alone"
     learns = Repair(calibration=0) if alone else OBJECTIVES[objective]()
-    graph = NetworkGraph.from_module(zoo[0], task.parts["train"][0][:1])
+    kinds = {recipe.arch: net for recipe, net in zip(study.recipes()["zoo"], zoo, strict=True)}
+    graphs = [NetworkGraph.from_module(net, task.parts["train"][0][:1]) for net in kinds.values()]
     torch.manual_seed(seed)
-    metanet = MetaNetwork.for_graph(graph, mode=learns.mode)
+    metanet = MetaNetwork.for_graph(*graphs, mode=learns.mode)
     # A change of mode "change" shows only after the fine-tuning that follows it, which costs twice the time.
     speedups = SPEEDUPS if repair else SPEEDUPS[:2]
     selection = Selection(reconstruct=False if alone else None)
@@ -458,7 +485,7 @@ def ship(arguments: argparse.Namespace) -> None:
     folder = metanet_path(study, arguments.work / study.name, "repair", 0).parent
     found = [MetaNetwork.load(path) for path in sorted(folder.glob("repair-*.safetensors"))]
     best = max(found, key=lambda metanet: metanet.notes["area"])
-    best.save(PRETRAINED / "resnet-tiny.safetensors", **best.notes)
+    best.save(PRETRAINED / f"{SHIPPED[study.name]}.safetensors", **best.notes)
     print(
         f"seed {best.notes['seed']}: area {best.notes['area']:.4f}, plain criterion {best.notes['baseline_area']:.4f}"
     )
@@ -561,6 +588,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=usable_cores())
     parser.add_argument("--methods", help="run only these in this sitting, comma separated")
     parser.add_argument("--seeds", type=int, default=3, help="metanetworks of an objective in this sitting")
+    parser.add_argument("--stages", default="zoo,metanetworks,rates,test", help="of this sitting, comma separated")
     parser.add_argument("--work", type=Path, default=Path("metanet-study"), help="where zoo and metanetworks lie")
     parser.add_argument("--out", type=Path, default=ROWS)
     arguments = parser.parse_args()

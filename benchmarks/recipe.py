@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from common import append_row, provenance, read_rows, write_json
-from metanet import STUDIES, Nets, Study, networks_of, train_network
+from metanet import STUDIES, Nets, Study, metanet_path, networks_of, train_network
 
 HERE = Path(__file__).parent
 ROWS = HERE / "results" / "recipe.jsonl"
@@ -50,7 +50,11 @@ DIGITS = dataclasses.replace(
 CIFAR_VGG = dataclasses.replace(
     STUDIES["cifar"], name="cifar-vgg", archs=("vgg8",), groups={"unseen": Nets("vgg8", 6, 6, 12, 1000)}
 )
-OURS = {study.name: study for study in (STUDIES["cifar"], CIFAR_VGG, DIGITS)}
+# Name -> study and the group of its networks that is pruned.
+OURS: dict[str, tuple[Study, str]] = {
+    **{study.name: (study, "unseen") for study in (STUDIES["cifar"], CIFAR_VGG, DIGITS)},
+    **{f"cnn {group}": (STUDIES["cnn"], group) for group in STUDIES["cnn"].groups},
+}
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -58,23 +62,27 @@ def run(arguments: argparse.Namespace) -> None:
     import torch
 
     torch.set_num_threads(1)
-    study, work = OURS[arguments.study], arguments.work / arguments.study
-    parts = {"held-out": arguments.held_out, "unseen": arguments.networks}
-    for part, count in parts.items():
-        for recipe in study.recipes()[part][:count]:
+    study, group = OURS[arguments.study]
+    work = arguments.work / study.name
+    held_out = [recipe for recipe in study.recipes()["held-out"] if recipe.arch == study.groups[group].arch]
+    parts = {"held-out": held_out[: arguments.held_out], group: study.recipes()[group][: arguments.networks]}
+    for part, recipes in parts.items():
+        for recipe in recipes:
             if not (work / part / recipe.name / "network.json").exists():
                 print(train_network(study, work / part, recipe), flush=True)
-    Sitting(study, work, arguments).run()
+    nets = [networks_of(study, work, part, recipes) for part, recipes in parts.items()]
+    Sitting(study, work, arguments, *nets).run()
 
 
 class Sitting:
     """A study's trials and rows, as far as they are missing."""
 
-    def __init__(self, study: Study, work: Path, arguments: argparse.Namespace) -> None:
-        self.study, self.arguments, self.task = study, arguments, study.images.task()
+    def __init__(
+        self, study: Study, work: Path, arguments: argparse.Namespace, held_out: list[Any], nets: list[Any]
+    ) -> None:
+        self.name, self.arguments, self.task = arguments.study, arguments, study.images.task()
         self.methods = [m for m in METHODS if arguments.methods is None or m in arguments.methods.split(",")]
-        self.held_out = networks_of(study, work, "held-out", arguments.held_out)
-        self.nets = networks_of(study, work, "unseen", arguments.networks)
+        self.held_out, self.nets, self.own = held_out, nets, metanet_path(study, work, "repair", 0)
         self.done = {tuple(row[k] for k in KEY): row for row in read_rows(arguments.out, KEY)}
         self.commit = provenance("recipe")["commit"]
 
@@ -92,7 +100,7 @@ class Sitting:
 
         for number, trial in enumerate(TRIALS):
             recipe = dataclasses.replace(trial, epochs=BUDGETS[budget])
-            base = {"kind": "trial", "study": self.study.name, "net": number, "method": method}
+            base = {"kind": "trial", "study": self.name, "net": number, "method": method}
             base |= {"seed": 0, "speedup": TUNED_AT, "budget": budget}
             if tuple(base[k] for k in KEY) not in self.done:
                 cuts = [lambda r, net=net: self.cut(net, method, TUNED_AT, r)[0] for net in self.held_out]
@@ -104,7 +112,7 @@ class Sitting:
         """The recipe with the best validation accuracy, for a budget of epochs."""
         from graphsparse.metanet import FineTune
 
-        kind = {"kind": "trial", "study": self.study.name, "method": method, "budget": "short"}
+        kind = {"kind": "trial", "study": self.name, "method": method, "budget": "short"}
         trials = [row for row in self.done.values() if all(row[k] == v for k, v in kind.items())]
         chosen = max(sorted(trials, key=lambda row: row["net"]), key=lambda row: row["val"])["recipe"]
         return FineTune(**{**chosen, "milestones": (), "epochs": BUDGETS[budget]})
@@ -115,7 +123,7 @@ class Sitting:
         from graphsparse.metanet.fine_tuning import blind
         from graphsparse.metanet.pruning import example_of
 
-        base = {"kind": "test", "study": self.study.name, "net": number, "method": method, "seed": seed}
+        base = {"kind": "test", "study": self.name, "net": number, "method": method, "seed": seed}
         base |= {"speedup": speedup}
         budgets = [b for b in self.arguments.budgets.split(",") if b != "none" or seed == 0]
         todo = [b for b in budgets if tuple((base | {"budget": b})[k] for k in KEY) not in self.done]
@@ -144,7 +152,11 @@ class Sitting:
         from graphsparse.metanet.pruning import Selection, carve, example_of
 
         start, task = time.process_time(), blind(self.task)
-        metanet = MetaNetwork.from_pretrained("resnet-tiny").eval() if method == "repair" else None
+        metanet = None
+        if method == "repair":
+            pretrained = not self.name.startswith("cnn")
+            metanet = MetaNetwork.from_pretrained("resnet-tiny") if pretrained else MetaNetwork.load(self.own)
+            metanet.eval()
         selection = Selection(**METHODS[method])
         module, _ = carve(net, metanet, task, Budget(speedup=speedup), selection, example_of(task), recipe)
         return module, time.process_time() - start
