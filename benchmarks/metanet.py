@@ -66,7 +66,8 @@ class Study:
     metanets_of: str | None = None  # whose metanetworks are used: another study's, for transfer
     objectives: tuple[str, ...] = ("repair", "group-lasso", "group-norm")
     seeds: int = 3  # metanetworks of each objective, where `SEEDS` has as many
-    repair_epochs: int = 8  # of 400 steps
+    repair_steps: tuple[int, int] = (8, 400)  # epochs and steps of each
+    validated: tuple[tuple[float, ...], int | None] = (SPEEDUPS, None)  # speed-ups and examples of repair's validation
     held_out_like: tuple[str, ...] = ("unseen",)  # groups whose kinds of networks are held out, by turns
 
     @property
@@ -121,7 +122,7 @@ CIFAR = dataclasses.replace(
     dataset="cifar10",
     size=16,
     objectives=("repair", "group-lasso", "group-norm"),
-    repair_epochs=4,
+    repair_steps=(4, 400),
     groups={"unseen": Nets("resnet8", 8, 6, 12, 1000)},
 )
 VGG = dataclasses.replace(
@@ -130,7 +131,7 @@ VGG = dataclasses.replace(
     archs=("vgg8",),
     widths=(4, 6, 8),
     objectives=("repair",),
-    repair_epochs=4,
+    repair_steps=(4, 400),
     groups={"unseen": Nets("vgg8", 6, 6, 8, 1000)},
 )
 # One metanetwork for three kinds of networks; benchmarks/recipe.py judges it.
@@ -138,15 +139,17 @@ CNN = dataclasses.replace(
     CIFAR,
     name="cnn",
     archs=("resnet8", "mobilenet11", "vgg8", "mobilenet11"),
-    widths=(4, 6, 8),
-    count=24,
-    held_out=6,
+    widths=(4, 6, 5),
+    count=12,
     held_out_like=("resnet", "vgg", "mobilenet"),
     objectives=("repair",),
+    repair_steps=(3, 300),
+    validated=(SPEEDUPS[:2], 2000),
+    epochs=(4, 6),
     groups={
-        "resnet": Nets("resnet8", 6, 4, 12, 1000),
-        "vgg": Nets("vgg8", 6, 4, 12, 1000),
-        "mobilenet": Nets("mobilenet11", 6, 4, 12, 1000),
+        "resnet": Nets("resnet8", 6, 4, 8, 1000),
+        "vgg": Nets("vgg8", 6, 4, 8, 1000),
+        "mobilenet": Nets("mobilenet11", 4, 4, 8, 1000),
     },
 )
 STUDIES = {
@@ -273,10 +276,10 @@ def train_metanet(study: Study, work: Path, objective: str, seed: int, path: Pat
     torch.manual_seed(seed)
     metanet = MetaNetwork.for_graph(*graphs, mode=learns.mode)
     # A change of mode "change" shows only after the fine-tuning that follows it, which costs twice the time.
-    speedups = SPEEDUPS if repair else SPEEDUPS[:2]
+    speedups, examples = study.validated if repair else (SPEEDUPS[:2], None)
     selection = Selection(reconstruct=False if alone else None)
-    validation = Validation(speedups=speedups, fine_tune=FineTune(epochs=1), examples=None, selection=selection)
-    steps = {"epochs": 16, "steps": 200} if alone else {"epochs": study.repair_epochs, "steps": 400}
+    validation = Validation(speedups=speedups, fine_tune=FineTune(epochs=1), examples=examples, selection=selection)
+    steps = {"epochs": 16, "steps": 200} if alone else dict(zip(("epochs", "steps"), study.repair_steps, strict=True))
     options = steps if repair else {"epochs": 6, "steps": 100, "lr": 1e-3}
     path.parent.mkdir(parents=True, exist_ok=True)
     result = meta_train(

@@ -88,7 +88,7 @@ class Sitting:
 
     def run(self) -> None:
         """Trials first; then networks one by one, so that a sitting that is cut short leaves whole pairs."""
-        for method, budget in itertools.product(self.methods, self.arguments.trials.split(",")):
+        for method, budget in itertools.product(self.methods, filter(None, self.arguments.trials.split(","))):
             self.choose(method, budget)
         for seed, net in itertools.product(range(self.arguments.seeds), range(len(self.nets))):
             for speedup, method in itertools.product(self.arguments.speedups, self.methods):
@@ -109,9 +109,12 @@ class Sitting:
                 self.write(base | {"recipe": dataclasses.asdict(recipe)} | figures)
 
     def best(self, method: str, budget: str) -> Any:
-        """The recipe with the best validation accuracy, for a budget of epochs."""
+        """The recipe with the best validation accuracy, for a budget of epochs; what `prune` takes without trials."""
         from graphsparse.metanet import FineTune
+        from graphsparse.metanet.fine_tuning import standard
 
+        if not self.arguments.trials:
+            return dataclasses.replace(standard(self.task), epochs=BUDGETS[budget])
         kind = {"kind": "trial", "study": self.name, "method": method, "budget": "short"}
         trials = [row for row in self.done.values() if all(row[k] == v for k, v in kind.items())]
         chosen = max(sorted(trials, key=lambda row: row["net"]), key=lambda row: row["val"])["recipe"]
@@ -289,7 +292,7 @@ def main() -> None:
     parser.add_argument("--study", choices=tuple(OURS), default="cifar")
     parser.add_argument("--methods", help="run only these in this sitting, comma separated")
     parser.add_argument("--budgets", default="none,short", help="of none, short, long; comma separated")
-    parser.add_argument("--trials", default="short", help="budgets of which recipes are tried; short ones choose")
+    parser.add_argument("--trials", default="short", help="budgets of which recipes are tried; '' takes that of prune")
     parser.add_argument("--speedups", type=float, nargs="+", default=[2.0, 4.0])
     parser.add_argument("--networks", type=int, default=3, help="test networks, up to 6")
     parser.add_argument("--held-out", type=int, default=2, help="networks for the choice of recipes, up to 3")
