@@ -11,9 +11,10 @@ from typing import Any
 
 from graphsparse.report import append_row, commit, read_rows, unchanged, write_json
 
-__all__ = ["RESULTS", "append_row", "provenance", "read_rows", "write_json"]
+__all__ = ["PAGES", "RESULTS", "append_row", "into_page", "provenance", "read_rows", "write_json"]
 
 RESULTS = Path(__file__).parent / "results"
+PAGES = Path(__file__).parents[1] / "docs"
 PACKAGES = ("graphsparse", "torch", "torch-geometric", "numpy", "scipy", "numba", "networkit")
 
 
@@ -27,6 +28,17 @@ def provenance(name: str) -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
         "machine": {"cores": os.cpu_count(), "processor": _processor(), "system": platform.system()},
     }
+
+
+def into_page(page: Path, place: str, text: str) -> None:
+    """Put a text between the marks of a place in a page of the documentation, and print it."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    before, rest = page.read_text().split(f"<!-- {place} -->", 1)
+    after = rest.split(f"<!-- end of {place} -->")[1]
+    page.write_text(f"{before}<!-- {place} -->\n\n{text}\n\n<!-- end of {place} -->{after}")
+    Console().print(Markdown(text))
 
 
 def _version(package: str) -> str | None:

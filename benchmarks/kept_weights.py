@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import append_row, provenance, read_rows, write_json
+from common import PAGES, append_row, into_page, provenance, read_rows, write_json
 from metanet import networks_of, train_network
-from recipe import OURS, into_page
+from recipe import OURS
 
 HERE = Path(__file__).parent
 ROWS = HERE / "results" / "kept_weights.jsonl"
@@ -70,7 +70,7 @@ def tabulate(arguments: argparse.Namespace) -> None:
         parts.append(text)
         summaries += found
     write_json(HERE / "results" / "kept_weights.json", {**provenance("kept_weights"), "summaries": summaries})
-    into_page("weights", "\n\n".join(parts))
+    into_page(PAGES / "metanet.md", "weights", "\n\n".join(parts))
 
 
 def page(rows: list[dict[str, Any]], study: str) -> tuple[str, list[dict[str, Any]]]:

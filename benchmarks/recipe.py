@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from common import append_row, provenance, read_rows, write_json
+from common import PAGES, append_row, into_page, provenance, read_rows, write_json
 from metanet import STUDIES, Nets, Study, metanet_path, networks_of, train_network
 
 HERE = Path(__file__).parent
@@ -177,19 +177,7 @@ def tabulate(arguments: argparse.Namespace) -> None:
     text = "\n\n".join(pages(rows, study) for study in dict.fromkeys(row["study"] for row in rows))
     figures = [s for study in dict.fromkeys(row["study"] for row in rows) for s in summarise(rows, study)]
     write_json(HERE / "results" / "recipe.json", {**provenance("recipe"), "summaries": figures})
-    into_page("recipe", text)
-
-
-def into_page(place: str, text: str) -> None:
-    """Put a text between the marks of a place in docs/metanet.md, and print it."""
-    from rich.console import Console
-    from rich.markdown import Markdown
-
-    target = HERE.parent / "docs" / "metanet.md"
-    before, rest = target.read_text().split(f"<!-- {place} -->", 1)
-    after = rest.split(f"<!-- end of {place} -->")[1]
-    target.write_text(f"{before}<!-- {place} -->\n\n{text}\n\n<!-- end of {place} -->{after}")
-    Console().print(Markdown(text))
+    into_page(PAGES / "metanet.md", "recipe", text)
 
 
 def summarise(rows: list[dict[str, Any]], study: str) -> list[dict[str, Any]]:

@@ -9,8 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.hooks import RemovableHandle
 
-from graphsparse.fit.measure import evaluating, inference_ms
+from graphsparse.fit.measure import evaluating, least_ms
 from graphsparse.metanet.channels.budget import LAYERS, TRANSPOSED, Budget, Cost, flop_cost
 from graphsparse.metanet.graph import NetworkGraph
 
@@ -26,7 +29,8 @@ class LayerTimes:
         tables: layer -> times in ms ``[5, 5]``, at shares of its inputs and of its outputs (1/8, 1/4, 1/2, 3/4, 1).
         widths: layer -> its inputs and outputs when they were measured.
         places: layer -> numbers that it gives for each output.
-        rest: ms of one pass that lie in no such layer; they are taken to fall with the numbers that layers give.
+        rest: ms of one pass in other operations; they are taken to fall with the numbers that layers give.
+        calls: ms that stay however narrow the network becomes: what it costs to call all other operations.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 64))
@@ -40,6 +44,7 @@ class LayerTimes:
     widths: dict[str, tuple[int, int]]
     places: dict[str, int]
     rest: float
+    calls: float = 0.0
 
     @staticmethod
     def measured(module: nn.Module, inputs: tuple[Any, ...]) -> LayerTimes:
@@ -48,15 +53,16 @@ class LayerTimes:
         known: dict[Any, Tensor] = {}
         tables, widths, places = {}, {}, {}
         for name, (layer, given, made) in seen.items():
-            form = (repr(layer), given)
+            form = (repr(layer), given.shape, given.stride(), given.dtype, _format(layer.weight))
             if form not in known:
                 known[form] = _table(layer, given)
             tables[name], widths[name] = known[form], _widths(layer)
             places[name] = torch.Size(made).numel() // widths[name][1]
         with torch.no_grad(), evaluating(module):
-            (total,) = inference_ms([lambda: module(*inputs)])
-        rest = max(0.0, total - sum(float(table[-1, -1]) for table in tables.values()))
-        return LayerTimes(tables, widths, places, rest)
+            (total,) = least_ms([lambda: module(*inputs)], repeats=9)
+        others = max(0.0, total - sum(float(table[-1, -1]) for table in tables.values()))
+        rest = min(others, _numbers_ms(module, inputs))
+        return LayerTimes(tables, widths, places, rest, others - rest)
 
     def of(self, module: nn.Module) -> float:
         """Time of one pass in ms of the module, or of what a cut has left of it."""
@@ -67,7 +73,7 @@ class LayerTimes:
             total += _between(table, left[0] / read, left[1] / made)
             numbers += self.places[name] * left[1]
             whole += self.places[name] * made
-        return total + self.rest * (numbers / whole if whole else 1.0)
+        return total + self.calls + self.rest * (numbers / whole if whole else 1.0)
 
 
 @dataclass(frozen=True)
@@ -105,15 +111,15 @@ class LatencyBudget(Budget):
         return Cost(per_edge, torch.zeros(graph.num_nodes, dtype=torch.float64, device=graph.layer.device), rest)
 
 
-def _calls(module: nn.Module, inputs: tuple[Any, ...]) -> dict[str, tuple[nn.Module, torch.Size, torch.Size]]:
-    """Each layer with the shapes of its first input and output."""
-    found: dict[str, tuple[nn.Module, torch.Size, torch.Size]] = {}
+def _calls(module: nn.Module, inputs: tuple[Any, ...]) -> dict[str, tuple[Any, Tensor, torch.Size]]:
+    """Each layer with its first input, without memory, and the shape of its first output."""
+    found: dict[str, tuple[nn.Module, Tensor, torch.Size]] = {}
     hooks = []
 
     def look(name: str) -> Callable[..., None]:
         def hook(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
             if args:
-                found.setdefault(name, (layer, args[0].shape, output.shape))
+                found.setdefault(name, (layer, args[0].to("meta"), output.shape))
 
         return hook
 
@@ -129,23 +135,83 @@ def _calls(module: nn.Module, inputs: tuple[Any, ...]) -> dict[str, tuple[nn.Mod
     return found
 
 
+class _Others(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Times each operation outside of layers, in the order of a pass, and the same of one number instead of many."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.inside = False  # of a layer
+        self.spent: list[float] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs, found = kwargs or {}, []
+        if self.inside or func.is_view:
+            return func(*args, **kwargs)
+        few = pytree.tree_map_only(Tensor, lambda t: t[(slice(1),) * t.dim()].clone(), (args, kwargs))
+        (whole,) = least_ms([lambda: found.append(func(*args, **kwargs))], repeats=1, warm=0)
+        try:
+            (one,) = least_ms([lambda: func(*few[0], **few[1])], repeats=1, warm=0)
+        except Exception:  # such as a pool that is wider than one number
+            one = 0.0
+        self.spent.append(max(0.0, whole - one))
+        return found[0]
+
+
+def _numbers_ms(module: nn.Module, inputs: tuple[Any, ...], passes: int = 5) -> float:
+    """Time in ms of a pass outside of layers that goes with how many numbers there are, and not with calls."""
+    with torch.no_grad(), evaluating(module), _Others() as mode:
+        hooks = [h for layer in module.modules() if isinstance(layer, LAYERS) for h in _around(layer, mode)]
+        spent = []
+        try:
+            for _ in range(passes):
+                mode.spent = []
+                module(*inputs)
+                spent.append(mode.spent)
+        finally:
+            for handle in hooks:
+                handle.remove()
+    return float(sum(min(times) for times in zip(*spent, strict=True)))
+
+
+def _around(layer: nn.Module, mode: _Others) -> list[RemovableHandle]:
+    """Tell the mode when a pass goes into a layer and out again."""
+
+    def enter(*_: Any) -> None:
+        mode.inside = True
+
+    def leave(*_: Any) -> None:
+        mode.inside = False
+
+    return [layer.register_forward_pre_hook(enter), layer.register_forward_hook(leave)]
+
+
 def _widths(layer: Any) -> tuple[int, int]:
     if isinstance(layer, nn.Linear):
         return layer.in_features, layer.out_features
     return int(layer.in_channels), int(layer.out_channels)
 
 
-def _table(layer: Any, given: torch.Size) -> Tensor:
-    """Times of a layer at shares of its inputs (rows) and outputs (columns)."""
-    runs = []
+def _format(tensor: Tensor) -> torch.memory_format:
+    """Channels last or contiguous: what a tensor of the same axes is to be laid out like."""
+    forms = {4: torch.channels_last, 5: torch.channels_last_3d}
+    last = forms.get(tensor.dim(), torch.contiguous_format)
+    return torch.contiguous_format if tensor.is_contiguous() or not tensor.is_contiguous(memory_format=last) else last
+
+
+def _table(layer: Any, given: Tensor) -> Tensor:
+    """Times of a layer at shares of its inputs (rows) and outputs (columns), on numbers like those that it is given."""
+    runs, weight = [], layer.weight
     for read, made in itertools.product(_SHARES, _SHARES):
         narrow, axis = _narrowed(layer, read, made)
-        shape = list(given)
+        narrow.to(weight.device, weight.dtype)
+        if isinstance(narrow, nn.modules.conv._ConvNd):
+            narrow.weight.data = narrow.weight.data.contiguous(memory_format=_format(weight))
+        shape = list(given.shape)
         shape[axis] = _widths(narrow)[0]
-        device = next(layer.parameters()).device
-        runs.append(_run(narrow.to(device).eval(), torch.randn(shape, device=device)))
+        x = torch.randn(shape, device=weight.device, dtype=given.dtype).contiguous(memory_format=_format(given))
+        runs.append(_run(narrow.eval(), x))
     with torch.no_grad():
-        return torch.tensor(inference_ms(runs, repeats=5, patience=0.0)).view(len(_SHARES), -1)
+        return torch.tensor(least_ms(runs)).view(len(_SHARES), -1)
 
 
 def _run(layer: nn.Module, x: Tensor) -> Callable[[], object]:

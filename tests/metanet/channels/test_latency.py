@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from graphsparse.fit import Task
@@ -28,14 +29,74 @@ def test_the_table_by_hand(monkeypatch):
             return [30.0]  # of the whole network
         return [i * j / 25 for i in (1, 2, 4, 6, 8) for j in (1, 2, 4, 6, 8)]
 
-    monkeypatch.setattr("graphsparse.metanet.channels.latency.inference_ms", pretended)
+    monkeypatch.setattr("graphsparse.metanet.channels.latency.least_ms", pretended)
     whole = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
     times = LayerTimes.measured(whole, (torch.zeros(1, 8),))
     assert times.tables["0"] is times.tables["1"]  # layers of one form are timed once
-    assert times.rest == pytest.approx(30 - 2 * 64 / 25)
+    assert times.calls == pytest.approx(30 - 2 * 64 / 25)  # there are no other operations
     assert times.of(whole) == pytest.approx(30)
     small = nn.Sequential(nn.Linear(8, 3), nn.Linear(3, 8))
-    assert times.of(small) == pytest.approx(2 * 24 / 25 + times.rest * 11 / 16)
+    assert times.of(small) == pytest.approx(2 * 24 / 25 + times.calls)
+
+
+class Numbers(TorchDispatchMode):
+    """Pretended time: a ms for each operation, and a thousandth of it for each number that it gives."""
+
+    ms = 0.0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.ms += 0.0 if func.is_view else 1 + 1e-3 * out.numel()
+        return out
+
+
+def by_numbers(runs, **_):
+    found = []
+    for run in runs:
+        with Numbers() as seen:
+            run()
+        found.append(seen.ms)
+    return found
+
+
+def test_other_operations_take_time_for_their_calls_and_for_their_numbers(monkeypatch):
+    monkeypatch.setattr("graphsparse.metanet.channels.latency.least_ms", by_numbers)
+    net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 8))
+    times = LayerTimes.measured(net, (torch.zeros(4, 8),))
+    assert times.rest == pytest.approx(1e-3 * (4 * 32 - 1))
+    small = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
+    layers = 2 + 1e-3 * (4 * 8 + 4 * 8)
+    assert times.calls == pytest.approx(1.001)
+    assert times.of(small) == pytest.approx(layers + times.calls + times.rest * 16 / 40)
+
+
+def test_layers_are_timed_on_numbers_laid_out_like_theirs(monkeypatch):
+    seen = []
+
+    def look(runs, **_):
+        for run in runs:
+            with Layouts() as mode:
+                run()
+            seen.extend(mode.found)
+        return [1.0] * len(runs)
+
+    class Layouts(TorchDispatchMode):
+        def __init__(self):
+            super().__init__()
+            self.found = []
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func is torch.ops.aten.convolution.default:
+                last = [t.is_contiguous(memory_format=torch.channels_last) for t in args[:2]]
+                self.found.append((*last, args[0].dtype))
+            return func(*args, **(kwargs or {}))
+
+    monkeypatch.setattr("graphsparse.metanet.channels.latency.least_ms", look)
+    layer = nn.Conv2d(8, 8, 3).to(memory_format=torch.channels_last).bfloat16()
+    x = torch.randn(2, 8, 5, 5, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last)
+    LayerTimes.measured(layer, (x,))
+    assert len(seen) >= 25
+    assert set(seen) == {(True, True, torch.bfloat16)}
 
 
 def counted(runs, **_):
@@ -50,7 +111,7 @@ def counted(runs, **_):
 
 @pytest.fixture
 def _counted(monkeypatch):
-    monkeypatch.setattr("graphsparse.metanet.channels.latency.inference_ms", counted)
+    monkeypatch.setattr("graphsparse.metanet.channels.latency.least_ms", counted)
 
 
 @pytest.mark.usefixtures("_counted")
