@@ -72,6 +72,10 @@ _NEAR = 0.98  # of the limit: what comes nearer needs no filling
 _TRIES = 12  # networks that are cut to fill a limit where the cost is only an estimate
 
 
+def _first_part(found: tuple[Any, ...]) -> Any:
+    return found[0]
+
+
 class _Search:
     """The networks that an order of removal goes through, by the number of steps."""
 
@@ -120,17 +124,44 @@ class _Search:
         return best, shrink(self.graph, best, self.inputs)
 
     def _filled(self, best: Tensor, at: int, cost: Cost, limit: float | Fraction) -> Tensor:
-        """The mask with steps taken back, the last of a group each, as long as one fits into what the limit leaves."""
+        """The mask with steps taken back as long as one fits; if that is far from the limit, after one more of a group.
+
+        A further step of one group can make room for steps of others that fill the limit better.
+        """
         gone = [step for step in self.steps if not bool(self._stays(best, step))]
         if self.exact(at) != cost.left(self.graph, self.keep(at)):
             return self._filled_by_cutting(best, gone, cost, limit)
+        most, best = self._with_steps_back(gone, cost, limit)
+        if most < _NEAR * float(limit):
+            gone = [step for step in self.steps if not bool(self._stays(best, step))]
+            more = [self._with_steps_back([*gone, step], cost, limit, step) for step in self._next_steps(best)]
+            most, best = max([(most, best), *(one for one in more if one[0] <= limit)], key=_first_part)
+        return best
+
+    def _with_steps_back(
+        self, gone: list[Tensor], cost: Cost, limit: float | Fraction, but: Tensor | None = None
+    ) -> tuple[float, Tensor]:
+        """What a mask costs, and it, once the last steps of groups are back that fill the limit best, one by one.
+
+        The group of the step ``but`` gets none back.
+        """
+        gone, best = list(gone), keep_after(self.channels, gone)
+        most = cost.left(self.graph, best)
         while True:
-            found = [(cost.left(self.graph, other), place, other) for place, other in self._with_one_back(gone)]
-            fitting = max((one for one in found if one[0] <= limit), key=lambda one: one[0], default=None)
+            found = [(cost.left(self.graph, other), place, other) for place, other in self._with_one_back(gone, but)]
+            fitting = max((one for one in found if one[0] <= limit), key=_first_part, default=None)
             if fitting is None:
-                return best
-            _, place, best = fitting
+                return most, best
+            most, place, best = fitting
             del gone[place]
+
+    def _next_steps(self, keep: Tensor) -> list[Tensor]:
+        """Of each group the first step that is not gone."""
+        found: dict[int, Tensor] = {}
+        for step in self.steps:
+            if self._stays(keep, step):
+                found.setdefault(int(self.channels.group_of[step[0]]), step)
+        return list(found.values())
 
     def _filled_by_cutting(self, best: Tensor, gone: list[Tensor], cost: Cost, limit: float | Fraction) -> Tensor:
         """The same where the cost is only an estimate: of one group after another as many as fit, in a few tries."""
@@ -152,9 +183,14 @@ class _Search:
             gone = [step for i, step in enumerate(gone) if i not in own[len(own) - fits :]] if fits else gone
         return best
 
-    def _with_one_back(self, gone: list[Tensor]) -> list[tuple[int, Tensor]]:
-        """For each group the place of its last step in what is gone, and the mask without that step."""
+    def _with_one_back(self, gone: list[Tensor], but: Tensor | None = None) -> list[tuple[int, Tensor]]:
+        """For each group the place of its last step in what is gone, and the mask without that step.
+
+        The group of the step ``but`` is left out.
+        """
         last = {int(self.channels.group_of[step[0]]): place for place, step in enumerate(gone)}
+        if but is not None:
+            last.pop(int(self.channels.group_of[but[0]]), None)
         return [(place, keep_after(self.channels, [*gone[:place], *gone[place + 1 :]])) for place in last.values()]
 
     def _stays(self, keep: Tensor, step: Tensor) -> Tensor:

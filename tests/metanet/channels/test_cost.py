@@ -11,7 +11,9 @@ from metanet_networks import CUT_WHOLE, SHALLOW, graph_of, make
 from torch import nn
 
 from graphsparse.metanet import Channels, NetworkGraph, shrink
+from graphsparse.metanet.channels import Evidence, importance, least_pruned
 from graphsparse.metanet.channels.budget import (
+    Budget,
     count_flops,
     count_parameters,
     first_reaching,
@@ -183,3 +185,23 @@ class OfParameters(nn.Module):
 
 def test_flops_of_a_module_that_is_given_a_parameter():
     assert count_flops(OfParameters(), torch.zeros(1, 3)) == 24
+
+
+@pytest.mark.parametrize(("widths", "speedup", "left"), [((6, 9), 2, 96), ((6, 11), 2, 110), ((6, 9), 3, 64)])
+def test_a_budget_is_filled_by_an_exchange_between_groups_where_steps_are_coarse(widths, speedup, left):
+    """A perceptron 4-6-9-2 has 192 FLOPs; of 96 that may stay, units one by one leave 92 and 5 and 4 units all."""
+    x = torch.zeros(1, 4)
+    torch.manual_seed(0)
+    layers = [nn.Linear(4, widths[0]), nn.ReLU(), nn.Linear(*widths), nn.ReLU(), nn.Linear(widths[1], 2)]
+    net = nn.Sequential(*layers)
+    graph = NetworkGraph.from_module(net, x)
+    score = importance(Evidence(graph), "group-l2")
+    _, (small, _), _ = least_pruned(
+        graph,
+        lambda channels: removal_order(channels, score, min_keep=0.1),
+        flop_cost(graph, net, x),
+        lambda found: count_flops(found, x),
+        Budget(speedup=speedup).limit(net, (x,)),
+        x,
+    )
+    assert count_flops(small, x) == left

@@ -70,6 +70,18 @@ def talking_heads(net, x):
     return net.out((scores @ q).transpose(1, 2).reshape(2, 5, 8))
 
 
+def deformed(net, x):
+    features = net.conv(x)
+    grid = F.affine_grid(torch.eye(2, 3).expand(len(x), 2, 3), features.shape, align_corners=False)
+    moved = F.grid_sample(features, grid + net.offset(features).permute(0, 2, 3, 1), align_corners=False)
+    return net.head(F.interpolate(moved, (3, 3), mode="bilinear", antialias=True))
+
+
+def folded(net, x):
+    patches = net.conv(F.unfold(x, 3, padding=1).unflatten(-1, x.shape[-2:])).flatten(2)
+    return net.head(F.fold(patches, x.shape[-2:], 3, padding=1))
+
+
 def images():
     return (torch.zeros(2, 3, 8, 8),)
 
@@ -90,6 +102,13 @@ CASES = {  # name -> (network, inputs, types of relations)
             head=nn.Linear(6, 2),
         ),
         images, {"multiply"},
+    ),
+    "deformed": (
+        lambda: Written(deformed, conv=nn.Conv2d(3, 6, 3), offset=nn.Conv2d(6, 2, 1), head=nn.Conv2d(6, 2, 1)),
+        images, set(),
+    ),
+    "folded patches": (
+        lambda: Written(folded, conv=nn.Conv2d(27, 36, 1), head=nn.Conv2d(4, 2, 1)), images, {"reduce"},
     ),
     "spatial gate": (
         lambda: Written(spatial_gate, conv=nn.Conv2d(3, 6, 3), gate=nn.Conv2d(2, 1, 1), head=nn.Linear(6, 2)),

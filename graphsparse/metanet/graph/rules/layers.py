@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -192,7 +193,22 @@ def embedding(record: Record, weight: Value, indices: Value, **options: Any) -> 
     return Ids(target.expand((*indices.shape, width)))
 
 
-@rule("sum", "mean", "amax", "amin", "var", "std", "logsumexp", "linalg_vector_norm", "norm", "prod", "any", "all")
+@rule(
+    "sum",
+    "mean",
+    "nanmean",
+    "nansum",
+    "amax",
+    "amin",
+    "var",
+    "std",
+    "logsumexp",
+    "linalg_vector_norm",
+    "norm",
+    "prod",
+    "any",
+    "all",
+)
 def reduction(record: Record, **arguments: Any) -> Ids | Mixed:
     """Equal ids go on, the reduced axes drop."""
     value = arguments.get("self", arguments.get("input"))
@@ -284,6 +300,8 @@ def index_put(record: Record, indices: Sequence[Value | None], values: Value, **
     "upsample_bicubic2d",
     "upsample_trilinear3d",
     "_upsample_nearest_exact2d",
+    "_upsample_bilinear2d_aa",
+    "_upsample_bicubic2d_aa",
 )
 def resample(record: Record, name: str, overload: Any, **arguments: Any) -> Any:
     """Pooling and interpolation: places change, channels stay, and so do those of the indices that a pooling gives."""
@@ -295,6 +313,24 @@ def resample(record: Record, name: str, overload: Any, **arguments: Any) -> Any:
     if isinstance(shapes, tuple):
         return tuple(Ids(kept.expand(part.shape)) for part in shapes)
     return Ids(kept.expand(shapes.shape))
+
+
+@rule("grid_sampler", "grid_sampler_2d", "grid_sampler_3d")
+def sample(record: Record, input: Value, grid: Value, **options: Any) -> Ids:
+    """Places are looked up where a grid says; channels stay, and so do the grid's axes."""
+    record.hold("a grid of places has an axis for each of them", activation(record, grid))
+    source = channels(record, activation(record, input), 1)
+    return Ids(along(source, 1, torch.Size((*input.shape[:2], *grid.shape[1:-1]))))
+
+
+@rule("col2im")
+def fold(record: Record, output_size: Sequence[int], kernel_size: Sequence[int], **arguments: Any) -> Ids:
+    """Patches are added up into images: a channel of these is made of its places in a patch, which go together."""
+    ids = activation(record, arguments["self"])
+    patches = settle(record, ids.view(*ids.shape[:-2], -1, math.prod(kernel_size), ids.shape[-1]), [-1])
+    record.tie(patches.narrow(-2, 0, 1), patches)
+    kept = reduced(record, patches, [-2], keepdim=True)
+    return Ids(kept.expand(*kept.shape[:-2], *output_size))
 
 
 @rule("max_unpool2d", "max_unpool3d")
