@@ -113,10 +113,10 @@ class Drawn(Bypass):
 def blocks(out: int, seed: int) -> Lines:
     """A trained ResNet-20 without some of its seven blocks of one shape; nothing is trained after the cut."""
     task, net = digits(seed, "resnet20", 8)
-    fit(net, task, **trained(10, seed))
+    fit(net, task, **trained(30, seed))
     names = find_blocks(net, task.parts["test"][0][:1])
     assert len(names) == 7
-    options = trained(6, seed, lr=0.02)
+    options = trained(40, seed, lr=0.02)  # 90 steps in which gates choose
     axes: dict[str, Any] = {"pattern": Modules(names)}
     run = partial(train, net, task, "blocks", keep=f"{7 - out}/7", **options)
     tried = {
