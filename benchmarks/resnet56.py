@@ -26,12 +26,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common import append_row, provenance, read_rows, write_json
+from common import PAGES, append_row, into_page, provenance, read_rows, write_json
 
 HERE = Path(__file__).parent
 ROWS = HERE / "results" / "resnet56.jsonl"
-PAGE = HERE.parent / "docs" / "metanet.md"
-MARKS = ("<!-- paper -->", "<!-- end of paper -->")
 KEY = ("scale", "net", "method", "speedup")
 SPEEDUPS = (2.3, 2.9)
 
@@ -373,9 +371,7 @@ def publish(out: Path) -> None:
     found = {name: tabulate(scale, out) for name, scale in SCALES.items() if name != "quick"}
     rows = [each for _, summaries in found.values() for each in summaries]
     write_json(out.with_suffix(".json"), {**provenance("resnet56"), "summaries": rows})
-    text, tables = PAGE.read_text(), "\n\n".join(table for table, _ in found.values() if table)
-    begin, end = (text.index(mark) for mark in MARKS)
-    PAGE.write_text(f"{text[:begin]}{MARKS[0]}\n\n{tables}\n\n{text[end:]}")
+    into_page(PAGES / "metanet.md", "paper", "\n\n".join(table for table, _ in found.values() if table))
 
 
 def main() -> None:
