@@ -347,3 +347,33 @@ def test_what_is_no_block_is_told() -> None:
     with pytest.raises(ValueError, match=r"the block 'stem' makes \[4, 4, 8, 8\] of \[4, 1, 8, 8\]"):
         net(*inputs)
     assert all(torch.equal(a, b) for a, b in zip(weights, net.parameters(), strict=True))
+
+
+class Residual(nn.Module):
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.branch = nn.Linear(*weight.shape, bias=False)
+        self.branch.weight = nn.Parameter(weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.as_tensor(self.branch(x))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_block_that_the_loss_does_not_need_goes(seed: int) -> None:
+    """Of a fitted network slopes are small, and Adam makes steps of one size of them: the penalty comes before it."""
+    draw = torch.Generator().manual_seed(seed)
+    needed, idle = torch.randn(3, 3, generator=draw), 1e-4 * torch.randn(3, 3, generator=draw)
+    net = nn.Sequential(*map(Residual, [idle, needed, idle.clone()]))
+    x = torch.randn(64, 3, generator=draw)
+    y = net(x).detach()
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-9)  # the gates alone learn
+    rule = Bypass(distance=0.0, chosen=0.8, until=0.9)
+    s = Sparsifier(net, keep="1/3", pattern=Modules(["0", "1", "2"]), rule=rule, steps=200).attach(optimizer)
+    for _ in range(200):
+        optimizer.zero_grad()
+        part = torch.randint(64, (16,), generator=draw)
+        (net(x[part]) - y[part]).square().mean().backward()
+        optimizer.step()
+    masks = s.finish()
+    assert [bool(mask.any()) for mask in masks.values()] == [False, True, False]

@@ -37,7 +37,7 @@ class Bypass(Late):
     these, the mean over examples of the distance per root of its size. At ``until`` they are cut; what is left
     fine-tunes. :meth:`Sparsifier.finish` puts :class:`Bypassed` in their places.
 
-    Gates have a proximal Adam of their own. The distance enters the backward pass as if it were part of the loss; if
+    Gates have an Adam of their own. The distance enters the backward pass as if it were part of the loss; if
     the loss is multiplied by an AMP scaler, ``attach`` must know it.
 
     Args:
@@ -111,8 +111,8 @@ class Bypass(Late):
         gates = joint.extra["gates"]
         heard = torch.stack([hook.slope.to(gates) for hook, _ in joint.hooks])
         slope = (over_ranks(heard) / (world() * joint.loss_scale())).nan_to_num(0, 0, 0)  # of a skipped step: infinite
+        slope = slope + self.gates * gates.sign()  # before Adam, whose steps are of one size whatever the slope is
         Moments.step(joint.extra, "gates", gates, slope, self.lr, joint.step + 1)
-        gates.copy_(nn.functional.softshrink(gates, self.lr * self.gates))
 
     def weaken(self, joint: Joint, optimizer: Optimizer) -> None:
         """Choose by the gates, until they are decided."""
