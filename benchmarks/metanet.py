@@ -266,7 +266,6 @@ def train_metanet(study: Study, work: Path, objective: str, seed: int, path: Pat
     from graphsparse.metanet.pruning import Selection
 
     torch.set_num_threads(1)
-    start = time.perf_counter()
     task, zoo = study.images.task(), networks_of(study, work, "zoo")
     held_out = networks_of(study, work, "held-out")
     repair, alone = objective.startswith("repair"), objective == "repair alone"
@@ -295,7 +294,6 @@ def train_metanet(study: Study, work: Path, objective: str, seed: int, path: Pat
     )
     plain = validation.area(None, held_out, task)
     squares = dataclasses.replace(validation, selection=Selection(reconstruct=True)).area(None, held_out, task)
-    seconds = time.perf_counter() - start
     metanet.save(
         path,
         study=study.name,
@@ -306,11 +304,11 @@ def train_metanet(study: Study, work: Path, objective: str, seed: int, path: Pat
         area=result.val,
         epoch=result.best_epoch,
         history=result.history,
-        seconds=seconds,
+        seconds=result.seconds,
         **{k: v for k, v in provenance("metanet").items() if k in ("commit", "versions")},
     )
     areas = f"area {result.val:.4f} (plain {plain:.4f}, least squares {squares:.4f})"
-    return f"{objective} {seed}: {areas}, epoch {result.best_epoch}, {seconds:.0f} s"
+    return f"{objective} {seed}: {areas}, epoch {result.best_epoch}, {result.seconds:.0f} s"
 
 
 def methods(study: Study, arguments: argparse.Namespace) -> Iterator[tuple[str, int]]:
