@@ -215,6 +215,7 @@ TITLES = {
     "planted-2x20-6": "A planted ReLU network: 2 neurons, 20 inputs, 6 of 40 weights",
     "planted-4x20-16": "A planted ReLU network: 4 neurons, 20 inputs, 16 of 80 weights",
     "planted-8x50-40": "A planted ReLU network: 8 neurons, 50 inputs, 40 of 400 weights",
+    "filters": "Half of the filters of a ResNet-8: digits, 40 epochs each",
     "strengths": "Group penalties of several strengths: digits, MLP, 58 of the 576 inputs of its layers",
 }
 # what a claim's figures are called in its table, how they are scaled, and with how many digits they are shown
@@ -225,6 +226,7 @@ FIGURES = {
     "val": ("validation accuracy, %", 100, 1),
     "left": ("inputs left by the penalty", 1, 0),
     "macs": ("multiply-adds", 1, 0),
+    "flops": ("FLOPs, % of the dense network", 100, 1),
     "time": ("time, of dense", 1, 2),
     "time_csr": ("time in CSR, of dense", 1, 2),
     "found": ("planted weights found, %", 100, 0),

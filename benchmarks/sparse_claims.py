@@ -12,8 +12,9 @@ A run resumes. Everything is paired by seed; the tables are made by `benchmarks/
 - ap: Cora, GCN of 64 units, 12 rounds of 20 % of the weights, all edges: IMP, and with activations pruned, too.
 - churn-N:M: digits, MLP; how many elements of the masks change in the second half of 603 steps under each rule.
 - wider-W: digits; a dense MLP of width W, and wider ones that keep as many weights; accuracy, multiply-adds, time.
-- blocks-N: digits, ResNet-20 of width 8, 10 epochs; N of its 7 blocks of one shape go within 6 more, by gates and
+- blocks-N: digits, ResNet-20 of width 8, 30 epochs; N of its 7 blocks of one shape go within 40 more, by gates and
   distance, by gates alone, at random.
+- filters: digits, ResNet-8 of width 16; half of the filters go by group penalties, and as many FLOPs by DepGraph's.
 - planted-PxD-S: a ReLU layer of P neurons, D inputs and S weights makes 2,000 examples; what is found of it by
   `recover`, by training and one cut, by IMP in 5 rounds; two trials each (draws, rates), the better on validation data.
 - strengths: digits, MLP, 10 % of the inputs of its layers; group penalties of several strengths.
@@ -33,7 +34,7 @@ import torch
 from common import RESULTS, append_row, provenance, read_rows
 from sparse_planted import recovery
 from sparse_problem import SGD, STEPS, Lines, Watch, digits, trained
-from sparse_shapes import blocks, strengths, wider
+from sparse_shapes import blocks, filters, strengths, wider
 
 import graphsparse as gs
 from graphsparse.fit import NodeTask, cosine, fit
@@ -161,6 +162,7 @@ CLAIMS: dict[str, Callable[[int], dict[str, float] | Lines]] = {
     "planted-4x20-16": partial(recovery, 4, 20, 16),
     "planted-8x50-40": partial(recovery, 8, 50, 40),
     "strengths": strengths,
+    "filters": filters,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -14,7 +15,20 @@ from torch import Tensor, nn
 from graphsparse.fit import Task, fit
 from graphsparse.fit.measure import inference_ms
 from graphsparse.fit.rng import generator_for
-from graphsparse.params import Bypass, Linear, Modules, Proximal, Rows, Sparsifier, find_blocks, prunable
+from graphsparse.metanet import FineTune, NetworkGraph, find_units, prune, shrink
+from graphsparse.metanet.channels import count_flops
+from graphsparse.params import (
+    Bypass,
+    Coupled,
+    Linear,
+    Modules,
+    Proximal,
+    Rows,
+    Sparsifier,
+    find_blocks,
+    prunable,
+    stays,
+)
 from graphsparse.params.joint import Joint
 from graphsparse.sparse import train
 from graphsparse.tickets.make import macs
@@ -131,3 +145,43 @@ def blocks(out: int, seed: int) -> Lines:
     found = {"gates + distance": {"test": tried[best]["test"]}}
     found |= {name: {"test": run(axes={**axes, "rule": rule}).metrics["test"]} for name, rule in rules.items()}
     return found | {"all blocks": {"test": task.score(net, "test")}}
+
+
+def filters(seed: int) -> Lines:
+    """Half of the filters of a ResNet-8 by group penalties from scratch, beside DepGraph's penalty at as many FLOPs.
+
+    Every line has 40 epochs; whatever cuts does so after 30 of them.
+    """
+    task, net = digits(seed, "resnet8", 16)
+    x = task.parts["test"][0][:1]
+    units = find_units(NetworkGraph.from_module(net, x))
+    channels, whole = Coupled(units.map), count_flops(net, (x,))
+    found, budgets = {}, {}
+    for method in ("group-lasso", "group-envelope"):
+        result = train(net, task, method, keep=0.5, axes={"pattern": channels}, **trained(40, seed))
+        kept = channels.bind(net).kept_units(result.masks)
+        small, _ = shrink(NetworkGraph.from_module(result.module, x), stays(units.unit_of, kept), x)
+        budgets[method] = count_flops(small, (x,))
+        found[method] = {"test": task.score(small, "test"), "flops": budgets[method] / whole}
+    dense = copy.deepcopy(net)
+    fit(dense, task, **trained(40, seed))
+    begun = {"lr": 0.1, "batch_size": 128}
+    for method, flops in budgets.items():
+        for name, criterion in (("GroupSparsity", "sparse-learning"), ("group-l2", "group-l2")):
+            start = copy.deepcopy(net)
+            if criterion == "group-l2":
+                FineTune(30, **begun).run(start, task, seed=seed)
+            result = prune(
+                start,
+                None,
+                task,
+                flops=flops,
+                criterion=criterion,
+                distribution="global",
+                prepare=FineTune(30, **begun),
+                fine_tune=FineTune(10, lr=0.05, batch_size=128),
+                seed=seed,
+            )
+            line = {"test": result.accuracy, "flops": result.flops[1] / whole}
+            found[f"{name}, FLOPs of {method}"] = line
+    return found | {"dense": {"test": task.score(dense, "test"), "flops": 1.0}}
