@@ -15,6 +15,7 @@ from graphsparse.fit.fingerprint import model_hash
 from graphsparse.hashing import named_hash
 from graphsparse.metanet import Channels, MetaNetwork, NetworkGraph, Past, masked, metanetwork, pretrained
 from graphsparse.metanet.features import KINDS, RELATIONS, group_rank, wiring
+from graphsparse.nn import make_cnn
 
 
 def some_mask(graph, seed=0, share=0.3):
@@ -448,6 +449,25 @@ def test_the_pretrained_one_of_the_format_before_is_read():
     metanet = MetaNetwork.from_pretrained("resnet-tiny")
     assert metanet.relations == RELATIONS
     assert metanet.chunk_edges == 1 << 20
+
+
+@pytest.mark.parametrize("arch", ["resnet8", "vgg8", "mobilenet11"])
+def test_one_pretrained_metanetwork_reads_three_kinds_of_networks(arch):
+    metanet = MetaNetwork.from_pretrained("cnn-tiny").eval()
+    net = make_cnn(arch, width=4, seed=0).eval()
+    graph = NetworkGraph.from_module(net, torch.randn(1, 3, 16, 16))
+    with torch.no_grad():
+        repaired = metanet(graph, torch.ones(graph.num_nodes, dtype=torch.bool))
+    changed = [not torch.equal(repaired.edges[k].values, graph.edges[k].values) for k in graph.edges]
+    assert all(changed)
+    assert all(bool(edges.values.isfinite().all()) for edges in repaired.edges.values())
+
+
+def test_a_pretrained_metanetwork_names_what_it_has_not_learned():
+    metanet = MetaNetwork.from_pretrained("cnn-tiny")
+    net = nn.Sequential(nn.Conv2d(3, 4, 5), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 12 * 12, 10))
+    with pytest.raises(ValueError, match="5x5"):
+        metanet.check(NetworkGraph.from_module(net, torch.randn(1, 3, 16, 16)))
 
 
 @pytest.mark.parametrize(
