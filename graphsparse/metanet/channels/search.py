@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -72,10 +73,6 @@ _NEAR = 0.98  # of the limit: what comes nearer needs no filling
 _TRIES = 12  # networks that are cut to fill a limit where the cost is only an estimate
 
 
-def _first_part(found: tuple[Any, ...]) -> Any:
-    return found[0]
-
-
 class _Search:
     """The networks that an order of removal goes through, by the number of steps."""
 
@@ -135,7 +132,7 @@ class _Search:
         if most < _NEAR * float(limit):
             gone = [step for step in self.steps if not bool(self._stays(best, step))]
             more = [self._with_steps_back([*gone, step], cost, limit, step) for step in self._next_steps(best)]
-            most, best = max([(most, best), *(one for one in more if one[0] <= limit)], key=_first_part)
+            most, best = max([(most, best), *(one for one in more if one[0] <= limit)], key=itemgetter(0))
         return best
 
     def _with_steps_back(
@@ -149,7 +146,7 @@ class _Search:
         most = cost.left(self.graph, best)
         while True:
             found = [(cost.left(self.graph, other), place, other) for place, other in self._with_one_back(gone, but)]
-            fitting = max((one for one in found if one[0] <= limit), key=_first_part, default=None)
+            fitting = max((one for one in found if one[0] <= limit), key=itemgetter(0), default=None)
             if fitting is None:
                 return most, best
             most, place, best = fitting
