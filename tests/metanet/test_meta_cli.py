@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 
 from graphsparse import cli
 from graphsparse.cli.groups import Interrupted
-from graphsparse.metanet import MetaNetwork, load_zoo, restore, study
+from graphsparse.metanet import MetaNetwork, load_zoo, restore
 from graphsparse.metanet.learn import Nowcast, Repair, Trajectories
 from graphsparse.metanet.learn.zoo import load_network, read_header
+from graphsparse.metanet.study import comparison
 
 ZOO = ["--train", 200, "--width", "4,5", "--epochs", 1, "--count", 4]
 TRAIN = ["--hidden", 8, "--layers", 1, "--epochs", 2, "--steps", 2, "--val-count", 1]
@@ -215,7 +216,7 @@ def test_pruned_networks_come_back(pruned, few):
 def test_an_interrupted_prune_goes_on_and_ends_alike(pruned, made, few, tmp_path, monkeypatch):
     words = ["prune", "--speedup", 2, "--criterion", "group-l2", "--epochs", 0, "--zoo", few]
     words += ["--metanet", made[0] / "m.safetensors", "--out", tmp_path]
-    prune, calls = study.prune, []
+    prune, calls = comparison.prune, []
 
     def killed(*args, **options):
         calls.append(1)
@@ -223,7 +224,7 @@ def test_an_interrupted_prune_goes_on_and_ends_alike(pruned, made, few, tmp_path
             raise KeyboardInterrupt
         return prune(*args, **options)
 
-    monkeypatch.setattr(study, "prune", killed)
+    monkeypatch.setattr(comparison, "prune", killed)
     invoke(*words, code=130)
     assert not (tmp_path / "metrics.json").exists()
     invoke(*words)
@@ -266,14 +267,14 @@ def test_every_method_gets_the_same_epochs_in_all(made, tmp_path, monkeypatch):
     words = [*TRAIN, "--objective", "group-norm", "--zoo", graph_folder / "zoo", "--out", tmp_path / "c.safetensors"]
     invoke("train", *words)
     assert MetaNetwork.load(tmp_path / "c.safetensors").mode == "change"
-    prune = study.prune
+    prune = comparison.prune
 
     def watched(net, metanet, task, **options):
         name = "metanetwork" if metanet else options["criterion"]
         given[name] = (options["prepare"].epochs, options["fine_tune"].epochs)
         return prune(net, metanet, task, **options)
 
-    monkeypatch.setattr(study, "prune", watched)
+    monkeypatch.setattr(comparison, "prune", watched)
     invoke(
         "prune", "--zoo", graph_folder / "zoo" / "resnet8-w4-e1-s0", "--metanet", tmp_path / "c.safetensors",
         "--criterion", "group-l2,sparse-learning", "--speedup", 2, "--epochs", 3, "--out", tmp_path / "p",
