@@ -43,16 +43,9 @@ class ResNet(nn.Module):
         self.depth, self.width, self.in_channels, self.num_classes = depth, width, in_channels, num_classes
         self.conv = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(width)
-        blocks: list[nn.Module] = []
-        channels = width
-        for stage in range(3):
-            for number in range((depth - 2) // 6):
-                stride = 2 if stage and not number else 1
-                blocks.append(BasicBlock(channels, width << stage, stride))
-                channels = width << stage
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks = _three_stages(BasicBlock, (depth - 2) // 6, width)
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.head = nn.Linear(channels, num_classes)
+        self.head = nn.Linear(4 * width, num_classes)
         _initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -178,15 +171,9 @@ class MobileNet(nn.Module):
         _check_sizes(width, in_channels, num_classes)
         self.depth, self.width, self.in_channels, self.num_classes = depth, width, in_channels, num_classes
         self.stem = _convolution(in_channels, width, 3)
-        blocks: list[nn.Module] = []
-        channels = width
-        for stage in range(3):
-            for number in range((depth - 2) // 9):
-                blocks.append(InvertedResidual(channels, width << stage, 2 if stage and not number else 1))
-                channels = width << stage
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks = _three_stages(InvertedResidual, (depth - 2) // 9, width)
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.head = nn.Linear(channels, num_classes)
+        self.head = nn.Linear(4 * width, num_classes)
         _initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -214,6 +201,17 @@ class InvertedResidual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.project(self.depthwise(self.expand(x)))
         return x + out if self.shortcut else out
+
+
+def _three_stages(block: Callable[[int, int, int], nn.Module], count: int, width: int) -> nn.Sequential:
+    """Stages of ``count`` blocks with ``width``, 2 and 4 times as many channels; the later two begin with stride 2."""
+    blocks: list[nn.Module] = []
+    channels = width
+    for stage in range(3):
+        for number in range(count):
+            blocks.append(block(channels, width << stage, 2 if stage and not number else 1))
+            channels = width << stage
+    return nn.Sequential(*blocks)
 
 
 def _convolution(before: int, after: int, size: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
