@@ -16,6 +16,7 @@ network of the way is a file in ``--work``, and training writes checkpoints, so 
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import functools
 import threading
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common import PAGES, append_row, into_page, provenance, read_rows, write_json
+from watch import Watch
 
 HERE = Path(__file__).parent
 ROWS = HERE / "results" / "resnet56.jsonl"
@@ -120,7 +122,7 @@ SCALES = {
 }
 
 
-class LastEpoch:
+class LastEpoch(Watch):
     """A callback of training: of all epochs the last one counts.
 
     Args:
@@ -128,32 +130,13 @@ class LastEpoch:
     """
 
     def __init__(self, steps: int) -> None:
-        self.steps, self.done = steps, 0
-        self._handle: Any = None
+        super().__init__(lambda step: None)
+        self.steps = steps
 
     @property
     def ready(self) -> bool:
         """Whether the weights are those to end with."""
-        return self.done >= self.steps
-
-    def attach(self, optimizer: Any) -> None:
-        """Begin to count steps."""
-        self._handle = optimizer.register_step_post_hook(self._count)
-
-    def detach(self) -> None:
-        """Stop, leaving no hook behind."""
-        self._handle.remove()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Steps so far."""
-        return {"done": self.done}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on counting."""
-        self.done = state["done"]
-
-    def _count(self, *_: Any) -> None:
-        self.done += 1
+        return self.step >= self.steps
 
 
 class Study:
@@ -263,7 +246,7 @@ class Study:
         return FineTune(epochs, lr=self.scale.lr, milestones=at)
 
     def prepared(self, net: Any, number: int, name: str) -> Any:
-        """The network as it is before the cut: changed by a metanetwork, trained, or as it is."""
+        """The network as it is before the cut: a copy that a metanetwork changed and that was trained, or itself."""
         import torch
         from torch_pruning_peer import SparseLearning
 
@@ -276,6 +259,8 @@ class Study:
             metanet = self.metanet(method.objective)
             with torch.no_grad():
                 net = metanet(NetworkGraph.from_module(net, self.inputs)).to_module()
+        else:
+            net = copy.deepcopy(net)
         callbacks = [SparseLearning(net, self.inputs)] if method.prepared == "torch-pruning" else []
         tune = self.fine_tune(self.scale.before, 0.6, 0.9)
         return self.trained(net, f"prepared/{number}-{name}", tune, callbacks, seed=number)
@@ -301,7 +286,7 @@ class Study:
 
         scale, method = self.scale, METHODS[name]
         net = self.network(1000 + number, test=True)
-        module = self.cut(self.prepared(self.network(1000 + number, test=True), number, name), name, speedup)
+        module = self.cut(self.prepared(net, number, name), name, speedup)
         start, spent = time.perf_counter(), time.process_time()
         tune = self.fine_tune(
             scale.after if method.prepared else scale.before + scale.after, 4 / 7, 6 / 7, recipe=method.recipe

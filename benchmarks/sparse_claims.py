@@ -33,8 +33,9 @@ from typing import Any
 import torch
 from common import RESULTS, append_row, provenance, read_rows
 from sparse_planted import recovery
-from sparse_problem import SGD, STEPS, Lines, Watch, digits, trained
+from sparse_problem import SGD, STEPS, Lines, digits, trained
 from sparse_shapes import blocks, filters, strengths, wider
+from watch import Watch
 
 import graphsparse as gs
 from graphsparse.fit import NodeTask, cosine, fit

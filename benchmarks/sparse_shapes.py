@@ -9,8 +9,9 @@ from functools import partial
 from typing import Any
 
 import torch
-from sparse_problem import STEPS, Lines, Watch, digits, trained
+from sparse_problem import STEPS, Lines, digits, trained
 from torch import Tensor, nn
+from watch import Watch
 
 from graphsparse.fit import Task, fit
 from graphsparse.fit.measure import inference_ms
